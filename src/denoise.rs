@@ -1,0 +1,93 @@
+//! The denoiser as a sampler sees it, and what is computed from its output: classifier-free guidance and `pred_x0`.
+
+use crate::error::{Error, Result};
+use crate::tensor::Latent;
+
+/// A branch of classifier-free guidance: which text context the denoiser is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Branch {
+    /// The positive prompt.
+    Cond,
+    /// The negative prompt.
+    Uncond,
+}
+
+/// What the network's output means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Parameterization {
+    /// The noise in `x_t`.
+    Eps,
+    /// Velocity: `sqrt(alpha_cumprod) * noise - sqrt(1 - alpha_cumprod) * x0` (Salimans and Ho, arXiv 2202.00512).
+    V,
+}
+
+/// The denoiser with its condition fixed: the seam between samplers and networks.
+pub trait NoiseModel {
+    /// The network's output (eps or v) for `x_t` `[N, 4, h, w]` at `timestep` (in `0..=999`, fractional for some
+    /// solvers), one output of the same shape for each of `branches`, in their order.
+    ///
+    /// # Errors
+    /// What the network reports.
+    fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>>;
+}
+
+/// Classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cfg {
+    /// The nominal scale; 1 runs no uncond branch. Default: 1.
+    pub scale: f64,
+    /// Raises the scale from 1 at timestep 1000 to `scale + 1` at 0. Default: false.
+    pub rescale: bool,
+}
+
+impl Default for Cfg {
+    fn default() -> Self {
+        Cfg {
+            scale: 1.0,
+            rescale: false,
+        }
+    }
+}
+
+impl Cfg {
+    /// The scale in force at `timestep`.
+    ///
+    /// Source: `Sampler.get_cfg_scale`, diffbir/sampler/sampler.py at 3f8b530.
+    pub fn scale_at(&self, timestep: f64) -> f64 {
+        if !self.rescale || self.scale <= 1.0 {
+            return self.scale;
+        }
+        let progress = ((1000.0 - timestep) / 1000.0).powf(5.0);
+        1.0 + self.scale * ((1.0 - (std::f64::consts::PI * progress).cos()) / 2.0)
+    }
+}
+
+/// The guided output of `model`: `uncond + scale * (cond - uncond)`, or `cond` alone where `scale` is 1.
+///
+/// # Errors
+/// What the model reports.
+pub fn guided(
+    model: &mut dyn NoiseModel,
+    x_t: &Latent,
+    timestep: f32,
+    scale: f64,
+) -> Result<Latent> {
+    let branches: &[Branch] = if scale == 1.0 {
+        &[Branch::Cond]
+    } else {
+        &[Branch::Cond, Branch::Uncond]
+    };
+    let mut outputs = model.predict(x_t, timestep, branches)?.into_iter();
+    match (outputs.next(), outputs.next()) {
+        (Some(cond), None) if branches.len() == 1 => Ok(cond),
+        (Some(mut cond), Some(uncond)) if branches.len() == 2 => {
+            let scale = scale as f32;
+            cond.zip_mut_with(&uncond, |c, &u| *c = u + scale * (*c - u));
+            Ok(cond)
+        }
+        _ => Err(Error::internal(
+            "the denoiser answered with another number of branches than asked for",
+        )),
+    }
+}

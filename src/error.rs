@@ -1,0 +1,178 @@
+//! The one error type of the library, sorted by who can mend it.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who can mend an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A picture that cannot be read, or a result that cannot be written.
+    Input,
+    /// An option given by the caller is not usable.
+    Option,
+    /// A value in a configuration file is not usable.
+    Config,
+    /// The bundle is damaged, incomplete or of another format.
+    Bundle,
+    /// ONNX Runtime or an execution provider is missing or failed.
+    Runtime,
+    /// The work does not fit the machine's memory.
+    Resources,
+    /// The caller asked to stop.
+    Cancelled,
+    /// A defect of this library.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The program's exit code for this kind.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            ErrorKind::Input => 1,
+            ErrorKind::Option => 2,
+            ErrorKind::Config | ErrorKind::Bundle => 3,
+            ErrorKind::Runtime => 4,
+            ErrorKind::Resources => 5,
+            ErrorKind::Internal => 70,
+            ErrorKind::Cancelled => 130,
+        }
+    }
+
+    /// The kind's name as it stands in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorKind::Input => "input",
+            ErrorKind::Option => "option",
+            ErrorKind::Config => "config",
+            ErrorKind::Bundle => "bundle",
+            ErrorKind::Runtime => "runtime",
+            ErrorKind::Resources => "resources",
+            ErrorKind::Cancelled => "cancelled",
+            ErrorKind::Internal => "internal",
+        }
+    }
+}
+
+/// What went wrong: a [kind](ErrorKind), a message that says where and what was expected, and the cause below it.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// The same error with `source` as its cause.
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The same error with `place` written before its message.
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// Who can mend it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// [`ErrorKind::Input`].
+    pub fn input(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Input, message)
+    }
+
+    /// [`ErrorKind::Option`].
+    pub fn option(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Option, message)
+    }
+
+    /// [`ErrorKind::Config`].
+    pub fn config(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Config, message)
+    }
+
+    /// [`ErrorKind::Bundle`].
+    pub fn bundle(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Bundle, message)
+    }
+
+    /// [`ErrorKind::Runtime`].
+    pub fn runtime(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Runtime, message)
+    }
+
+    /// [`ErrorKind::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Internal, message)
+    }
+
+    /// [`ErrorKind::Cancelled`].
+    pub fn cancelled() -> Self {
+        Error::new(ErrorKind::Cancelled, "stopped on request")
+    }
+}
+
+impl fmt::Display for Error {
+    /// The message and its causes on one line, each once.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            // Our own errors print their causes themselves.
+            cause = if error.is::<Error>() {
+                None
+            } else {
+                error.source()
+            };
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_printed_once() {
+        let inner = Error::input("no such file").with_source(std::io::Error::other("errno 2"));
+        let outer = Error::input("cannot read a.png").with_source(inner);
+        assert_eq!(
+            outer.to_string(),
+            "cannot read a.png: no such file: errno 2"
+        );
+    }
+
+    #[test]
+    fn place_comes_first() {
+        assert_eq!(
+            Error::bundle("no graphs").at("bundle.yaml").to_string(),
+            "bundle.yaml: no graphs"
+        );
+    }
+}

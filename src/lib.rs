@@ -1,0 +1,6 @@
+//! diffbir
+
+pub mod denoise;
+pub mod error;
+pub mod rng;
+pub mod tensor;

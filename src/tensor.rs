@@ -1,0 +1,88 @@
+//! Arrays in NCHW layout, and their padding and cropping.
+
+use ndarray::{Array4, ArrayView4, Axis, s};
+
+use crate::error::{Error, Result};
+
+/// Pictures, `[N, 3, H, W]`, RGB. The range is stated where one is used: `[0, 1]` or, at the VAE, `[-1, 1]`.
+pub type Image = Array4<f32>;
+
+/// Latents, `[N, 4, H/8, W/8]`, already multiplied by the latent scale factor (0.18215).
+pub type Latent = Array4<f32>;
+
+/// Height and width of an NCHW array.
+pub fn size(x: &Array4<f32>) -> (usize, usize) {
+    let (_, _, h, w) = x.dim();
+    (h, w)
+}
+
+/// `length` rounded up to a multiple of `multiple` (at least 1).
+pub fn round_up(length: usize, multiple: usize) -> usize {
+    length.div_ceil(multiple) * multiple
+}
+
+/// Pads right and bottom with zeros so that height and width become multiples of `multiple`.
+///
+/// Source: `pad_to_multiples_of`, diffbir/pipeline.py at 3f8b530.
+pub fn pad_to_multiple(x: &Array4<f32>, multiple: usize) -> Array4<f32> {
+    let (n, c, h, w) = x.dim();
+    let (ph, pw) = (round_up(h, multiple), round_up(w, multiple));
+    let mut padded = Array4::zeros((n, c, ph, pw));
+    padded.slice_mut(s![.., .., ..h, ..w]).assign(x);
+    padded
+}
+
+/// Pads right and bottom by reflection without repeating the edge, going back and forth where the padding is
+/// longer than the picture.
+pub fn pad_reflect(x: &Array4<f32>, height: usize, width: usize) -> Array4<f32> {
+    let (n, c, h, w) = x.dim();
+    Array4::from_shape_fn((n, c, height.max(h), width.max(w)), |(i, j, y, x_)| {
+        x[[i, j, reflect(y, h), reflect(x_, w)]]
+    })
+}
+
+/// The index in `0..length` that position `i` shows when the line is mirrored at its ends.
+fn reflect(i: usize, length: usize) -> usize {
+    if length == 1 {
+        return 0;
+    }
+    let period = 2 * (length - 1);
+    let i = i % period;
+    if i < length { i } else { period - i }
+}
+
+/// The top left `height` x `width` of `x`.
+pub fn crop(x: &Array4<f32>, height: usize, width: usize) -> Array4<f32> {
+    x.slice(s![.., .., ..height, ..width]).to_owned()
+}
+
+/// Joins arrays along the batch axis.
+///
+/// # Errors
+/// [`Internal`](crate::error::ErrorKind::Internal) where there are none or their shapes differ.
+pub fn stack_batch(parts: &[ArrayView4<'_, f32>]) -> Result<Array4<f32>> {
+    ndarray::concatenate(Axis(0), parts)
+        .map_err(|e| Error::internal("arrays of one batch differ in shape").with_source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_padding_keeps_the_corner() {
+        let x = Array4::from_shape_fn((1, 1, 3, 5), |(_, _, y, x)| (y * 5 + x) as f32 + 1.0);
+        let p = pad_to_multiple(&x, 4);
+        assert_eq!(p.dim(), (1, 1, 4, 8));
+        assert_eq!(crop(&p, 3, 5), x);
+        assert_eq!(p.sum(), x.sum());
+    }
+
+    #[test]
+    fn reflection_goes_back_and_forth() {
+        let x = Array4::from_shape_fn((1, 1, 1, 3), |(_, _, _, x)| x as f32);
+        let p = pad_reflect(&x, 2, 8);
+        let row: Vec<f32> = p.slice(s![0, 0, 1, ..]).to_vec();
+        assert_eq!(row, [0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0, 1.0]);
+    }
+}
