@@ -1,0 +1,146 @@
+//! Where a sampler's noise comes from: torch's CPU generator, or a recorded sequence.
+
+mod box_muller;
+mod torch_cpu;
+
+use std::collections::VecDeque;
+
+use ndarray::{Array4, ArrayView4};
+
+use crate::error::{Error, Result};
+use crate::tensor::stack_batch;
+
+pub use torch_cpu::TorchCpu;
+
+/// A source of standard normal noise. Samplers draw from it in the reference's order.
+pub trait NoiseSource {
+    /// The next draw, of `shape` `[N, C, H, W]`, standard normal.
+    ///
+    /// # Errors
+    /// A recorded sequence that is exhausted or holds another shape.
+    fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>>;
+}
+
+/// A recorded sequence of draws, given back in order.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    draws: VecDeque<Array4<f32>>,
+    drawn: usize,
+}
+
+impl Replay {
+    /// Replays `draws`, the first one first.
+    pub fn new(draws: Vec<Array4<f32>>) -> Self {
+        Replay {
+            draws: draws.into(),
+            drawn: 0,
+        }
+    }
+
+    /// How many draws are left.
+    pub fn remaining(&self) -> usize {
+        self.draws.len()
+    }
+}
+
+impl NoiseSource for Replay {
+    /// # Errors
+    /// [`Input`](crate::error::ErrorKind::Input) where no draw is left or the next one has another shape (it then
+    /// stays in the sequence).
+    fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>> {
+        let Some(next) = self.draws.front() else {
+            return Err(Error::input(format!(
+                "the recorded noise ended after {} draws, another of shape {shape:?} was asked for",
+                self.drawn
+            )));
+        };
+        if next.shape() != shape {
+            return Err(Error::input(format!(
+                "the recorded noise {} has the shape {:?}, {shape:?} was asked for",
+                self.drawn,
+                next.shape()
+            )));
+        }
+        self.drawn += 1;
+        self.draws
+            .pop_front()
+            .ok_or_else(|| Error::internal("the recorded noise vanished"))
+    }
+}
+
+/// One source for each sample of a batch: sample `k` does not depend on how many are drawn beside it.
+pub struct PerSample {
+    sources: Vec<Box<dyn NoiseSource + Send>>,
+}
+
+impl PerSample {
+    /// Draws element `k` of a batch from `sources[k]`.
+    pub fn new(sources: Vec<Box<dyn NoiseSource + Send>>) -> Self {
+        PerSample { sources }
+    }
+
+    /// A batch of `n` samples from torch's CPU generator, sample `k` seeded with `seed + first + k` (wrapping).
+    pub fn torch_cpu(seed: u64, first: usize, n: usize) -> Self {
+        let seed = |k: usize| seed.wrapping_add((first + k) as u64);
+        PerSample::new(
+            (0..n)
+                .map(|k| Box::new(TorchCpu::new(seed(k))) as Box<dyn NoiseSource + Send>)
+                .collect(),
+        )
+    }
+}
+
+impl NoiseSource for PerSample {
+    /// Draws `[1, C, H, W]` from each source and joins them.
+    ///
+    /// # Errors
+    /// [`Internal`](crate::error::ErrorKind::Internal) where `shape` asks for another number of samples than there
+    /// are sources; otherwise what a source reports.
+    fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>> {
+        let [n, c, h, w] = shape;
+        if n != self.sources.len() {
+            return Err(Error::internal(format!(
+                "noise for {n} samples was asked of {} sources",
+                self.sources.len()
+            )));
+        }
+        let draws = self
+            .sources
+            .iter_mut()
+            .map(|source| source.randn([1, c, h, w]))
+            .collect::<Result<Vec<_>>>()?;
+        let views: Vec<ArrayView4<'_, f32>> = draws.iter().map(|draw| draw.view()).collect();
+        stack_batch(&views)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::s;
+
+    #[test]
+    fn replay_ends_with_a_clear_error() {
+        let mut replay = Replay::new(vec![Array4::zeros((1, 4, 2, 2))]);
+        assert!(replay.randn([1, 4, 2, 3]).is_err());
+        assert_eq!(replay.remaining(), 1);
+        assert!(replay.randn([1, 4, 2, 2]).is_ok());
+        let error = replay.randn([1, 4, 2, 2]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the recorded noise ended after 1 draws, another of shape [1, 4, 2, 2] was asked for"
+        );
+    }
+
+    #[test]
+    fn a_sample_does_not_depend_on_its_batch() {
+        let mut batch = PerSample::torch_cpu(7, 0, 3);
+        let mut alone = PerSample::torch_cpu(7, 2, 1);
+        for _ in 0..2 {
+            let three = batch.randn([3, 4, 3, 5]).unwrap();
+            let one = alone.randn([1, 4, 3, 5]).unwrap();
+            assert_eq!(three.slice(s![2..3, .., .., ..]), one);
+        }
+        assert!(batch.randn([2, 4, 3, 5]).is_err());
+    }
+}
