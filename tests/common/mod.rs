@@ -1,6 +1,7 @@
 //! Golden arrays and comparisons, shared by the integration tests.
 
 #![allow(dead_code)] // each test program uses another part of this
+#![allow(clippy::unwrap_used)] // a golden that cannot be read fails the test
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,9 @@
-//! Against what the reference implementation computed, where its results are at hand (see `common::reference_folder`).
+//! torch's CPU generator, bit for bit.
 
-mod common;
-
-use common::{Goldens, abs, assert_close, with_reference};
 use diffbir::rng::TorchCpu;
 use ndarray::{ArrayD, IxDyn};
+
+use crate::common::{Goldens, abs, assert_close, with_reference};
 
 const SEEDS: [(&str, u64); 5] = [
     ("s0", 0),

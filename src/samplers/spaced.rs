@@ -1,0 +1,103 @@
+//! Ancestral DDPM sampling on evenly spaced timesteps.
+//!
+//! | here | DDPM (Ho et al., arXiv 2006.11239) |
+//! |---|---|
+//! | `x` | x_t |
+//! | `pred_x0` | the estimate of x_0, from equation 4 solved for x_0 (eps), or from the definition of v |
+//! | `mean_from_x0`, `mean_from_x` | the two weights in the mean of q(x_{t-1} \| x_t, x_0), equation 7 |
+//! | `sigma` | the root of its variance, equation 7 |
+
+use super::{Observer, Sampling, StepInfo};
+use crate::denoise::{NoiseModel, Parameterization, guided};
+use crate::error::{Error, Result};
+use crate::rng::NoiseSource;
+use crate::schedule::{SpacedSchedule, SpacedStep};
+use crate::tensor::Latent;
+
+/// Denoises `x_t` in `sampling.steps` steps (2 to the number of training timesteps), highest timestep first, the last
+/// one at timestep 0.
+///
+/// Draws from `noise` once per step, of `x_t`'s shape, after the model was called; the last step's draw is made and
+/// dropped, as in the reference. Arithmetic is in f32 in the reference's order. The uncond branch is not asked for at
+/// a step whose scale is exactly 1 (with `rescale` that is timestep 999).
+///
+/// Source: `SpacedSampler`, diffbir/sampler/spaced_sampler.py at 3f8b530.
+///
+/// # Errors
+/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps,
+/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model with a zero-SNR schedule, and what the model, the
+/// noise source and the observer report.
+pub fn sample(
+    sampling: &Sampling<'_>,
+    model: &mut dyn NoiseModel,
+    x_t: Latent,
+    noise: &mut dyn NoiseSource,
+    observe: &mut Observer<'_>,
+) -> Result<Latent> {
+    let schedule = SpacedSchedule::new(sampling.diffusion, sampling.steps)?;
+    let parameterization = sampling.diffusion.parameterization;
+    let total = schedule.len();
+    refuse_eps_at_zero_snr(&schedule, parameterization)?;
+
+    let mut x = x_t;
+    for index in 0..total {
+        let step = schedule.step(total - 1 - index, parameterization);
+        let scale = sampling.cfg.scale_at(step.timestep as f64);
+        let output = guided(model, &x, step.timestep as f32, scale)?;
+        let pred_x0 = predict_x0(&step, &x, output)?;
+        let (n, c, h, w) = x.dim();
+        let noise = noise.randn([n, c, h, w])?;
+        x = posterior_sample(&step, x, &pred_x0, &noise);
+        observe(&StepInfo {
+            index,
+            total,
+            timestep: step.timestep as f32,
+            x: &x,
+            pred_x0: &pred_x0,
+        })?;
+    }
+    Ok(x)
+}
+
+/// At zero SNR `x_T` is the noise itself: from eps nothing can be said about `x_0`, and the reference computes
+/// infinity minus infinity.
+fn refuse_eps_at_zero_snr(
+    schedule: &SpacedSchedule,
+    parameterization: Parameterization,
+) -> Result<()> {
+    let infinite = schedule
+        .sqrt_recip_alphas_cumprod
+        .iter()
+        .any(|weight| weight.is_infinite());
+    if infinite && parameterization == Parameterization::Eps {
+        return Err(Error::bundle(
+            "diffusion: with zero_snr the sampler spaced needs a model of parameterization v, found eps",
+        ));
+    }
+    Ok(())
+}
+
+/// The clean latent that the network's `output` at `x` amounts to.
+fn predict_x0(step: &SpacedStep, x: &Latent, mut output: Latent) -> Result<Latent> {
+    if output.dim() != x.dim() {
+        return Err(Error::internal(
+            "the denoiser's output differs from its input in shape",
+        ));
+    }
+    output.zip_mut_with(x, |o, &x| {
+        *o = step.x0_from_x * x - step.x0_from_output * *o;
+    });
+    Ok(output)
+}
+
+/// A draw from the posterior of the step before, given `x` and `pred_x0`.
+fn posterior_sample(step: &SpacedStep, x: Latent, pred_x0: &Latent, noise: &Latent) -> Latent {
+    let mut previous = x;
+    ndarray::Zip::from(&mut previous)
+        .and(pred_x0)
+        .and(noise)
+        .for_each(|x, &x0, &n| {
+            *x = (step.mean_from_x0 * x0 + step.mean_from_x * *x) + step.sigma * n;
+        });
+    previous
+}

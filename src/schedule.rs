@@ -1,0 +1,389 @@
+//! Noise schedules: what the model was trained with, and the subset of timesteps that a sampler visits.
+//!
+//! Everything is computed in f64 in the reference's order of operations; what the reference keeps in f32 is rounded
+//! once at the end, by the accessors that return f32.
+
+use crate::denoise::Parameterization;
+use crate::error::{Error, Result};
+use crate::tensor::Latent;
+
+/// The forward process that the model was trained on.
+///
+/// Source: `Diffusion`, diffbir/model/gaussian_diffusion.py at 3f8b530.
+#[derive(Debug, Clone)]
+pub struct Diffusion {
+    betas: Vec<f64>,
+    alphas_cumprod: Vec<f64>,
+    /// What the network's output means.
+    pub parameterization: Parameterization,
+}
+
+/// The constants of a [`Diffusion`], as they stand in a bundle.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DiffusionConfig {
+    /// Number of training timesteps. Default: 1000.
+    pub timesteps: usize,
+    /// The first beta, in `(0, 1)`. Default: 0.00085.
+    pub linear_start: f64,
+    /// The last beta, in `(0, 1)`. Default: 0.0120.
+    pub linear_end: f64,
+    /// Whether the last timestep is pure noise (Lin et al., arXiv 2305.08891). Default: false.
+    pub zero_snr: bool,
+    /// What the network's output means. Default: eps.
+    pub parameterization: Parameterization,
+}
+
+impl Default for DiffusionConfig {
+    fn default() -> Self {
+        DiffusionConfig {
+            timesteps: 1000,
+            linear_start: 0.00085,
+            linear_end: 0.0120,
+            zero_snr: false,
+            parameterization: Parameterization::Eps,
+        }
+    }
+}
+
+impl Diffusion {
+    /// The schedule that `config` describes.
+    ///
+    /// # Errors
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) for fewer than 2 timesteps, or a first or last beta outside
+    /// `(0, 1)`.
+    pub fn new(config: &DiffusionConfig) -> Result<Self> {
+        if config.timesteps < 2 {
+            return Err(Error::bundle(format!(
+                "diffusion.timesteps: expected at least 2, found {}",
+                config.timesteps
+            )));
+        }
+        for (key, beta) in [
+            ("linear_start", config.linear_start),
+            ("linear_end", config.linear_end),
+        ] {
+            if !(beta > 0.0 && beta < 1.0) {
+                return Err(Error::bundle(format!(
+                    "diffusion.{key}: expected a number between 0 and 1, found {beta}"
+                )));
+            }
+        }
+        let mut betas = linear_betas(config.timesteps, config.linear_start, config.linear_end);
+        if config.zero_snr {
+            betas = zero_terminal_snr(&betas);
+        }
+        Ok(Diffusion {
+            alphas_cumprod: cumprod(betas.iter().map(|beta| 1.0 - beta)),
+            betas,
+            parameterization: config.parameterization,
+        })
+    }
+
+    /// Number of training timesteps.
+    pub fn timesteps(&self) -> usize {
+        self.betas.len()
+    }
+
+    /// `beta_t`: the variance that step `t` adds.
+    pub fn betas(&self) -> &[f64] {
+        &self.betas
+    }
+
+    /// `alpha_bar_t`, the product of `1 - beta` up to and including `t`: the share of the signal's power left at `t`.
+    pub fn alphas_cumprod(&self) -> &[f64] {
+        &self.alphas_cumprod
+    }
+
+    /// `sqrt(alpha_bar_t)` and `sqrt(1 - alpha_bar_t)`: the shares of signal and noise in `x_t`.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option) for a `timestep` that is not below [`timesteps`](Self::timesteps).
+    pub fn q_coefficients(&self, timestep: usize) -> Result<(f32, f32)> {
+        let Some(alpha) = self.alphas_cumprod.get(timestep) else {
+            return Err(Error::option(format!(
+                "timestep: expected 0 to {}, found {timestep}",
+                self.timesteps() - 1
+            )));
+        };
+        Ok((alpha.sqrt() as f32, (1.0 - alpha).sqrt() as f32))
+    }
+
+    /// `x_t`, drawn from `x_0` with the given `noise` of the same shape:
+    /// `sqrt(alpha_bar_t) * x_0 + sqrt(1 - alpha_bar_t) * noise` (DDPM, equation 4).
+    ///
+    /// # Errors
+    /// As [`q_coefficients`](Self::q_coefficients), and [`Internal`](crate::error::ErrorKind::Internal) where the
+    /// shapes differ.
+    pub fn q_sample(&self, x_0: &Latent, timestep: usize, noise: &Latent) -> Result<Latent> {
+        let (signal, sigma) = self.q_coefficients(timestep)?;
+        if x_0.dim() != noise.dim() {
+            return Err(Error::internal("noise and latent differ in shape"));
+        }
+        let mut x_t = x_0.clone();
+        x_t.zip_mut_with(noise, |x, &n| *x = signal * *x + sigma * n);
+        Ok(x_t)
+    }
+}
+
+/// Betas whose square roots are evenly spaced.
+fn linear_betas(n: usize, start: f64, end: f64) -> Vec<f64> {
+    let (start, end) = (start.sqrt(), end.sqrt());
+    let step = (end - start) / (n - 1) as f64;
+    let root = |i| {
+        if i == n - 1 {
+            end
+        } else {
+            i as f64 * step + start
+        }
+    };
+    (0..n).map(|i| root(i) * root(i)).collect()
+}
+
+/// Shifts and scales `sqrt(alpha_bar)` so that its last value is 0 and its first stays, and returns the betas of that.
+///
+/// Source: algorithm 1 of Lin et al., arXiv 2305.08891.
+fn zero_terminal_snr(betas: &[f64]) -> Vec<f64> {
+    let mut roots = cumprod(betas.iter().map(|beta| 1.0 - beta));
+    roots.iter_mut().for_each(|alpha| *alpha = alpha.sqrt());
+    let (first, last) = (roots[0], roots[roots.len() - 1]);
+    let scale = first / (first - last);
+    let alphas_cumprod: Vec<f64> = roots
+        .iter()
+        .map(|root| ((root - last) * scale).powi(2))
+        .collect();
+    respaced_betas(alphas_cumprod.into_iter())
+}
+
+/// The betas whose cumulative products of `1 - beta` are `alphas_cumprod`.
+fn respaced_betas(alphas_cumprod: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut last = 1.0;
+    alphas_cumprod
+        .map(|alpha| 1.0 - alpha / std::mem::replace(&mut last, alpha))
+        .collect()
+}
+
+/// Running products.
+fn cumprod(factors: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut product = 1.0;
+    factors
+        .map(|factor| {
+            product *= factor;
+            product
+        })
+        .collect()
+}
+
+/// `count` timesteps spread evenly over `0..total`, ascending, with both ends where `count` is at least 2 and 0 alone
+/// where it is 1. Halves are rounded to even, as Python does.
+///
+/// Source: `space_timesteps`, diffbir/sampler/spaced_sampler.py at 3f8b530, with one section.
+///
+/// # Errors
+/// [`Option`](crate::error::ErrorKind::Option) for a `count` of 0 or above `total`.
+pub fn space_timesteps(total: usize, count: usize) -> Result<Vec<usize>> {
+    if count == 0 || count > total {
+        return Err(Error::option(format!(
+            "steps: expected 1 to {total}, found {count}"
+        )));
+    }
+    let stride = if count == 1 {
+        1.0
+    } else {
+        (total - 1) as f64 / (count - 1) as f64
+    };
+    // Summed up rather than multiplied, as the reference does: the rounding errors decide ties.
+    let mut position = 0.0_f64;
+    let timesteps = (0..count).map(|_| {
+        let timestep = position.round_ties_even() as usize;
+        position += stride;
+        timestep
+    });
+    Ok(timesteps.collect())
+}
+
+/// DDPM (Ho et al., arXiv 2006.11239) restricted to a few timesteps (Nichol and Dhariwal, arXiv 2102.09672, section 4).
+///
+/// Every array has one entry per timestep, ascending. Source: `SpacedSampler.make_schedule`,
+/// diffbir/sampler/spaced_sampler.py at 3f8b530.
+#[derive(Debug, Clone)]
+pub struct SpacedSchedule {
+    /// The training timestep that each step stands for.
+    pub timesteps: Vec<usize>,
+    /// `sqrt(alpha_bar)`.
+    pub sqrt_alphas_cumprod: Vec<f64>,
+    /// `sqrt(1 - alpha_bar)`.
+    pub sqrt_one_minus_alphas_cumprod: Vec<f64>,
+    /// `sqrt(1 / alpha_bar)`; infinite at the last step of a zero-SNR schedule.
+    pub sqrt_recip_alphas_cumprod: Vec<f64>,
+    /// `sqrt(1 / alpha_bar - 1)`; infinite at the last step of a zero-SNR schedule.
+    pub sqrt_recipm1_alphas_cumprod: Vec<f64>,
+    /// The variance of `x_{i-1}` given `x_i` and `x_0` (DDPM, equation 7); 0 at step 0.
+    pub posterior_variance: Vec<f64>,
+    /// Its logarithm, with the value of step 1 at step 0 too.
+    pub posterior_log_variance_clipped: Vec<f64>,
+    /// The weight of `x_0` in the mean of `x_{i-1}` given `x_i` and `x_0` (DDPM, equation 7).
+    pub posterior_mean_coef1: Vec<f64>,
+    /// The weight of `x_i` in it.
+    pub posterior_mean_coef2: Vec<f64>,
+}
+
+/// One step of a [`SpacedSchedule`], rounded to f32 as the reference's buffers are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpacedStep {
+    /// The training timestep.
+    pub timestep: usize,
+    /// The weight of `x_t` in `pred_x0`.
+    pub x0_from_x: f32,
+    /// The weight of the network's output that is subtracted in `pred_x0`.
+    pub x0_from_output: f32,
+    /// The weight of `pred_x0` in the posterior mean.
+    pub mean_from_x0: f32,
+    /// The weight of `x_t` in the posterior mean.
+    pub mean_from_x: f32,
+    /// The standard deviation of the noise to add; 0 at step 0.
+    pub sigma: f32,
+}
+
+impl SpacedSchedule {
+    /// `steps` of `diffusion`'s timesteps.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option) for fewer than 2 steps or more than there are timesteps. A single
+    /// step is refused because the timestep it would visit is 0 while it starts from pure noise; the reference ends
+    /// with an `IndexError` there.
+    pub fn new(diffusion: &Diffusion, steps: usize) -> Result<Self> {
+        if steps < 2 {
+            return Err(Error::option(format!(
+                "steps: the spaced sampler needs 2 to {}, found {steps}",
+                diffusion.timesteps()
+            )));
+        }
+        let timesteps = space_timesteps(diffusion.timesteps(), steps)?;
+        let betas = respaced_betas(timesteps.iter().map(|&t| diffusion.alphas_cumprod[t]));
+        let alphas_cumprod = cumprod(betas.iter().map(|beta| 1.0 - beta));
+        let each = |f: &dyn Fn(f64) -> f64| alphas_cumprod.iter().map(|&a| f(a)).collect();
+        // f(beta, alpha_bar, previous alpha_bar)
+        let posterior = |f: &dyn Fn(f64, f64, f64) -> f64| -> Vec<f64> {
+            let previous = std::iter::once(&1.0).chain(&alphas_cumprod);
+            betas
+                .iter()
+                .zip(&alphas_cumprod)
+                .zip(previous)
+                .map(|((&beta, &alpha), &previous)| f(beta, alpha, previous))
+                .collect()
+        };
+        let posterior_variance =
+            posterior(&|beta, a, previous| beta * (1.0 - previous) / (1.0 - a));
+        let clipped = std::iter::once(&posterior_variance[1]).chain(&posterior_variance[1..]);
+        Ok(SpacedSchedule {
+            sqrt_alphas_cumprod: each(&f64::sqrt),
+            sqrt_one_minus_alphas_cumprod: each(&|a| (1.0 - a).sqrt()),
+            sqrt_recip_alphas_cumprod: each(&|a| (1.0 / a).sqrt()),
+            sqrt_recipm1_alphas_cumprod: each(&|a| (1.0 / a - 1.0).sqrt()),
+            posterior_log_variance_clipped: clipped.map(|variance| variance.ln()).collect(),
+            posterior_mean_coef1: posterior(&|beta, a, previous| {
+                beta * previous.sqrt() / (1.0 - a)
+            }),
+            posterior_mean_coef2: posterior(&|beta, a, previous| {
+                (1.0 - previous) * (1.0 - beta).sqrt() / (1.0 - a)
+            }),
+            posterior_variance,
+            timesteps,
+        })
+    }
+
+    /// Number of steps.
+    pub fn len(&self) -> usize {
+        self.timesteps.len()
+    }
+
+    /// Whether there are no steps; there always are.
+    pub fn is_empty(&self) -> bool {
+        self.timesteps.is_empty()
+    }
+
+    /// Step `i`, counted from the clean end.
+    ///
+    /// # Panics
+    /// For an `i` that is not below [`len`](Self::len).
+    pub fn step(&self, i: usize, parameterization: Parameterization) -> SpacedStep {
+        let (x0_from_x, x0_from_output) = match parameterization {
+            Parameterization::Eps => (
+                self.sqrt_recip_alphas_cumprod[i],
+                self.sqrt_recipm1_alphas_cumprod[i],
+            ),
+            Parameterization::V => (
+                self.sqrt_alphas_cumprod[i],
+                self.sqrt_one_minus_alphas_cumprod[i],
+            ),
+        };
+        SpacedStep {
+            timestep: self.timesteps[i],
+            x0_from_x: x0_from_x as f32,
+            x0_from_output: x0_from_output as f32,
+            mean_from_x0: self.posterior_mean_coef1[i] as f32,
+            mean_from_x: self.posterior_mean_coef2[i] as f32,
+            // The reference takes the root of the variance in f32.
+            sigma: if i == 0 {
+                0.0
+            } else {
+                (self.posterior_variance[i] as f32).sqrt()
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_even_number() {
+        assert_eq!(space_timesteps(6, 3).unwrap(), [0, 2, 5]);
+        assert_eq!(space_timesteps(8, 3).unwrap(), [0, 4, 7]);
+        assert_eq!(space_timesteps(1000, 1).unwrap(), [0]);
+    }
+
+    #[test]
+    fn step_counts_that_cannot_work_are_refused() {
+        let diffusion = Diffusion::new(&DiffusionConfig::default()).unwrap();
+        for (steps, message) in [
+            (0, "steps: the spaced sampler needs 2 to 1000, found 0"),
+            (1, "steps: the spaced sampler needs 2 to 1000, found 1"),
+            (1001, "steps: expected 1 to 1000, found 1001"),
+        ] {
+            let error = SpacedSchedule::new(&diffusion, steps).unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn zero_snr_ends_in_pure_noise_and_keeps_its_start() {
+        let config = DiffusionConfig::default();
+        let linear = Diffusion::new(&config).unwrap();
+        let zsnr = Diffusion::new(&DiffusionConfig {
+            zero_snr: true,
+            ..config
+        })
+        .unwrap();
+        assert_eq!(zsnr.q_coefficients(999).unwrap(), (0.0, 1.0));
+        assert_eq!(
+            zsnr.q_coefficients(0).unwrap(),
+            linear.q_coefficients(0).unwrap()
+        );
+        assert!(zsnr.q_coefficients(1000).is_err());
+    }
+
+    #[test]
+    fn betas_outside_the_unit_interval_are_refused() {
+        let config = DiffusionConfig {
+            linear_end: f64::NAN,
+            ..DiffusionConfig::default()
+        };
+        let error = Diffusion::new(&config).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "diffusion.linear_end: expected a number between 0 and 1, found NaN"
+        );
+    }
+}

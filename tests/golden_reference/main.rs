@@ -1,0 +1,11 @@
+//! Against what the reference implementation computed, where its results are at hand (see
+//! `common::reference_folder`). Each test prints `GOLDEN RAN: …` or `SKIPPED (no reference goldens): …`.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod rng;
+mod samplers;
+mod schedule;

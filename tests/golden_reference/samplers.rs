@@ -1,0 +1,131 @@
+//! Trajectories on the analytic model of the golden files, with the recorded noise.
+
+use std::path::Path;
+
+use diffbir::denoise::{Branch, Cfg, NoiseModel, Parameterization};
+use diffbir::error::Result;
+use diffbir::rng::Replay;
+use diffbir::samplers::{Sampling, by_name};
+use diffbir::tensor::Latent;
+use ndarray::{Axis, Ix4, Ix5};
+use serde_json::Value;
+
+use crate::common::{Goldens, Tolerance, abs, assert_close, with_reference};
+use crate::schedule::diffusion;
+
+/// `a*x + b*c_img + c*sin(t/100) + d*mean(c_txt)` in f32, recording its calls.
+struct AnalyticModel {
+    c_img: Latent,
+    calls: Vec<(Latent, f32, f32)>,
+}
+
+impl NoiseModel for AnalyticModel {
+    fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
+        let outputs = branches.iter().map(|branch| {
+            let c_txt = match branch {
+                Branch::Cond => 0.75_f32,
+                Branch::Uncond => -0.5,
+            };
+            self.calls.push((x_t.clone(), timestep, c_txt));
+            let mut output = x_t.clone();
+            output.zip_mut_with(&self.c_img, |x, &c| {
+                *x = 0.35 * *x + -0.2 * c + 0.15 * (timestep / 100.0).sin() + 0.5 * c_txt;
+            });
+            output
+        });
+        Ok(outputs.collect())
+    }
+}
+
+/// Runs one case of the index and compares the calls and the result. Returns the largest difference of the result.
+fn check_case(goldens: &Goldens, case: &Value, tolerance: Tolerance) -> f64 {
+    let prefix = case["prefix"].as_str().unwrap();
+    let name = |key: &str| format!("{prefix}{key}");
+    let parameterization = match case["parameterization"].as_str().unwrap() {
+        "eps" => Parameterization::Eps,
+        _ => Parameterization::V,
+    };
+    let diffusion = diffusion(parameterization == Parameterization::V, parameterization);
+    let sampling = Sampling {
+        diffusion: &diffusion,
+        steps: case["steps"].as_u64().unwrap() as usize,
+        cfg: Cfg {
+            scale: case["cfg_scale"].as_f64().unwrap(),
+            rescale: case["rescale_cfg"].as_bool().unwrap(),
+        },
+    };
+    let mut model = AnalyticModel {
+        c_img: goldens.array(&name("c_img")),
+        calls: Vec::new(),
+    };
+    let noise = goldens.array::<Ix5>(&name("noise"));
+    let mut noise = Replay::new(noise.outer_iter().map(|draw| draw.to_owned()).collect());
+    let sampler = by_name(case["sampler"].as_str().unwrap()).unwrap();
+    let x_t = goldens.array::<Ix4>(&name("x_T"));
+    let mut steps = 0;
+    let mut observe = |info: &diffbir::samplers::StepInfo<'_>| {
+        assert_eq!(info.index, steps);
+        steps += 1;
+        Ok(())
+    };
+    let result = (sampler.sample)(&sampling, &mut model, x_t, &mut noise, &mut observe).unwrap();
+
+    assert_eq!(steps, sampling.steps);
+    assert_eq!(noise.remaining(), 0, "{prefix}: draws");
+    assert_eq!(
+        model.calls.len() as u64,
+        case["n_calls"].as_u64().unwrap(),
+        "{prefix}: calls"
+    );
+    let call_x = goldens.array::<Ix5>(&name("call_x"));
+    let (call_t, call_ctxt) = (
+        goldens.f32(&name("call_t")),
+        goldens.f32(&name("call_ctxt")),
+    );
+    for (i, (x, timestep, c_txt)) in model.calls.iter().enumerate() {
+        let what = name(&format!("call_x[{i}]"));
+        assert_close(&what, x, &call_x.index_axis(Axis(0), i), tolerance);
+        assert!(call_t.index_axis(Axis(0), i).iter().all(|t| t == timestep));
+        assert!(call_ctxt.index_axis(Axis(0), i).iter().all(|c| c == c_txt));
+    }
+    let expected = goldens.array::<Ix4>(&name("result"));
+    assert_close(&name("result"), &result, &expected, tolerance)
+}
+
+/// Checks the cases of `file` that `select` picks; there must be `count`.
+fn check_file(folder: &Path, file: &str, count: usize, select: impl Fn(&Value) -> bool) {
+    let index = std::fs::read(folder.join("samplers/index.json")).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let goldens = Goldens::open(folder.join("samplers").join(file));
+    let cases = index["files"][file].as_array().unwrap();
+    let cases: Vec<&Value> = cases.iter().filter(|case| select(case)).collect();
+    assert_eq!(cases.len(), count, "{file}: cases");
+    let max = cases
+        .iter()
+        .map(|case| check_case(&goldens, case, abs(1e-5)))
+        .fold(0.0, f64::max);
+    eprintln!("{file}: {count} cases, max difference of the results {max:e}");
+}
+
+#[test]
+fn spaced_trajectories() {
+    with_reference("spaced_trajectories", |folder| {
+        for (file, count) in [
+            ("spaced_eps_5.safetensors", 7),
+            ("spaced_eps_10.safetensors", 4),
+            ("spaced_v_5.safetensors", 7),
+            ("spaced_v_10.safetensors", 4),
+        ] {
+            check_file(folder, file, count, |_| true);
+        }
+    });
+}
+
+#[test]
+fn spaced_extra_trajectories() {
+    with_reference("spaced_extra_trajectories", |folder| {
+        check_file(folder, "extra.safetensors", 5, |case| {
+            case["sampler"] == "spaced" && case["error"].is_null() && case["tile_size"].is_null()
+        });
+    });
+}
