@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod pictures;
 mod rng;
 mod samplers;
 mod schedule;
