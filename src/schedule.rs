@@ -336,6 +336,32 @@ impl SpacedSchedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn spaced_timesteps_ascend_from_end_to_end(total in 2..2000_usize, share in 0.0..1.0_f64) {
+            let count = 2 + (share * (total - 2) as f64) as usize;
+            let timesteps = space_timesteps(total, count).unwrap();
+            prop_assert_eq!(timesteps.len(), count);
+            prop_assert!(timesteps.is_sorted_by(|a, b| a < b));
+            prop_assert_eq!((timesteps[0], timesteps[count - 1]), (0, total - 1));
+        }
+
+        /// Whatever the steps, a posterior draw turns `q(x_t | x_0)` into `q(x_{t-1} | x_0)`.
+        #[test]
+        fn the_posterior_keeps_the_marginals(steps in 2..=1000_usize, zero_snr in any::<bool>()) {
+            let config = DiffusionConfig { zero_snr, ..DiffusionConfig::default() };
+            let s = SpacedSchedule::new(&Diffusion::new(&config).unwrap(), steps).unwrap();
+            for i in 1..steps {
+                let mean = s.posterior_mean_coef1[i] + s.posterior_mean_coef2[i] * s.sqrt_alphas_cumprod[i];
+                prop_assert!((mean - s.sqrt_alphas_cumprod[i - 1]).abs() < 1e-10);
+                let std = s.posterior_mean_coef2[i] * s.sqrt_one_minus_alphas_cumprod[i];
+                let variance = std.powi(2) + s.posterior_variance[i];
+                prop_assert!((variance.sqrt() - s.sqrt_one_minus_alphas_cumprod[i - 1]).abs() < 1e-10);
+            }
+        }
+    }
 
     #[test]
     fn ties_go_to_the_even_number() {
