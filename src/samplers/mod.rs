@@ -55,8 +55,8 @@ pub type SampleFn = fn(
 pub struct Sampler {
     /// The reference's name for it.
     pub name: &'static str,
-    /// The options it honours beyond those of [`Sampling`], by the names of their configuration keys; any other one that
-    /// is set is an error.
+    /// The options it honours beyond those of [`Sampling`], by the names of their configuration keys; any other one
+    /// that is set is an error.
     pub knobs: &'static [&'static str],
     /// The algorithm.
     pub sample: SampleFn,

@@ -36,7 +36,7 @@ pub fn sample(
 ) -> Result<Latent> {
     let schedule = SpacedSchedule::new(sampling.diffusion, sampling.steps)?;
     let parameterization = sampling.diffusion.parameterization;
-    let total = schedule.len();
+    let total = schedule.steps();
     refuse_eps_at_zero_snr(&schedule, parameterization)?;
 
     let mut x = x_t;
@@ -45,9 +45,7 @@ pub fn sample(
         let scale = sampling.cfg.scale_at(step.timestep as f64);
         let output = guided(model, &x, step.timestep as f32, scale)?;
         let pred_x0 = predict_x0(&step, &x, output)?;
-        let (n, c, h, w) = x.dim();
-        let noise = noise.randn([n, c, h, w])?;
-        x = posterior_sample(&step, x, &pred_x0, &noise);
+        x = posterior_sample(&step, x, &pred_x0, noise)?;
         observe(&StepInfo {
             index,
             total,
@@ -91,15 +89,26 @@ fn predict_x0(step: &SpacedStep, x: &Latent, mut output: Latent) -> Result<Laten
 }
 
 /// A draw from the posterior of the step before, given `x` and `pred_x0`.
-fn posterior_sample(step: &SpacedStep, x: Latent, pred_x0: &Latent, noise: &Latent) -> Latent {
-    let mut previous = x;
-    ndarray::Zip::from(&mut previous)
+fn posterior_sample(
+    step: &SpacedStep,
+    mut x: Latent,
+    pred_x0: &Latent,
+    noise: &mut dyn NoiseSource,
+) -> Result<Latent> {
+    let (n, c, h, w) = x.dim();
+    let noise = noise.randn([n, c, h, w])?;
+    if noise.dim() != x.dim() {
+        return Err(Error::internal(
+            "the noise differs from what was asked for in shape",
+        ));
+    }
+    ndarray::Zip::from(&mut x)
         .and(pred_x0)
-        .and(noise)
+        .and(&noise)
         .for_each(|x, &x0, &n| {
             *x = (step.mean_from_x0 * x0 + step.mean_from_x * *x) + step.sigma * n;
         });
-    previous
+    Ok(x)
 }
 
 #[cfg(test)]

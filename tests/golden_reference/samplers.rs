@@ -4,7 +4,7 @@ use std::path::Path;
 
 use diffbir::denoise::{Branch, Cfg, NoiseModel, Parameterization};
 use diffbir::error::Result;
-use diffbir::rng::Replay;
+use diffbir::rng::{NoiseSource, Replay, TorchCpu};
 use diffbir::samplers::{Sampling, by_name};
 use diffbir::tensor::Latent;
 use ndarray::{Array5, Axis, Ix4, Ix5};
@@ -102,8 +102,8 @@ fn check_case(goldens: &Goldens, case: &Value, recorded: Option<Tolerance>) -> f
     assert_close(&name("result"), &result, &expected, tolerance)
 }
 
-/// Checks the cases of `file` that `select` picks; there must be `count`. Those whose outputs were recorded (one sample)
-/// are checked on these too, within `recorded`.
+/// Checks the cases of `file` that `select` picks; there must be `count`. Those whose outputs were recorded (one
+/// sample) are checked on these too, within `recorded`.
 fn check_file(
     folder: &Path,
     file: &str,
@@ -150,5 +150,46 @@ fn spaced_extra_trajectories() {
         check_file(folder, "extra.safetensors", 5, abs(1e-6), |case| {
             case["sampler"] == "spaced" && case["error"].is_null() && case["tile_size"].is_null()
         });
+    });
+}
+
+/// The noise that a whole run of the reference drew after `torch.manual_seed(231)`, and what it made of a latent.
+#[test]
+fn pipeline_draws() {
+    with_reference("pipeline_draws", |folder| {
+        let open = |run: &str| Goldens::open(folder.join(format!("tiny/e2e/{run}.safetensors")));
+        let check = |goldens: &Goldens, name: &str, found: &Latent, tolerance: f64| {
+            assert_close(name, found, &goldens.array::<Ix4>(name), abs(tolerance));
+        };
+        for (run, shape, draws) in [
+            ("v1_swinir_spaced5", [1, 4, 64, 88], 5),
+            ("batch2_spaced2", [2, 4, 64, 64], 2),
+        ] {
+            let (goldens, mut rng) = (open(run), TorchCpu::new(231));
+            check(&goldens, "x_T", &rng.randn(shape).unwrap(), 0.0);
+            for i in 1..draws {
+                check(
+                    &goldens,
+                    &format!("noise.{i}"),
+                    &rng.randn(shape).unwrap(),
+                    0.0,
+                );
+            }
+        }
+
+        let goldens = open("start_cond_ddim4_rescale");
+        let noise = TorchCpu::new(231).randn([1, 4, 64, 88]).unwrap();
+        check(&goldens, "noise.0", &noise, 0.0);
+        let linear = diffusion(false, Parameterization::Eps);
+        let x_t = linear
+            .q_sample(&goldens.array("c_img"), 999, &noise)
+            .unwrap();
+        check(&goldens, "x_T", &x_t, 1e-6);
+
+        let goldens = open("noise_aug200_dpmpp_m2");
+        let (c_img, noise) = (goldens.array("c_img"), goldens.array("noise.1"));
+        let zsnr = diffusion(true, Parameterization::V);
+        let noisy = zsnr.q_sample(&c_img, 200, &noise).unwrap();
+        check(&goldens, "c_img_used_by_model", &noisy, 1e-6);
     });
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from write import write  # noqa: E402
+from write import write
 
 SHAPES = [(1, 3, 40, 52), (2, 3, 9, 33), (1, 3, 1, 1), (1, 3, 1, 70)]
 

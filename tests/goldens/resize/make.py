@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from write import write  # noqa: E402
+from write import write
 
 # (width, height) of the input, then of the outputs
 PILLOW = [

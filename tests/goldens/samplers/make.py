@@ -14,7 +14,7 @@ from diffusers import DDPMScheduler
 from diffusers.schedulers import scheduling_ddpm
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from write import write  # noqa: E402
+from write import write
 
 SHAPE = (2, 4, 3, 5)
 CASES = [("eps", 2, 1.0), ("eps", 10, 4.0), ("v", 3, 1.0), ("v", 10, 4.0), ("v", 50, 7.5)]
@@ -50,7 +50,7 @@ def main() -> None:
         for step, t in enumerate(ddpm.timesteps):
             cond = 0.35 * x - 0.2 * c + 0.1
             output = 0.5 * cond + scale * (cond - 0.5 * cond)
-            with mock.patch.object(scheduling_ddpm, "randn_tensor", lambda *a, **k: noise[step].double()):
+            with mock.patch.object(scheduling_ddpm, "randn_tensor", return_value=noise[step].double()):
                 x = ddpm.step(output, t, x).prev_sample
             trajectory.append(x.float().numpy())
         arrays[f"{i}.trajectory"] = np.stack(trajectory)

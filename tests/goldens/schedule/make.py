@@ -12,7 +12,7 @@ import numpy as np
 from mpmath import mp, mpf, sqrt
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from write import write  # noqa: E402
+from write import write
 
 TOTAL = 1000
 STEPS = [2, 3, 4, 7, 10, 27, 50, 250, 1000]
