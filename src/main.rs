@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `diffbir`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    diffbir::cli::run()
+}

@@ -56,6 +56,14 @@ pub fn crop(x: &Array4<f32>, height: usize, width: usize) -> Array4<f32> {
     x.slice(s![.., .., ..height, ..width]).to_owned()
 }
 
+/// `[N, 3, H, W]` to `[N, H, W, 3]`, in row-major order.
+pub fn to_hwc(planar: Array4<u8>) -> Array4<u8> {
+    planar
+        .permuted_axes([0, 2, 3, 1])
+        .as_standard_layout()
+        .into_owned()
+}
+
 /// Joins arrays along the batch axis.
 ///
 /// # Errors
@@ -63,6 +71,27 @@ pub fn crop(x: &Array4<f32>, height: usize, width: usize) -> Array4<f32> {
 pub fn stack_batch(parts: &[ArrayView4<'_, f32>]) -> Result<Array4<f32>> {
     ndarray::concatenate(Axis(0), parts)
         .map_err(|e| Error::internal("arrays of one batch differ in shape").with_source(e))
+}
+
+/// The values of a safetensors tensor of 32- or 16-bit floats, in row-major order.
+///
+/// # Errors
+/// [`Bundle`](crate::error::ErrorKind::Bundle) where it holds another type.
+pub fn f32_from_safetensor(view: &safetensors::tensor::TensorView<'_>) -> Result<Vec<f32>> {
+    let data = view.data();
+    match view.dtype() {
+        safetensors::Dtype::F32 => Ok(data
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect()),
+        safetensors::Dtype::F16 => Ok(data
+            .chunks_exact(2)
+            .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
+            .collect()),
+        other => Err(Error::bundle(format!(
+            "a tensor of type {other:?}, expected F32 or F16"
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ fn spaced_trajectories_are_those_of_diffusers() {
 #[test]
 fn colour_correction_follows_its_definition() {
     let goldens = Goldens::of_module("color");
-    for case in 0..4 {
+    for case in 0..5 {
         let array = |key: &str| goldens.array::<Ix4>(&format!("{case}.{key}"));
         let (content, style) = (array("content"), array("style"));
         let check = |key: &str, found: &Image| {

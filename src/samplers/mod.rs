@@ -55,6 +55,8 @@ pub type SampleFn = fn(
 pub struct Sampler {
     /// The reference's name for it.
     pub name: &'static str,
+    /// The fewest steps it can do.
+    pub min_steps: usize,
     /// The options it honours beyond those of [`Sampling`], by the names of their configuration keys; any other one
     /// that is set is an error.
     pub knobs: &'static [&'static str],
@@ -65,6 +67,7 @@ pub struct Sampler {
 /// All samplers.
 pub const SAMPLERS: &[Sampler] = &[Sampler {
     name: "spaced",
+    min_steps: 2,
     knobs: &[],
     sample: spaced::sample,
 }];

@@ -23,7 +23,7 @@ pub struct Diffusion {
 }
 
 /// The constants of a [`Diffusion`], as they stand in a bundle.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DiffusionConfig {
     /// Number of training timesteps. Default: 1000.
     pub timesteps: usize,

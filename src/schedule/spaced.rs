@@ -150,11 +150,7 @@ impl SpacedSchedule {
             mean_from_x0: self.posterior_mean_coef1[i] as f32,
             mean_from_x: self.posterior_mean_coef2[i] as f32,
             // The reference takes the root of the variance in f32.
-            sigma: if i == 0 {
-                0.0
-            } else {
-                (self.posterior_variance[i] as f32).sqrt()
-            },
+            sigma: (self.posterior_variance[i] as f32).sqrt(),
         }
     }
 }

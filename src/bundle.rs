@@ -1,0 +1,411 @@
+//! The bundle: a folder of graphs and the file that describes them, `bundle.yaml`.
+//!
+//! The exporter writes it, the engine reads it, and both hold it against one schema
+//! (`export/diffbir_export/bundle.schema.json`). Nothing in the engine knows a model but through it.
+
+mod hashes;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::nets::cldm::Context;
+use crate::nets::cleaner::CleanerSpec;
+use crate::nets::contract::GraphKind;
+use crate::runtime::GraphFile;
+use crate::schedule::DiffusionConfig;
+
+pub use hashes::{Progress, sha256_file};
+
+/// The format of `bundle.yaml` that this engine reads.
+pub const FORMAT: u64 = 1;
+
+/// The file that makes a folder a bundle.
+pub const MANIFEST: &str = "bundle.yaml";
+
+const SCHEMA: &str = include_str!("../export/diffbir_export/bundle.schema.json");
+
+/// The contents of `bundle.yaml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the format, [`FORMAT`].
+    pub format: u64,
+    /// `v1`, `v2`, `v2.1` or `custom`.
+    pub family: String,
+    /// Where the weights come from.
+    pub weights: Weights,
+    /// Versions of the exporter and its packages.
+    pub exporter: BTreeMap<String, serde_json::Value>,
+    /// The checkpoints that were read.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Constants of the diffusion process.
+    pub diffusion: DiffusionConfig,
+    /// Constants of the latent space.
+    pub latent: LatentConstants,
+    /// The short edge below which a picture is enlarged before the networks see it, in pixels (official: 512).
+    pub min_short_edge: usize,
+    /// The tasks it serves.
+    pub tasks: BTreeMap<String, Task>,
+    /// The options of the family's published commands.
+    pub defaults: Defaults,
+    /// Precomputed text contexts.
+    pub contexts: Contexts,
+    /// The tokenizer of the text encoder, where the bundle has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<HashedFile>,
+    /// The graphs by their names.
+    pub graphs: BTreeMap<String, Graph>,
+}
+
+/// Where a bundle's weights come from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Weights {
+    /// `checkpoints`, `random` or `trained`.
+    pub source: String,
+    /// The seed of random weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+/// A checkpoint that the exporter read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// `sd`, `control` or `cleaner.TASK`.
+    pub role: String,
+    /// Its file name.
+    pub file: String,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
+/// Constants of the latent space. The graphs apply the scale factor themselves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LatentConstants {
+    /// Channels of a latent.
+    pub channels: usize,
+    /// Pixels per latent cell in each direction.
+    pub downscale: usize,
+    /// What the encoder's output was multiplied by.
+    pub scale_factor: f64,
+}
+
+/// What a bundle can do under one name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Task {
+    /// The graph of stage 1.
+    pub cleaner: String,
+}
+
+/// The options of the family's published commands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Defaults {
+    /// The sampler, by the reference's name.
+    pub sampler: String,
+    /// Steps of the sampler.
+    pub steps: usize,
+    /// Scale of classifier-free guidance.
+    pub cfg_scale: f64,
+    /// The positive prompt.
+    pub prompt: String,
+    /// The negative prompt.
+    pub negative_prompt: String,
+}
+
+/// Precomputed text contexts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Contexts {
+    /// A safetensors file with one `[tokens, width]` tensor per prompt.
+    pub file: String,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Tokens of a context.
+    pub tokens: usize,
+    /// Channels of a context.
+    pub width: usize,
+    /// Which tensor belongs to which prompt.
+    pub prompts: Vec<ContextEntry>,
+}
+
+/// One precomputed context.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContextEntry {
+    /// The tensor's name in the file.
+    pub tensor: String,
+    /// The prompt it was computed from.
+    pub prompt: String,
+}
+
+/// A file and its SHA-256.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HashedFile {
+    /// Its name in the bundle.
+    pub file: String,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
+/// One graph of a bundle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Graph {
+    /// Its contract.
+    pub kind: GraphKind,
+    /// The architecture, such as `swinir`.
+    pub architecture: String,
+    /// The `.onnx` file.
+    pub file: String,
+    /// `fp32` or `fp16`.
+    pub precision: String,
+    /// Height and width of the input must be multiples of this.
+    pub multiple: usize,
+    /// Height of the output over height of the input.
+    pub scale: f64,
+    /// SHA-256 of the graph's file and of its external data.
+    pub files: BTreeMap<String, String>,
+    /// How far the exporter found it from PyTorch.
+    pub verified: Vec<BTreeMap<String, serde_json::Value>>,
+    /// Other forms of the same graph.
+    #[serde(default)]
+    pub variants: Vec<serde_json::Value>,
+}
+
+/// A bundle whose manifest has been read and found sound.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    dir: PathBuf,
+    manifest: Manifest,
+    hash: String,
+}
+
+impl Bundle {
+    /// Reads `dir/bundle.yaml` and holds it against the schema. The graphs are not read; see
+    /// [`verify`](Self::verify).
+    ///
+    /// # Errors
+    /// [`Bundle`](ErrorKind::Bundle): no such folder or manifest, a newer format, a manifest that does not fit the
+    /// schema, or a task or graph that names what is not there.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(MANIFEST);
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            let what = if dir.is_dir() {
+                "no bundle here: cannot read"
+            } else {
+                "no such bundle: cannot read"
+            };
+            Error::bundle(format!("{what} {}", path.display())).with_source(e)
+        })?;
+        let manifest = parse(&text).map_err(|e| e.at(path.display()))?;
+        let bundle = Bundle {
+            dir: dir.to_owned(),
+            manifest,
+            hash: hashes::sha256_bytes(text.as_bytes()),
+        };
+        bundle
+            .check_references()
+            .map_err(|e| e.at(path.display()))?;
+        Ok(bundle)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The contents of `bundle.yaml`.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// SHA-256 of `bundle.yaml`, and so of everything that it lists.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The name of the one graph of `kind`.
+    ///
+    /// # Errors
+    /// [`Bundle`](ErrorKind::Bundle) where there is none.
+    pub fn graph_of(&self, kind: GraphKind) -> Result<&str> {
+        let found = self
+            .manifest
+            .graphs
+            .iter()
+            .find(|(_, graph)| graph.kind == kind);
+        found.map(|(name, _)| name.as_str()).ok_or_else(|| {
+            Error::bundle(format!(
+                "{}: the bundle has no graph of kind {kind:?}",
+                self.dir.display()
+            ))
+        })
+    }
+
+    /// The cleaner of `task`: its graph's name and what it wants.
+    ///
+    /// # Errors
+    /// [`Option`](ErrorKind::Option) where the bundle does not serve the task, naming those it serves.
+    pub fn cleaner(&self, task: &str) -> Result<(&str, &Graph, CleanerSpec)> {
+        let Some(entry) = self.manifest.tasks.get(task) else {
+            let known: Vec<&str> = self.manifest.tasks.keys().map(String::as_str).collect();
+            return Err(Error::option(format!(
+                "task `{task}`: this bundle serves {}",
+                known.join(", ")
+            )));
+        };
+        let graph = self.graph(&entry.cleaner)?;
+        let spec = CleanerSpec {
+            multiple: graph.multiple,
+            scale: graph.scale as usize,
+            enlarge_first: graph.architecture == "swinir",
+        };
+        Ok((&entry.cleaner, graph, spec))
+    }
+
+    fn graph(&self, name: &str) -> Result<&Graph> {
+        let found = self.manifest.graphs.get(name);
+        found.ok_or_else(|| {
+            Error::bundle(format!("`{name}` is named but not listed under `graphs`"))
+        })
+    }
+
+    /// The precomputed context of `prompt`.
+    ///
+    /// # Errors
+    /// [`Option`](ErrorKind::Option) where the bundle has none, naming the prompts it has;
+    /// [`Bundle`](ErrorKind::Bundle) where its file is damaged.
+    pub fn context(&self, prompt: &str) -> Result<Context> {
+        let contexts = &self.manifest.contexts;
+        let Some(entry) = contexts.prompts.iter().find(|entry| entry.prompt == prompt) else {
+            let known: Vec<String> = contexts
+                .prompts
+                .iter()
+                .map(|entry| format!("{:?}", entry.prompt))
+                .collect();
+            return Err(Error::option(format!(
+                "prompt {prompt:?}: this bundle has precomputed contexts for {} only",
+                known.join(", ")
+            )));
+        };
+        let path = self.dir.join(&contexts.file);
+        read_context(&path, &entry.tensor, (contexts.tokens, contexts.width))
+            .map_err(|e| e.at(path.display()))
+    }
+
+    /// Every file that the manifest lists, with its SHA-256.
+    pub fn files(&self) -> BTreeMap<&str, &str> {
+        let manifest = &self.manifest;
+        let single = manifest
+            .tokenizer
+            .iter()
+            .map(|file| (file.file.as_str(), file.sha256.as_str()));
+        let contexts = [(
+            manifest.contexts.file.as_str(),
+            manifest.contexts.sha256.as_str(),
+        )];
+        let graphs = manifest.graphs.values().flat_map(|graph| &graph.files);
+        single
+            .chain(contexts)
+            .chain(graphs.map(|(file, sha256)| (file.as_str(), sha256.as_str())))
+            .collect()
+    }
+
+    /// Checks the SHA-256 of every listed file. A file once found sound is not read again while its size, time of
+    /// modification and inode are the same, unless `force`. `cache` is the folder that remembers them; `None`
+    /// remembers nothing.
+    ///
+    /// # Errors
+    /// [`Bundle`](ErrorKind::Bundle), naming the file, the hash expected and the one found.
+    pub fn verify(
+        &self,
+        cache: Option<&Path>,
+        force: bool,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
+        hashes::verify(&self.dir, &self.files(), cache, force, progress)
+    }
+
+    /// Size in bytes of a graph with its external data.
+    pub fn graph_bytes(&self, graph: &Graph) -> u64 {
+        let size =
+            |file: &String| std::fs::metadata(self.dir.join(file)).map_or(0, |data| data.len());
+        graph.files.keys().map(size).sum()
+    }
+
+    /// The graphs as the runtime wants them.
+    pub fn graph_files(&self) -> Vec<GraphFile> {
+        let file = |(name, graph): (&String, &Graph)| GraphFile {
+            name: name.clone(),
+            kind: graph.kind,
+            path: self.dir.join(&graph.file),
+            bytes: self.graph_bytes(graph),
+        };
+        self.manifest.graphs.iter().map(file).collect()
+    }
+
+    /// What the schema cannot say: every name that is used is listed.
+    fn check_references(&self) -> Result<()> {
+        for (task, entry) in &self.manifest.tasks {
+            let graph = self
+                .graph(&entry.cleaner)
+                .map_err(|e| e.at(format!("tasks.{task}.cleaner")))?;
+            if graph.kind != GraphKind::Cleaner {
+                return Err(Error::bundle(format!(
+                    "tasks.{task}.cleaner: `{}` is no cleaner",
+                    entry.cleaner
+                )));
+            }
+        }
+        for (name, graph) in &self.manifest.graphs {
+            if !graph.files.contains_key(&graph.file) {
+                return Err(Error::bundle(format!(
+                    "graphs.{name}.files: no hash for {}",
+                    graph.file
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Parses a manifest: first its format, so that a newer one is named as such, then the schema, then the types.
+fn parse(text: &str) -> Result<Manifest> {
+    let invalid =
+        |e: &dyn std::fmt::Display| Error::bundle(format!("not a valid bundle description: {e}"));
+    let value: serde_json::Value = serde_yaml::from_str(text).map_err(|e| invalid(&e))?;
+    match value.get("format").and_then(serde_json::Value::as_u64) {
+        Some(FORMAT) => {}
+        Some(newer) if newer > FORMAT => {
+            return Err(Error::bundle(format!(
+                "bundle format {newer}, but this engine reads format {FORMAT}: update diffbir, or export the bundle anew"
+            )));
+        }
+        _ => {
+            return Err(Error::bundle(format!(
+                "no usable `format`, expected {FORMAT}"
+            )));
+        }
+    }
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA)
+        .map_err(|e| Error::internal("the bundle schema is no JSON").with_source(e))?;
+    let validator = jsonschema::validator_for(&schema)
+        .map_err(|e| Error::internal(format!("the bundle schema is not valid: {e}")))?;
+    if let Some(error) = validator.iter_errors(&value).next() {
+        return Err(invalid(&format!("{}: {error}", error.instance_path())));
+    }
+    serde_json::from_value(value).map_err(|e| invalid(&e))
+}
+
+fn read_context(path: &Path, tensor: &str, shape: (usize, usize)) -> Result<Context> {
+    let damaged =
+        |e: &dyn std::fmt::Display| Error::new(ErrorKind::Bundle, format!("damaged contexts: {e}"));
+    let bytes = std::fs::read(path).map_err(|e| damaged(&e))?;
+    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
+    let view = file.tensor(tensor).map_err(|e| damaged(&e))?;
+    let values = crate::tensor::f32_from_safetensor(&view).map_err(|e| e.at(tensor))?;
+    Context::from_shape_vec(shape, values).map_err(|_| {
+        damaged(&format!(
+            "tensor `{tensor}` has shape {:?}, expected {shape:?}",
+            view.shape()
+        ))
+    })
+}

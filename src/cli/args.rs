@@ -1,0 +1,282 @@
+//! The command line exactly as typed. Nothing here touches a file; [`Common::config`] turns it into a [`Builder`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::config::Builder;
+use crate::error::Result;
+
+/// Blind image restoration with DiffBIR on ONNX Runtime.
+#[derive(Debug, Parser)]
+#[command(name = "diffbir", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 all done; 1 some inputs failed (each named, the rest done); 2 usage; 3 configuration or \
+bundle not valid; 4 ONNX Runtime or a provider unavailable; 5 not enough memory; 70 internal; 130 interrupted.";
+
+/// The program's commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Restore pictures
+    Restore(Restore),
+    /// Restore the pictures that ship with the repository and write a before/after sheet
+    Demo(Demo),
+    /// Show what a bundle holds, and verify it
+    Inspect(Inspect),
+    /// Show which ONNX Runtime is found, its providers, and what each graph would run on
+    Doctor(Doctor),
+    /// Print the effective configuration as YAML
+    Config(ConfigCommand),
+    /// Manage the ONNX Runtime library
+    Runtime(Runtime),
+}
+
+/// `diffbir restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// Files, folders and globs
+    #[arg(required = true)]
+    pub inputs: Vec<String>,
+    /// A PNG file for one input, else a folder
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Search folders recursively
+    #[arg(long)]
+    pub recursive: bool,
+    /// Replay recorded noise instead of drawing it from the seed: a safetensors file with noise.0, noise.1 …
+    #[arg(long, value_name = "FILE")]
+    pub replay_noise: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub reporting: Reporting,
+}
+
+/// `diffbir demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where results and the sheet go
+    #[arg(short, long, default_value = "restored")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub reporting: Reporting,
+}
+
+/// `diffbir inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The bundle's folder
+    pub bundle: PathBuf,
+    /// Read and hash every file even where it is known to be sound
+    #[arg(long)]
+    pub verify: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `diffbir doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub common: Common,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `diffbir config`.
+#[derive(Debug, Args)]
+pub struct ConfigCommand {
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `diffbir runtime`.
+#[derive(Debug, Args)]
+pub struct Runtime {
+    #[command(subcommand)]
+    pub command: RuntimeCommand,
+}
+
+/// `diffbir runtime …`.
+#[derive(Debug, Subcommand)]
+pub enum RuntimeCommand {
+    /// Put the pinned ONNX Runtime into the per-user cache, through pip
+    Install {
+        /// The build with the CUDA and TensorRT providers
+        #[arg(long)]
+        gpu: bool,
+    },
+}
+
+/// How a command reports.
+#[derive(Debug, Clone, Args)]
+pub struct Reporting {
+    /// Print JSON lines on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// Sources of colour, as typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ColorFixArg {
+    /// Low frequencies of stage 1 by wavelets
+    Wavelet,
+    /// Mean and deviation of stage 1
+    Adain,
+    /// The decoder's own
+    None,
+}
+
+/// Flags that several commands share. Each is also a configuration key.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// A YAML configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder of the exported bundle
+    #[arg(long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Set any configuration key, such as runtime.memory=sequential
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// sr, face (aligned) or denoise, as far as the bundle serves them
+    #[arg(long)]
+    pub task: Option<String>,
+    /// Output size over input size
+    #[arg(long)]
+    pub upscale: Option<f64>,
+    /// Sampling steps
+    #[arg(long)]
+    pub steps: Option<u64>,
+    /// The sampler, by the reference's name
+    #[arg(long)]
+    pub sampler: Option<String>,
+    /// Scale of classifier-free guidance
+    #[arg(long, alias = "cfg_scale", allow_negative_numbers = true)]
+    pub cfg_scale: Option<f64>,
+    /// Raise the guidance scale over the steps
+    #[arg(long, alias = "rescale_cfg")]
+    pub rescale_cfg: bool,
+    /// The positive prompt
+    #[arg(long, alias = "pos_prompt")]
+    pub prompt: Option<String>,
+    /// The negative prompt
+    #[arg(long, alias = "neg_prompt")]
+    pub negative_prompt: Option<String>,
+    /// Weight of the control module
+    #[arg(long, allow_negative_numbers = true)]
+    pub strength: Option<f64>,
+    /// Seed of the noise
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Where the colours come from
+    #[arg(long, value_enum)]
+    pub color_fix: Option<ColorFixArg>,
+    /// The largest input that is decoded
+    #[arg(long, value_name = "N")]
+    pub max_pixels: Option<u64>,
+    /// Never install anything
+    #[arg(long)]
+    pub offline: bool,
+    /// Read and hash every file of the bundle even where it is known to be sound
+    #[arg(long)]
+    pub verify: bool,
+    /// Replace results that exist
+    #[arg(long, conflicts_with = "skip_existing")]
+    pub overwrite: bool,
+    /// Leave out inputs whose results exist
+    #[arg(long)]
+    pub skip_existing: bool,
+    /// Keep stage 1, the raw decode and the colour-corrected picture as PNG
+    #[arg(long, value_name = "DIR")]
+    pub save_stages: Option<PathBuf>,
+    /// Write PNG without the chunk that says how it was made
+    #[arg(long)]
+    pub no_metadata: bool,
+}
+
+impl Common {
+    /// The flags that were given, as configuration keys and values.
+    fn settings(&self) -> Vec<(&'static str, Value)> {
+        let color_fix = self.color_fix.map(|fix| format!("{fix:?}").to_lowercase());
+        let existing = match (self.overwrite, self.skip_existing) {
+            (true, _) => Some("overwrite"),
+            (_, true) => Some("skip"),
+            _ => None,
+        };
+        let given = [
+            ("bundle", self.bundle.as_ref().map(|x| json!(x))),
+            ("restore.task", self.task.as_ref().map(|x| json!(x))),
+            ("restore.upscale", self.upscale.map(number)),
+            ("restore.color_fix", color_fix.map(|x| json!(x))),
+            ("sampling.steps", self.steps.map(|x| json!(x))),
+            ("sampling.sampler", self.sampler.as_ref().map(|x| json!(x))),
+            ("sampling.cfg_scale", self.cfg_scale.map(number)),
+            (
+                "sampling.rescale_cfg",
+                self.rescale_cfg.then(|| json!(true)),
+            ),
+            ("sampling.prompt", self.prompt.as_ref().map(|x| json!(x))),
+            (
+                "sampling.negative_prompt",
+                self.negative_prompt.as_ref().map(|x| json!(x)),
+            ),
+            ("sampling.strength", self.strength.map(number)),
+            ("sampling.seed", self.seed.map(|x| json!(x))),
+            ("input.max_pixels", self.max_pixels.map(|x| json!(x))),
+            ("runtime.offline", self.offline.then(|| json!(true))),
+            ("output.existing", existing.map(|x| json!(x))),
+            (
+                "output.save_stages",
+                self.save_stages.as_ref().map(|x| json!(x)),
+            ),
+            ("output.metadata", self.no_metadata.then(|| json!(false))),
+        ];
+        given
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect()
+    }
+
+    /// Lays the config file over `builder`.
+    ///
+    /// # Errors
+    /// A file that cannot be read or holds what is not accepted.
+    pub fn lay_file(&self, builder: &mut Builder) -> Result<()> {
+        self.config
+            .as_deref()
+            .map_or(Ok(()), |path| builder.file(path))
+    }
+
+    /// Lays `--set` and the other flags over `builder`.
+    ///
+    /// # Errors
+    /// A value that is not accepted.
+    pub fn lay_flags(&self, builder: &mut Builder) -> Result<()> {
+        for assignment in &self.set {
+            builder.set(assignment).map_err(|e| e.at("--set"))?;
+        }
+        for (key, value) in self.settings() {
+            builder.put(key, value)?;
+        }
+        Ok(())
+    }
+}
+
+/// JSON has no NaN or infinity; their names are refused with a message where they arrive.
+fn number(x: f64) -> Value {
+    serde_json::Number::from_f64(x).map_or_else(|| Value::String(x.to_string()), Value::Number)
+}

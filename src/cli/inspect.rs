@@ -1,0 +1,94 @@
+//! `diffbir inspect` and `diffbir config`.
+
+use serde_json::Value;
+
+use crate::bundle::{Bundle, Graph};
+use crate::cli::args::{Common, Inspect};
+use crate::cli::setup;
+use crate::error::{Error, Result};
+
+/// Shows what a bundle holds, after verifying its files.
+pub fn run(args: &Inspect) -> Result<()> {
+    let bundle = Bundle::open(&args.bundle)?;
+    setup::verify(&bundle, args.verify, &mut |message| eprintln!("{message}"))?;
+    if args.json {
+        let text = serde_json::to_string_pretty(bundle.manifest())
+            .map_err(|e| Error::internal("the manifest cannot be written").with_source(e))?;
+        println!("{text}");
+        return Ok(());
+    }
+    print!("{}", describe(&bundle));
+    Ok(())
+}
+
+/// Prints the effective configuration as YAML.
+pub fn print_config(common: &Common) -> Result<()> {
+    let config = match setup::without_bundle(common)?.bundle {
+        Some(_) => setup::prepare(common, None)?.config,
+        None => setup::without_bundle(common)?,
+    };
+    let text = serde_yaml::to_string(&config)
+        .map_err(|e| Error::internal("the configuration cannot be written").with_source(e))?;
+    print!("{text}");
+    Ok(())
+}
+
+fn describe(bundle: &Bundle) -> String {
+    let manifest = bundle.manifest();
+    let tasks: Vec<String> = manifest
+        .tasks
+        .iter()
+        .map(|(task, entry)| format!("{task} ({})", entry.cleaner))
+        .collect();
+    let prompts: Vec<String> = manifest
+        .contexts
+        .prompts
+        .iter()
+        .map(|entry| format!("{:?}", shortened(&entry.prompt)))
+        .collect();
+    let defaults = &manifest.defaults;
+    let mut text = format!(
+        "{}: bundle format {}, family {}, {} weights\n  sha256   {}\n  tasks    {}\n  prompts  {}\n  defaults {}, {} steps, cfg \
+         scale {}\n  pictures are brought to a short edge of at least {} pixels\n",
+        bundle.dir().display(),
+        manifest.format,
+        manifest.family,
+        manifest.weights.source,
+        bundle.hash(),
+        tasks.join(", "),
+        prompts.join(", "),
+        defaults.sampler,
+        defaults.steps,
+        defaults.cfg_scale,
+        manifest.min_short_edge,
+    );
+    text.push_str(
+        "  graphs (relative RMS error against PyTorch, largest of the exporter's checks)\n",
+    );
+    for (name, graph) in &manifest.graphs {
+        let error = largest_error(graph).map_or("unknown".to_owned(), |x| format!("{x:.1e}"));
+        let megabytes = bundle.graph_bytes(graph) as f64 / 1e6;
+        let row = [name.as_str(), &graph.architecture, &graph.precision];
+        text.push_str(&format!(
+            "    {:<14} {:<12} {:<5} {megabytes:>9.1} MB  {error}\n",
+            row[0], row[1], row[2]
+        ));
+    }
+    text.push_str("all files verified\n");
+    text
+}
+
+fn largest_error(graph: &Graph) -> Option<f64> {
+    let errors = graph
+        .verified
+        .iter()
+        .filter_map(|check| check.get("relative_rms").and_then(Value::as_f64));
+    errors.max_by(f64::total_cmp)
+}
+
+fn shortened(prompt: &str) -> String {
+    match prompt.char_indices().nth(40) {
+        Some((end, _)) => format!("{}…", &prompt[..end]),
+        None => prompt.to_owned(),
+    }
+}

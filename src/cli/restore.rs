@@ -1,0 +1,248 @@
+//! `diffbir restore`: every input in turn; a bad one is reported and the rest goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use ndarray::{Array4, Axis};
+use serde_json::{Value, json};
+
+use crate::cancel::Cancel;
+use crate::cli::args::{Common, Restore};
+use crate::cli::inputs::{self, Job};
+use crate::cli::report::Reporter;
+use crate::cli::setup::{self, Setup};
+use crate::config::{Config, Existing};
+use crate::engine::{Engine, Noise, Request};
+use crate::error::{Error, ErrorKind, Result};
+use crate::imageio;
+use crate::pipeline::{Event, Intermediate};
+use crate::{resize, tensor};
+
+/// How a run over several pictures ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Restored and written.
+    pub done: usize,
+    /// Left out because the result exists.
+    pub skipped: usize,
+    /// Failed, each reported.
+    pub failed: usize,
+}
+
+/// The key of the PNG's text chunk.
+const CHUNK: &str = "diffbir";
+
+/// Runs the command.
+pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally> {
+    let config = setup::without_bundle(&args.common)?;
+    let noise = args.replay_noise.as_deref().map(read_noise).transpose()?;
+    let jobs = inputs::plan(
+        &args.inputs,
+        &args.output,
+        args.recursive,
+        config.output.existing,
+    )?;
+    let session = Session::open(&args.common, None, jobs.len(), reporter)?;
+    session.run(
+        &jobs,
+        noise.map_or(Noise::Seed, Noise::Replay),
+        cancel,
+        reporter,
+    )
+}
+
+/// An engine that is ready, with its configuration.
+pub struct Session {
+    config: Config,
+    engine: Engine,
+}
+
+impl Session {
+    /// Reads configuration and bundle, verifies the bundle and loads the runtime. `fallback` is the bundle where none
+    /// is named.
+    pub fn open(
+        common: &Common,
+        fallback: Option<&Path>,
+        inputs: usize,
+        reporter: &Reporter,
+    ) -> Result<Self> {
+        let Setup { config, bundle } = setup::prepare(common, fallback.map(Path::to_owned))?;
+        // What the options ask of the bundle is checked before its files are read.
+        crate::pipeline::Pipeline::new(&bundle, &config.restore, &config.sampling)?;
+        let mut say = |message: String| reporter.note(&message);
+        setup::verify(&bundle, common.verify, &mut say)?;
+        let loaded = setup::ensure_runtime(&config, &mut say)?;
+        reporter.start(json!({
+            "version": env!("CARGO_PKG_VERSION"), "bundle": bundle.dir(), "bundle_sha256": bundle.hash(),
+            "family": bundle.manifest().family, "inputs": inputs,
+            "runtime": { "library": loaded.candidate.path, "build": loaded.build },
+        }));
+        let engine = Engine::open(bundle, config.runtime.options()?);
+        Ok(Session { config, engine })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Works through `jobs`.
+    ///
+    /// # Errors
+    /// What ends the whole run: a request to stop, a bundle or runtime that fails. A picture's own failure is counted.
+    pub fn run(
+        &self,
+        jobs: &[Job],
+        noise: Noise,
+        cancel: &Cancel,
+        reporter: &Reporter,
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
+        check_writable(jobs)?;
+        for job in jobs {
+            if job.skip {
+                tally.skipped += 1;
+                let record = json!({
+                    "event": "picture", "status": "skipped", "input": job.input, "output": job.output
+                });
+                reporter.picture(
+                    &record,
+                    &format!("{} exists, left out", job.output.display()),
+                );
+                continue;
+            }
+            match self.one(job, noise.clone(), cancel, reporter) {
+                Ok(()) => tally.done += 1,
+                Err(error) if is_of_one_picture(&error) => {
+                    tally.failed += 1;
+                    reporter.failure(&job.input, &error);
+                }
+                Err(error) => return Err(error.at(job.input.display())),
+            }
+        }
+        reporter.end(tally.done, tally.skipped, tally.failed);
+        Ok(tally)
+    }
+
+    fn one(&self, job: &Job, noise: Noise, cancel: &Cancel, reporter: &Reporter) -> Result<()> {
+        let start = Instant::now();
+        let picture = imageio::read(&job.input, self.config.input.max_pixels)?;
+        let mut request = Request::new(
+            picture.rgb,
+            self.config.restore.clone(),
+            self.config.sampling.clone(),
+        );
+        request.noise = noise;
+        request.cancel = cancel.clone();
+        let mut seconds = BTreeMap::new();
+        let mut observe = |event: Event<'_>| {
+            reporter.progress(&job.input, &event);
+            match event {
+                Event::Loaded(stage, time) => {
+                    drop(seconds.insert(format!("load.{}", stage.name()), time))
+                }
+                Event::Finished(stage, time) => drop(seconds.insert(stage.name().to_owned(), time)),
+                Event::Tensor(what, array) => self.save_stage(job, what, array)?,
+                Event::Started(_) | Event::Step(_) => {}
+            }
+            Ok(())
+        };
+        let restored = self.engine.restore(&request, &mut observe)?;
+        let provenance = serde_json::to_value(&restored.provenance)
+            .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
+        self.write(job, &restored.rgb, &provenance)?;
+        seconds.insert("total".to_owned(), start.elapsed().as_secs_f64());
+        let (height, width, _) = restored.rgb.dim();
+        let record = json!({
+            "event": "picture", "status": "done", "input": job.input, "output": job.output, "width": width,
+            "height": height, "dropped": picture.dropped, "seconds": seconds, "provenance": provenance,
+        });
+        reporter.picture(
+            &record,
+            &summary(job, (width, height), start, &picture.dropped),
+        );
+        Ok(())
+    }
+
+    fn write(&self, job: &Job, rgb: &imageio::Rgb, provenance: &Value) -> Result<()> {
+        let text = match self.config.output.metadata {
+            true => BTreeMap::from([(CHUNK.to_owned(), provenance.to_string())]),
+            false => BTreeMap::new(),
+        };
+        let replace = self.config.output.existing == Existing::Overwrite;
+        imageio::write_atomic(&job.output, &imageio::encode_png(rgb, &text)?, replace)
+    }
+
+    /// Writes an intermediate picture to the folder of `output.save_stages`, where there is one.
+    fn save_stage(&self, job: &Job, what: Intermediate, array: &Array4<f32>) -> Result<()> {
+        let Some(folder) = &self.config.output.save_stages else {
+            return Ok(());
+        };
+        let (name, picture) = match what {
+            Intermediate::Stage1 => ("stage1", resize::quantise(array)),
+            Intermediate::Decoded => (
+                "decoded",
+                resize::quantise(&array.mapv(|x| (x + 1.0) / 2.0)),
+            ),
+            Intermediate::ColorFixed => ("color_fixed", resize::quantise(array)),
+            Intermediate::CImg | Intermediate::XT | Intermediate::Z => return Ok(()),
+        };
+        let stem = job.output.file_stem().unwrap_or_default().to_string_lossy();
+        let path = folder.join(format!("{stem}_{name}.png"));
+        let rgb = tensor::to_hwc(picture).index_axis_move(Axis(0), 0);
+        imageio::write_atomic(&path, &imageio::encode_png(&rgb, &BTreeMap::new())?, true)
+    }
+}
+
+/// Whether another picture may do better.
+fn is_of_one_picture(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Input | ErrorKind::Option | ErrorKind::Resources
+    )
+}
+
+/// Finds out before the long work that its results could not be written.
+fn check_writable(jobs: &[Job]) -> Result<()> {
+    let folders: BTreeSet<&Path> = jobs.iter().filter_map(|job| job.output.parent()).collect();
+    folders.into_iter().try_for_each(imageio::check_writable)
+}
+
+fn summary(job: &Job, (width, height): (usize, usize), start: Instant, dropped: &[&str]) -> String {
+    let mut line = format!(
+        "{} -> {} ({width}x{height}, {:.1} s)",
+        job.input.display(),
+        job.output.display(),
+        start.elapsed().as_secs_f64()
+    );
+    if !dropped.is_empty() {
+        line.push_str(&format!("; not carried over: {}", dropped.join(", ")));
+    }
+    line
+}
+
+/// Recorded noise from a safetensors file: noise.0, noise.1 … , each `[N, C, H, W]`.
+fn read_noise(path: &Path) -> Result<Vec<Array4<f32>>> {
+    let bad = |e: &dyn std::fmt::Display| {
+        Error::option(format!("--replay-noise {}: {e}", path.display()))
+    };
+    let bytes = std::fs::read(path).map_err(|e| bad(&e))?;
+    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
+    let mut draws = Vec::new();
+    while let Ok(view) = file.tensor(&format!("noise.{}", draws.len())) {
+        let values = tensor::f32_from_safetensor(&view).map_err(|e| bad(&e))?;
+        let &[n, c, h, w] = view.shape() else {
+            return Err(bad(&format!(
+                "noise.{} has shape {:?}, expected four axes",
+                draws.len(),
+                view.shape()
+            )));
+        };
+        draws.push(Array4::from_shape_vec((n, c, h, w), values).map_err(|e| bad(&e))?);
+    }
+    if draws.is_empty() {
+        return Err(bad(&"no tensor `noise.0`"));
+    }
+    Ok(draws)
+}

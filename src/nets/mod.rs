@@ -1,0 +1,104 @@
+//! The networks behind one trait: named tensors in, named tensors out.
+//!
+//! Everything above this line knows graphs by their contracts (see [`contract`]) and runs as well on the fakes of
+//! the tests as on ONNX Runtime.
+
+pub mod cldm;
+pub mod cleaner;
+pub mod contract;
+pub mod vae;
+
+use ndarray::{Array4, ArrayD, ArrayViewD, Ix4};
+
+use crate::error::{Error, Result};
+
+/// An input of a [`Network`], borrowed from the caller.
+#[derive(Debug, Clone)]
+pub enum Input<'a> {
+    /// 32-bit floats; converted where the graph wants 16-bit ones.
+    F32(ArrayViewD<'a, f32>),
+    /// 64-bit integers (token ids).
+    I64(ArrayViewD<'a, i64>),
+}
+
+impl Input<'_> {
+    /// The tensor's shape.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Input::F32(x) => x.shape(),
+            Input::I64(x) => x.shape(),
+        }
+    }
+}
+
+impl<'a, D: ndarray::Dimension> From<&'a ndarray::Array<f32, D>> for Input<'a> {
+    fn from(x: &'a ndarray::Array<f32, D>) -> Self {
+        Input::F32(x.view().into_dyn())
+    }
+}
+
+impl<'a, D: ndarray::Dimension> From<&'a ndarray::Array<i64, D>> for Input<'a> {
+    fn from(x: &'a ndarray::Array<i64, D>) -> Self {
+        Input::I64(x.view().into_dyn())
+    }
+}
+
+/// One loaded graph.
+pub trait Network {
+    /// Runs the graph on `inputs` and returns the tensors called `outputs`, in that order, as 32-bit floats.
+    ///
+    /// Takes `&mut self` because a session of ONNX Runtime does: one run at a time.
+    ///
+    /// # Errors
+    /// [`Runtime`](crate::error::ErrorKind::Runtime) where the run fails, and
+    /// [`Resources`](crate::error::ErrorKind::Resources) where it ran out of memory.
+    fn run(&mut self, inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> Result<Vec<ArrayD<f32>>>;
+}
+
+/// Hands out a bundle's networks by their names, loading each when it is first asked for.
+///
+/// Asking for one may release the others: the implementation decides, by its memory policy.
+pub trait Networks: Send {
+    /// The network called `graph` in the bundle.
+    ///
+    /// # Errors
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is none or its file is damaged,
+    /// [`Runtime`](crate::error::ErrorKind::Runtime) where no provider can run it.
+    fn get(&mut self, graph: &str) -> Result<&mut dyn Network>;
+
+    /// The execution provider that runs each graph used so far: (graph, provider), sorted by graph.
+    fn providers(&self) -> Vec<(String, String)>;
+}
+
+/// Runs `net` and returns its one output `output` as an NCHW array.
+pub(crate) fn run_image(
+    net: &mut dyn Network,
+    inputs: &[(&str, Input<'_>)],
+    output: &str,
+) -> Result<Array4<f32>> {
+    let found = net.run(inputs, &[output])?.into_iter().next();
+    let array =
+        found.ok_or_else(|| Error::internal(format!("the network returned no `{output}`")))?;
+    let shape = array.shape().to_vec();
+    array.into_dimensionality::<Ix4>().map_err(|e| {
+        Error::bundle(format!(
+            "output `{output}` has shape {shape:?}, expected four axes"
+        ))
+        .with_source(e)
+    })
+}
+
+/// Checks that `output` has the shape a graph's contract promises.
+pub(crate) fn expect_shape(
+    what: &str,
+    output: &Array4<f32>,
+    expected: (usize, usize, usize, usize),
+) -> Result<()> {
+    if output.dim() == expected {
+        return Ok(());
+    }
+    Err(Error::bundle(format!(
+        "{what} returned shape {:?}, expected {expected:?}: the graph does not keep its contract",
+        output.dim()
+    )))
+}

@@ -1,0 +1,263 @@
+//! Finding and loading `libonnxruntime`.
+//!
+//! Where it is looked for, in this order: the configuration, `ORT_DYLIB_PATH`, beside the executable, the per-user
+//! cache, the active Python environment. A library that was named and does not fit is an error; one that was only
+//! found is skipped with a note. Nothing here ever installs one.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use ort::environment::Environment;
+
+use crate::error::{Error, Result};
+
+/// The `onnxruntime` Python package that the program installs where no library is found.
+pub const PINNED_CPU: &str = "1.32.0";
+
+/// The `onnxruntime-gpu` Python package that `diffbir runtime install --gpu` installs.
+pub const PINNED_GPU: &str = "1.31.1";
+
+/// The oldest minor version of ONNX Runtime (1.x) whose API this engine speaks.
+pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
+
+/// Why a place was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// `runtime.library` of the configuration.
+    Config,
+    /// The environment variable `ORT_DYLIB_PATH`.
+    Environment,
+    /// The folder of the executable, or `lib` beside it.
+    Executable,
+    /// The per-user cache.
+    Cache,
+    /// `VIRTUAL_ENV` or `CONDA_PREFIX`.
+    Python,
+}
+
+impl Origin {
+    /// Whether the user named this library, so that it must not be passed over.
+    fn is_named(self) -> bool {
+        matches!(self, Origin::Config | Origin::Environment)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Config => "runtime.library",
+            Origin::Environment => "ORT_DYLIB_PATH",
+            Origin::Executable => "beside the executable",
+            Origin::Cache => "per-user cache",
+            Origin::Python => "Python environment",
+        })
+    }
+}
+
+/// A file that may be the library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Why it was looked at.
+    pub origin: Origin,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// The library in use, and what was passed over before it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The library.
+    pub candidate: Candidate,
+    /// The build information it reports, which starts with its version.
+    pub build: String,
+    /// One note for each library that was found and does not fit.
+    pub skipped: Vec<String>,
+}
+
+/// One environment and one library per process: ONNX Runtime allows no second.
+struct Active {
+    environment: Environment,
+    loaded: Loaded,
+}
+
+static ACTIVE: OnceLock<Active> = OnceLock::new();
+static LOADING: Mutex<()> = Mutex::new(());
+
+/// The folder of the per-user cache: `$DIFFBIR_CACHE`, else `diffbir` in the user's cache folder.
+pub fn cache_dir() -> Option<PathBuf> {
+    match std::env::var_os("DIFFBIR_CACHE") {
+        Some(dir) if !dir.is_empty() => Some(PathBuf::from(dir)),
+        _ => dirs::cache_dir().map(|dir| dir.join("diffbir")),
+    }
+}
+
+/// The folder of the cache that holds the installed library of `package` (`onnxruntime` or `onnxruntime-gpu`).
+pub fn installed_dir(cache: &Path, package: &str, version: &str) -> PathBuf {
+    cache.join("runtime").join(format!("{package}-{version}"))
+}
+
+/// Everything that may be the library, in the order in which it is tried. `named` is `runtime.library`.
+pub fn candidates(named: Option<&Path>) -> Vec<Candidate> {
+    if let Some(path) = named {
+        return vec![Candidate {
+            origin: Origin::Config,
+            path: path.to_owned(),
+        }];
+    }
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        return vec![Candidate {
+            origin: Origin::Environment,
+            path: path.into(),
+        }];
+    }
+    let mut found = Vec::new();
+    let mut look = |origin, dir: PathBuf| {
+        found.extend(
+            libraries_in(&dir)
+                .into_iter()
+                .map(|path| Candidate { origin, path }),
+        );
+    };
+    if let Some(dir) = std::env::current_exe()
+        .ok()
+        .as_deref()
+        .and_then(Path::parent)
+    {
+        look(Origin::Executable, dir.to_owned());
+        look(Origin::Executable, dir.join("lib"));
+    }
+    if let Some(cache) = cache_dir() {
+        // A GPU build does all that a CPU build does.
+        look(
+            Origin::Cache,
+            installed_dir(&cache, "onnxruntime-gpu", PINNED_GPU).join("onnxruntime/capi"),
+        );
+        look(
+            Origin::Cache,
+            installed_dir(&cache, "onnxruntime", PINNED_CPU).join("onnxruntime/capi"),
+        );
+    }
+    for variable in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
+        if let Some(prefix) = std::env::var_os(variable).filter(|prefix| !prefix.is_empty()) {
+            for packages in site_packages(Path::new(&prefix)) {
+                look(Origin::Python, packages.join("onnxruntime/capi"));
+            }
+        }
+    }
+    found
+}
+
+/// `PREFIX/lib/python3.*/site-packages`, newest name first.
+fn site_packages(prefix: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(prefix.join("lib"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"))
+        .map(|entry| entry.path().join("site-packages"))
+        .collect();
+    found.sort();
+    found.reverse();
+    found
+}
+
+/// The files of `dir` that are ONNX Runtime's library, by their names; the provider libraries beside it are not.
+fn libraries_in(dir: &Path) -> Vec<PathBuf> {
+    let is_library = |name: &str| name.starts_with("libonnxruntime.") || name == "onnxruntime.dll";
+    let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| is_library(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Loads the library, once per process, and returns what is in use.
+///
+/// # Errors
+/// [`Runtime`](crate::error::ErrorKind::Runtime): a named library that does not fit (naming what was found and what
+/// is wanted), none found at all, or another one than `named` in use already.
+pub fn load(named: Option<&Path>) -> Result<&'static Loaded> {
+    Ok(&activate(named)?.loaded)
+}
+
+/// The process's ONNX Runtime environment, for sessions.
+pub(super) fn environment(named: Option<&Path>) -> Result<&'static Environment> {
+    Ok(&activate(named)?.environment)
+}
+
+fn activate(named: Option<&Path>) -> Result<&'static Active> {
+    let _one_at_a_time = LOADING
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(active) = ACTIVE.get() {
+        return match named {
+            Some(path) if path != active.loaded.candidate.path => Err(Error::runtime(format!(
+                "this process already uses the ONNX Runtime library {}; it cannot change to {}",
+                active.loaded.candidate.path.display(),
+                path.display()
+            ))),
+            _ => Ok(active),
+        };
+    }
+    let active = first_that_fits(candidates(named))?;
+    Ok(ACTIVE.get_or_init(|| active))
+}
+
+fn first_that_fits(candidates: Vec<Candidate>) -> Result<Active> {
+    let mut skipped = Vec::new();
+    for candidate in candidates {
+        match open(&candidate.path) {
+            Ok(environment) => {
+                let build = ort::info().to_owned();
+                return Ok(Active {
+                    environment,
+                    loaded: Loaded {
+                        candidate,
+                        build,
+                        skipped,
+                    },
+                });
+            }
+            Err(error) if candidate.origin.is_named() => return Err(error.at(candidate.origin)),
+            Err(error) => skipped.push(format!("skipped ({}): {error}", candidate.origin)),
+        }
+    }
+    let mut message = format!(
+        "no ONNX Runtime library found (wanted: 1.{OLDEST_MINOR} or newer). Run `diffbir runtime install`, or name one with \
+         runtime.library or ORT_DYLIB_PATH"
+    );
+    for note in skipped {
+        message.push_str("; ");
+        message.push_str(&note);
+    }
+    Err(Error::runtime(message))
+}
+
+fn open(path: &Path) -> Result<Environment> {
+    if !path.is_file() {
+        return Err(Error::runtime(format!("{}: no such file", path.display())));
+    }
+    let unfit = |error: ort::LoadDynamicError| match error {
+        ort::LoadDynamicError::BadVersion { version_str, path } => Error::runtime(format!(
+            "{} is ONNX Runtime {version_str}, wanted: 1.{OLDEST_MINOR} or newer",
+            path.display()
+        )),
+        ort::LoadDynamicError::MissingApi { path } => Error::runtime(format!(
+            "{} is not an ONNX Runtime library (it has no OrtGetApiBase)",
+            path.display()
+        )),
+        other => Error::runtime(other.to_string()),
+    };
+    let builder = ort::init_from(path)
+        .map_err(unfit)?
+        .with_name("diffbir")
+        .with_telemetry(false);
+    builder.build().map_err(|e| {
+        Error::runtime(format!("{}: ONNX Runtime does not start", path.display())).with_source(e)
+    })
+}

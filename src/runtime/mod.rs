@@ -1,0 +1,81 @@
+//! ONNX Runtime: finding its library, choosing providers, running graphs. The crate `ort` is named in this folder
+//! alone.
+
+#[cfg(feature = "onnx")]
+mod assignment;
+#[cfg(feature = "onnx")]
+pub mod library;
+pub mod provider;
+#[cfg(feature = "onnx")]
+pub mod session;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::nets::contract::GraphKind;
+
+#[cfg(feature = "onnx")]
+pub use library::{Loaded, load};
+pub use provider::{Provider, ProviderKind, Scalar, Untyped};
+#[cfg(feature = "onnx")]
+pub use session::{Session, Sessions, probe};
+
+/// A graph on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphFile {
+    /// Its name in the bundle.
+    pub name: String,
+    /// Its contract.
+    pub kind: GraphKind,
+    /// The `.onnx` file; its external data lies beside it.
+    pub path: PathBuf,
+    /// Bytes of the file and its external data.
+    pub bytes: u64,
+}
+
+/// When sessions that are not in use are released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryPolicy {
+    /// `keep` for bundles of up to 1 GiB, `sequential` for larger ones.
+    #[default]
+    Auto,
+    /// Every session stays loaded, so that the next picture does not wait.
+    Keep,
+    /// One session at a time, so that the peak is one stage's.
+    Sequential,
+}
+
+/// What sessions are made with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuntimeOptions {
+    /// The library; `None` looks for one. Default: `None`.
+    pub library: Option<PathBuf>,
+    /// Execution providers in order of preference. Default: the CPU.
+    pub providers: Vec<Provider>,
+    /// Providers of single graphs, instead of [`providers`](Self::providers). Default: none.
+    pub graphs: BTreeMap<String, Vec<Provider>>,
+    /// Session configuration entries, passed through as they are. Default: none.
+    pub options: Untyped,
+    /// When sessions are released. Default: [`MemoryPolicy::Auto`].
+    pub memory: MemoryPolicy,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        RuntimeOptions {
+            library: None,
+            providers: vec![Provider::new(ProviderKind::Cpu)],
+            graphs: BTreeMap::new(),
+            options: Untyped::new(),
+            memory: MemoryPolicy::Auto,
+        }
+    }
+}
+
+impl RuntimeOptions {
+    /// The providers that `graph` is given.
+    pub fn providers_of(&self, graph: &str) -> &[Provider] {
+        self.graphs.get(graph).unwrap_or(&self.providers)
+    }
+}

@@ -1,0 +1,334 @@
+//! Sessions of ONNX Runtime as [`Network`]s.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use half::f16;
+use ndarray::ArrayD;
+use ort::ep::{ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
+use ort::session::builder::SessionBuilder;
+use ort::session::{SessionInputValue, SessionOutputs};
+use ort::value::{Outlet, Tensor, TensorElementType, TensorRef, ValueRef};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::nets::{Input, Network, Networks};
+use crate::runtime::provider::{Provider, ProviderKind};
+use crate::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, assignment, library};
+
+/// Above this many bytes of graphs, [`MemoryPolicy::Auto`] keeps one session at a time.
+const KEEP_LIMIT: u64 = 1 << 30;
+
+/// One graph loaded into ONNX Runtime.
+pub struct Session {
+    session: ort::session::Session,
+    name: String,
+    nodes: BTreeMap<String, usize>,
+}
+
+impl Session {
+    /// Loads `graph` with the providers that `options` give it, and holds its inputs and outputs against its kind.
+    ///
+    /// # Errors
+    /// [`Runtime`](ErrorKind::Runtime): no library, or a provider that is not optional does not load.
+    /// [`Bundle`](ErrorKind::Bundle): the file is no graph, or lacks an input or output of its contract.
+    pub fn load(graph: &GraphFile, options: &RuntimeOptions) -> Result<Self> {
+        let place = graph.path.display();
+        let mut builder = builder(graph, options)?;
+        let session = builder
+            .commit_from_file(&graph.path)
+            .map_err(|e| load_error(&e).at(&place))?;
+        expect_names("input", &graph.kind.inputs(), session.inputs(), &graph.path)?;
+        expect_names(
+            "output",
+            &graph.kind.outputs(),
+            session.outputs(),
+            &graph.path,
+        )?;
+        let nodes = assignment::nodes_per_provider(&session)?;
+        let this = Session {
+            session,
+            name: graph.name.clone(),
+            nodes,
+        };
+        this.refuse_silent_fallback(options.providers_of(&graph.name))?;
+        Ok(this)
+    }
+
+    /// How many nodes each provider runs, by ONNX Runtime's names of the providers.
+    pub fn nodes(&self) -> &BTreeMap<String, usize> {
+        &self.nodes
+    }
+
+    /// The provider with the most nodes, by ONNX Runtime's name.
+    pub fn provider(&self) -> &str {
+        let most = self.nodes.iter().max_by_key(|(_, count)| **count);
+        most.map_or(ProviderKind::Cpu.ort_name(), |(name, _)| name)
+    }
+
+    /// A provider that was asked for, is not optional and got no node at all is an error, not a slow run.
+    fn refuse_silent_fallback(&self, providers: &[Provider]) -> Result<()> {
+        match providers.iter().find(|p| !p.optional) {
+            Some(first)
+                if first.kind != ProviderKind::Cpu
+                    && !self.nodes.contains_key(first.kind.ort_name()) =>
+            {
+                Err(Error::runtime(format!(
+                    "graph `{}`: no node runs on {}; ONNX Runtime put them on {:?}. Mark the provider `optional: true` to allow this",
+                    self.name, first.kind, self.nodes
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn builder(graph: &GraphFile, options: &RuntimeOptions) -> Result<SessionBuilder> {
+    let environment = library::environment(options.library.as_deref())?;
+    let providers = options.providers_of(&graph.name);
+    let threads = providers
+        .iter()
+        .find(|p| p.kind == ProviderKind::Cpu)
+        .map_or(0, |p| p.threads);
+    let failed =
+        |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);
+    let mut builder = ort::session::Session::builder(environment)
+        .and_then(|b| Ok(b.with_intra_threads(threads)?.with_inter_threads(1)?))
+        .and_then(|b| Ok(b.with_config_entry(assignment::RECORD_KEY, "1")?))
+        .map_err(failed)?;
+    for (key, value) in &options.options {
+        builder = builder
+            .with_config_entry(key, value.to_string())
+            .map_err(|e| {
+                Error::config(format!(
+                    "runtime.options.{key}: ONNX Runtime refuses `{value}`: {e}"
+                ))
+            })?;
+    }
+    for provider in providers {
+        register(provider, &mut builder)?;
+    }
+    Ok(builder)
+}
+
+/// Gives the session a provider, or passes over an optional one that does not load.
+fn register(provider: &Provider, builder: &mut SessionBuilder) -> Result<()> {
+    match dispatch(provider).register(builder) {
+        Ok(()) => Ok(()),
+        Err(_) if provider.optional => Ok(()),
+        Err(e) => Err(Error::runtime(format!(
+            "the provider `{}` does not load: {}. What is needed: {}. Mark it `optional: true` to go on without it",
+            provider.kind,
+            e.message(),
+            provider.kind.remedy()
+        ))),
+    }
+}
+
+fn dispatch(provider: &Provider) -> ExecutionProviderDispatch {
+    fn with_options<E: ArbitrarilyConfigurableExecutionProvider>(
+        mut ep: E,
+        provider: &Provider,
+    ) -> E {
+        for (key, value) in &provider.options {
+            ep = ep.with_arbitrary_config(key, value);
+        }
+        ep
+    }
+    match provider.kind {
+        ProviderKind::Cpu => ort::ep::CPU::default().build(),
+        ProviderKind::Cuda => with_options(ort::ep::CUDA::default(), provider).build(),
+        ProviderKind::Tensorrt => with_options(ort::ep::TensorRT::default(), provider).build(),
+    }
+}
+
+/// Whether `provider` could be given to a session, and if not, why.
+///
+/// # Errors
+/// [`Runtime`](ErrorKind::Runtime): no library.
+pub fn probe(
+    provider: &Provider,
+    options: &RuntimeOptions,
+) -> Result<std::result::Result<(), String>> {
+    let environment = library::environment(options.library.as_deref())?;
+    let mut builder = ort::session::Session::builder(environment)
+        .map_err(|e| Error::runtime("ONNX Runtime makes no session").with_source(e))?;
+    Ok(dispatch(provider)
+        .register(&mut builder)
+        .map_err(|e| e.message().to_owned()))
+}
+
+/// Checks that every name of the contract is there and nothing else is wanted.
+fn expect_names(what: &str, contract: &[String], found: &[Outlet], path: &Path) -> Result<()> {
+    let names: Vec<&str> = found.iter().map(Outlet::name).collect();
+    let complete = contract.iter().all(|name| names.contains(&name.as_str()));
+    if complete && (what == "output" || names.len() == contract.len()) {
+        return Ok(());
+    }
+    Err(Error::bundle(format!(
+        "{}: the graph has the {what}s {names:?}, expected {contract:?}",
+        path.display()
+    )))
+}
+
+fn load_error(error: &ort::Error) -> Error {
+    if is_out_of_memory(error.message()) {
+        return Error::new(
+            ErrorKind::Resources,
+            format!("not enough memory to load the graph: {}", error.message()),
+        );
+    }
+    Error::bundle(format!(
+        "ONNX Runtime cannot load the graph: {}",
+        error.message()
+    ))
+}
+
+fn is_out_of_memory(message: &str) -> bool {
+    [
+        "Failed to allocate memory",
+        "bad_alloc",
+        "out of memory",
+        "BFCArena",
+    ]
+    .iter()
+    .any(|sign| message.contains(sign))
+}
+
+impl Session {
+    fn run_error(&self, error: &ort::Error, inputs: &[(&str, Input<'_>)]) -> Error {
+        let shapes: Vec<_> = inputs
+            .iter()
+            .map(|(name, input)| format!("{name} {:?}", input.shape()))
+            .collect();
+        let kind = if is_out_of_memory(error.message()) {
+            ErrorKind::Resources
+        } else {
+            ErrorKind::Runtime
+        };
+        Error::new(
+            kind,
+            format!(
+                "graph `{}` failed on {}: {}",
+                self.name,
+                shapes.join(", "),
+                error.message()
+            ),
+        )
+    }
+
+    /// Whether the graph's input `name` holds 16-bit floats.
+    fn wants_f16(&self, name: &str) -> bool {
+        let outlet = self
+            .session
+            .inputs()
+            .iter()
+            .find(|outlet| outlet.name() == name);
+        outlet.and_then(|outlet| outlet.dtype().tensor_type()) == Some(TensorElementType::Float16)
+    }
+}
+
+impl Network for Session {
+    fn run(&mut self, inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> Result<Vec<ArrayD<f32>>> {
+        let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+        for (name, input) in inputs {
+            let value =
+                to_value(input, self.wants_f16(name)).map_err(|e| self.run_error(&e, inputs))?;
+            values.push((name.to_string(), value));
+        }
+        let found = match self.session.run(values) {
+            Ok(found) => collect(&found, outputs),
+            Err(e) => Err((e.code(), e.message().to_owned())),
+        };
+        found.map_err(|(code, message)| {
+            self.run_error(&ort::Error::new_with_code(code, message), inputs)
+        })
+    }
+}
+
+fn to_value<'v>(input: &'v Input<'_>, as_f16: bool) -> ort::Result<SessionInputValue<'v>> {
+    Ok(match input {
+        Input::F32(x) if as_f16 => Tensor::from_array(x.mapv(f16::from_f32))?.into(),
+        Input::F32(x) if x.is_standard_layout() => TensorRef::from_array_view(x.view())?.into(),
+        Input::F32(x) => Tensor::from_array(x.as_standard_layout().into_owned())?.into(),
+        Input::I64(x) => Tensor::from_array(x.as_standard_layout().into_owned())?.into(),
+    })
+}
+
+type Collected = std::result::Result<Vec<ArrayD<f32>>, (ort::error::ErrorCode, String)>;
+
+fn collect(found: &SessionOutputs<'_>, outputs: &[&str]) -> Collected {
+    let to_f32 = |value: &ValueRef<'_>| match value.dtype().tensor_type() {
+        Some(TensorElementType::Float16) => value
+            .try_extract_array::<f16>()
+            .map(|x| x.mapv(f16::to_f32)),
+        _ => value.try_extract_array::<f32>().map(|x| x.to_owned()),
+    };
+    let missing = |name: &str| {
+        (
+            ort::error::ErrorCode::InvalidGraph,
+            format!("it has no output `{name}`"),
+        )
+    };
+    outputs
+        .iter()
+        .map(|name| {
+            let value = found.get(name).ok_or_else(|| missing(name))?;
+            to_f32(&value.view()).map_err(|e| (e.code(), e.message().to_owned()))
+        })
+        .collect()
+}
+
+/// The sessions of one bundle, loaded when first asked for and released by a [`MemoryPolicy`].
+pub struct Sessions {
+    graphs: Vec<GraphFile>,
+    options: RuntimeOptions,
+    keep: bool,
+    loaded: BTreeMap<String, Session>,
+    providers: BTreeMap<String, String>,
+}
+
+impl Sessions {
+    /// The sessions of `graphs`; none is loaded yet.
+    pub fn new(graphs: Vec<GraphFile>, options: RuntimeOptions) -> Self {
+        let keep = match options.memory {
+            MemoryPolicy::Keep => true,
+            MemoryPolicy::Sequential => false,
+            MemoryPolicy::Auto => graphs.iter().map(|graph| graph.bytes).sum::<u64>() <= KEEP_LIMIT,
+        };
+        Sessions {
+            graphs,
+            options,
+            keep,
+            loaded: BTreeMap::new(),
+            providers: BTreeMap::new(),
+        }
+    }
+}
+
+impl Networks for Sessions {
+    fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
+        if !self.loaded.contains_key(graph) {
+            let file = self.graphs.iter().find(|file| file.name == graph);
+            let file =
+                file.ok_or_else(|| Error::bundle(format!("the bundle has no graph `{graph}`")))?;
+            if !self.keep {
+                self.loaded.clear();
+            }
+            let session = Session::load(file, &self.options)?;
+            self.providers
+                .insert(graph.to_owned(), session.provider().to_owned());
+            self.loaded.insert(graph.to_owned(), session);
+        }
+        match self.loaded.get_mut(graph) {
+            Some(session) => Ok(session),
+            None => Err(Error::internal(format!("the session of `{graph}` is gone"))),
+        }
+    }
+
+    fn providers(&self) -> Vec<(String, String)> {
+        self.providers
+            .iter()
+            .map(|(graph, provider)| (graph.clone(), provider.clone()))
+            .collect()
+    }
+}
