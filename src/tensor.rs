@@ -97,6 +97,19 @@ pub fn f32_from_safetensor(view: &safetensors::tensor::TensorView<'_>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn cropping_undoes_padding(h in 1..30_usize, w in 1..30_usize, multiple in 1..70_usize) {
+            let x = Array4::from_shape_fn((2, 3, h, w), |(n, c, y, x)| (n * 7 + c * 5 + y * w + x) as f32);
+            let padded = pad_to_multiple(&x, multiple);
+            let (ph, pw) = size(&padded);
+            prop_assert!(ph % multiple == 0 && ph < h + multiple && pw % multiple == 0 && pw < w + multiple);
+            prop_assert_eq!(crop(&padded, h, w), x.clone());
+            prop_assert_eq!(crop(&pad_reflect(&x, ph, pw), h, w), x);
+        }
+    }
 
     #[test]
     fn zero_padding_keeps_the_corner() {

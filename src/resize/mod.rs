@@ -1,7 +1,9 @@
 //! Bicubic resizing, equal to torch's on float pictures and to Pillow's on 8-bit ones.
 //!
-//! Both are written out here because a result must equal theirs: see [`torch`] and [`pillow`] for what libraries give
-//! instead.
+//! They are written out here because a result must equal theirs. `fast_image_resize` 6.1 was measured instead, with its
+//! Catmull-Rom filter, which is the same kernel: on 8-bit pictures 14 to 30 % of its values differ from Pillow's, by
+//! up to 4 levels; on float ones it is within 3e-6 of torch, but for that half alone, which shares its shape with the
+//! other one, a dependency does not pay.
 
 mod pillow;
 mod torch;
@@ -14,7 +16,8 @@ pub use pillow::pillow_bicubic;
 pub use torch::torch_bicubic;
 
 /// Height and width of a picture whose sides are both multiplied by `upscale`, rounded down, at least 1 each (the
-/// reference fails where one becomes 0).
+/// reference fails where one becomes 0). `upscale` is finite and above 0; how large the result may become is for the
+/// caller to limit.
 ///
 /// Source: `InferenceLoop.load_lq` of diffbir/inference at 3f8b530: `int(x * upscale)`.
 pub fn upscaled_size(height: usize, width: usize, upscale: f64) -> (usize, usize) {

@@ -57,8 +57,8 @@ pub struct Sampler {
     pub name: &'static str,
     /// The fewest steps it can do.
     pub min_steps: usize,
-    /// The options it honours beyond those of [`Sampling`], by the names of their configuration keys; any other one that
-    /// is set is an error.
+    /// The options it honours beyond those of [`Sampling`], by the names of their configuration keys; any other one
+    /// that is set is an error.
     pub knobs: &'static [&'static str],
     /// The algorithm.
     pub sample: SampleFn,

@@ -36,7 +36,7 @@ pub fn sample(
 ) -> Result<Latent> {
     let schedule = SpacedSchedule::new(sampling.diffusion, sampling.steps)?;
     let parameterization = sampling.diffusion.parameterization;
-    let total = schedule.len();
+    let total = schedule.steps();
     refuse_eps_at_zero_snr(&schedule, parameterization)?;
 
     let mut x = x_t;
@@ -45,9 +45,7 @@ pub fn sample(
         let scale = sampling.cfg.scale_at(step.timestep as f64);
         let output = guided(model, &x, step.timestep as f32, scale)?;
         let pred_x0 = predict_x0(&step, &x, output)?;
-        let (n, c, h, w) = x.dim();
-        let noise = noise.randn([n, c, h, w])?;
-        x = posterior_sample(&step, x, &pred_x0, &noise);
+        x = posterior_sample(&step, x, &pred_x0, noise)?;
         observe(&StepInfo {
             index,
             total,
@@ -91,13 +89,136 @@ fn predict_x0(step: &SpacedStep, x: &Latent, mut output: Latent) -> Result<Laten
 }
 
 /// A draw from the posterior of the step before, given `x` and `pred_x0`.
-fn posterior_sample(step: &SpacedStep, x: Latent, pred_x0: &Latent, noise: &Latent) -> Latent {
-    let mut previous = x;
-    ndarray::Zip::from(&mut previous)
+fn posterior_sample(
+    step: &SpacedStep,
+    mut x: Latent,
+    pred_x0: &Latent,
+    noise: &mut dyn NoiseSource,
+) -> Result<Latent> {
+    let (n, c, h, w) = x.dim();
+    let noise = noise.randn([n, c, h, w])?;
+    if noise.dim() != x.dim() {
+        return Err(Error::internal(
+            "the noise differs from what was asked for in shape",
+        ));
+    }
+    ndarray::Zip::from(&mut x)
         .and(pred_x0)
-        .and(noise)
+        .and(&noise)
         .for_each(|x, &x0, &n| {
             *x = (step.mean_from_x0 * x0 + step.mean_from_x * *x) + step.sigma * n;
         });
-    previous
+    Ok(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::denoise::{Branch, Cfg};
+    use crate::error::ErrorKind;
+    use crate::rng::{Replay, TorchCpu};
+    use crate::schedule::{Diffusion, DiffusionConfig};
+    use ndarray::Array4;
+
+    /// Answers with zeros and counts what it is asked for.
+    #[derive(Default)]
+    struct Zeros {
+        branches: Vec<usize>,
+        timesteps: Vec<f32>,
+    }
+
+    impl NoiseModel for Zeros {
+        fn predict(&mut self, x: &Latent, t: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
+            self.branches.push(branches.len());
+            self.timesteps.push(t);
+            Ok(vec![Array4::zeros(x.raw_dim()); branches.len()])
+        }
+    }
+
+    fn diffusion(zero_snr: bool, parameterization: Parameterization) -> Diffusion {
+        Diffusion::new(&DiffusionConfig {
+            zero_snr,
+            parameterization,
+            ..DiffusionConfig::default()
+        })
+        .unwrap()
+    }
+
+    fn run(
+        diffusion: &Diffusion,
+        cfg: Cfg,
+        noise: &mut dyn NoiseSource,
+        observe: &mut Observer<'_>,
+    ) -> (Zeros, Result<Latent>) {
+        let mut model = Zeros::default();
+        let sampling = Sampling {
+            diffusion,
+            steps: 4,
+            cfg,
+        };
+        let x_t = Array4::ones((1, 4, 2, 3));
+        let result = sample(&sampling, &mut model, x_t, noise, observe);
+        (model, result)
+    }
+
+    #[test]
+    fn one_draw_per_step_and_no_uncond_call_at_scale_one() {
+        let eps = diffusion(false, Parameterization::Eps);
+        let mut noise = Replay::new(vec![Array4::zeros((1, 4, 2, 3)); 4]);
+        let cfg = Cfg {
+            scale: 4.0,
+            rescale: true,
+        };
+        let (model, result) = run(&eps, cfg, &mut noise, &mut |_| Ok(()));
+        assert!(result.is_ok());
+        assert_eq!(noise.remaining(), 0);
+        assert_eq!(model.timesteps, [999.0, 666.0, 333.0, 0.0]);
+        assert_eq!(model.branches, [1, 2, 2, 2]);
+    }
+
+    #[test]
+    fn the_last_draw_changes_nothing() {
+        let v = diffusion(true, Parameterization::V);
+        let mut draws = vec![Array4::ones((1, 4, 2, 3)); 4];
+        let (_, a) = run(
+            &v,
+            Cfg::default(),
+            &mut Replay::new(draws.clone()),
+            &mut |_| Ok(()),
+        );
+        draws[3].fill(1e6);
+        let (_, b) = run(&v, Cfg::default(), &mut Replay::new(draws), &mut |_| Ok(()));
+        assert_eq!(a.unwrap(), b.unwrap());
+    }
+
+    #[test]
+    fn an_observer_can_stop_it() {
+        let eps = diffusion(false, Parameterization::Eps);
+        let (model, result) = run(&eps, Cfg::default(), &mut TorchCpu::new(0), &mut |info| {
+            assert_eq!(info.total, 4);
+            assert_eq!(info.x.dim(), info.pred_x0.dim());
+            if info.index == 1 {
+                return Err(Error::cancelled());
+            }
+            Ok(())
+        });
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(model.timesteps, [999.0, 666.0]);
+    }
+
+    #[test]
+    fn eps_at_zero_snr_is_refused_before_the_model_is_asked() {
+        let eps = diffusion(true, Parameterization::Eps);
+        let (model, result) = run(&eps, Cfg::default(), &mut TorchCpu::new(0), &mut |_| Ok(()));
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Bundle);
+        assert!(model.timesteps.is_empty());
+    }
+
+    #[test]
+    fn noise_that_ends_early_is_reported() {
+        let eps = diffusion(false, Parameterization::Eps);
+        let mut noise = Replay::new(vec![Array4::zeros((1, 4, 2, 3)); 3]);
+        let (_, result) = run(&eps, Cfg::default(), &mut noise, &mut |_| Ok(()));
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Input);
+    }
 }

@@ -174,11 +174,14 @@ pub fn reference_folder() -> Option<PathBuf> {
 
 /// Runs `test` on the reference's goldens, or says that they are not here. CI looks for the lines it prints.
 pub fn with_reference(name: &str, test: impl FnOnce(&Path)) {
-    match reference_folder() {
+    let outcome = match reference_folder() {
         Some(folder) => {
             test(&folder);
-            eprintln!("GOLDEN RAN: {name}");
+            "GOLDEN RAN"
         }
-        None => eprintln!("SKIPPED (no reference goldens): {name}"),
-    }
+        None => "SKIPPED (no reference goldens)",
+    };
+    // One write, so that the line stays whole beside those of other threads.
+    let line = format!("{outcome}: {name}\n");
+    eprint!("{line}");
 }
