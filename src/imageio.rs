@@ -1,7 +1,7 @@
 //! Pictures from files and bytes, and back.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Cursor, Seek, Write};
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageReader};
@@ -27,27 +27,20 @@ pub struct Picture {
 /// [`Input`](crate::error::ErrorKind::Input): a file that cannot be read, is no picture, is damaged, or has more
 /// than `max_pixels` pixels (which is found out before anything is decoded).
 pub fn read(path: &Path, max_pixels: u64) -> Result<Picture> {
-    let unreadable = |e| Error::input("cannot be read").with_source(e);
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    decode_reader(reader.map_err(unreadable)?, max_pixels)
+    decode(&std::fs::read(path).map_err(unreadable)?, max_pixels)
 }
 
-/// Decodes a picture from `bytes`; see [`read`].
+fn unreadable(error: std::io::Error) -> Error {
+    Error::input("cannot be read").with_source(error)
+}
+
+/// Decodes a picture from the bytes of its file; see [`read`].
 ///
 /// # Errors
 /// As [`read`].
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Picture> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    decode_reader(
-        reader.map_err(|e| Error::input("cannot be read").with_source(e))?,
-        max_pixels,
-    )
-}
-
-fn decode_reader<R: BufRead + Seek>(
-    mut reader: ImageReader<R>,
-    max_pixels: u64,
-) -> Result<Picture> {
+    let mut reader = reader.map_err(unreadable)?;
     if reader.format().is_none() {
         return Err(Error::input(
             "not a picture of a known kind (PNG, JPEG, WebP, TIFF, BMP), or empty",

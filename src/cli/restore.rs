@@ -140,9 +140,11 @@ impl Session {
             reporter.progress(&job.input, &event);
             match event {
                 Event::Loaded(stage, time) => {
-                    drop(seconds.insert(format!("load.{}", stage.name()), time))
+                    seconds.insert(format!("load.{}", stage.name()), time);
                 }
-                Event::Finished(stage, time) => drop(seconds.insert(stage.name().to_owned(), time)),
+                Event::Finished(stage, time) => {
+                    seconds.insert(stage.name().to_owned(), time);
+                }
                 Event::Tensor(what, array) => self.save_stage(job, what, array)?,
                 Event::Started(_) | Event::Step(_) => {}
             }

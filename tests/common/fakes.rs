@@ -1,0 +1,166 @@
+//! Networks that compute something simple and remember what they were asked.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use diffbir::bundle::Bundle;
+use diffbir::error::Result;
+use diffbir::nets::contract::GraphKind;
+use diffbir::nets::{Input, Network, Networks};
+use ndarray::{Array4, ArrayD, Ix4};
+
+/// One run of a fake network: the graph, and each input's name and shape.
+pub type Call = (String, Vec<(String, Vec<usize>)>);
+
+/// The calls of all networks, in order.
+pub type Calls = Arc<Mutex<Vec<Call>>>;
+
+/// A cleaner that returns its input, a VAE that pools and repeats, a denoiser that returns `0.1 * x + 0.2 * hint`.
+pub struct FakeNetworks {
+    nets: BTreeMap<String, FakeNetwork>,
+}
+
+struct FakeNetwork {
+    graph: String,
+    kind: GraphKind,
+    scale: usize,
+    calls: Calls,
+}
+
+impl FakeNetworks {
+    /// A fake for every graph of `bundle`.
+    pub fn of(bundle: &Bundle) -> (Self, Calls) {
+        let calls = Calls::default();
+        let graphs = &bundle.manifest().graphs;
+        let fake = |name: &String| FakeNetwork {
+            graph: name.clone(),
+            kind: graphs[name].kind,
+            scale: graphs[name].scale.max(1.0) as usize,
+            calls: calls.clone(),
+        };
+        let nets = graphs
+            .keys()
+            .map(|name| (name.clone(), fake(name)))
+            .collect();
+        (FakeNetworks { nets }, calls)
+    }
+}
+
+impl Networks for FakeNetworks {
+    fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
+        Ok(self.nets.get_mut(graph).expect("a graph of the bundle"))
+    }
+
+    fn providers(&self) -> Vec<(String, String)> {
+        self.nets
+            .keys()
+            .map(|graph| (graph.clone(), "Fake".to_owned()))
+            .collect()
+    }
+}
+
+impl FakeNetwork {
+    fn compute(&self, inputs: &BTreeMap<&str, Array4<f32>>) -> Array4<f32> {
+        match self.kind {
+            GraphKind::Cleaner => repeat(&inputs["image"], self.scale),
+            GraphKind::VaeEncoder => encode(&inputs["image"]),
+            GraphKind::VaeDecoder => decode(&inputs["latent"]),
+            GraphKind::Denoiser => &inputs["x"] * 0.1 + &inputs["hint"] * 0.2,
+            other => panic!("the pipeline does not run {other:?}"),
+        }
+    }
+}
+
+impl Network for FakeNetwork {
+    fn run(&mut self, inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> Result<Vec<ArrayD<f32>>> {
+        let shapes = inputs
+            .iter()
+            .map(|(name, x)| (name.to_string(), x.shape().to_vec()))
+            .collect();
+        self.calls
+            .lock()
+            .unwrap()
+            .push((self.graph.clone(), shapes));
+        let mut names: Vec<String> = inputs.iter().map(|(name, _)| name.to_string()).collect();
+        let mut contract = self.kind.inputs();
+        names.sort();
+        contract.sort();
+        assert_eq!(names, contract, "inputs of {}", self.graph);
+        assert_eq!(outputs, self.kind.outputs(), "outputs of {}", self.graph);
+        let images = inputs.iter().filter_map(|(name, input)| match input {
+            Input::F32(x) if x.ndim() == 4 => {
+                Some((*name, x.to_owned().into_dimensionality::<Ix4>().unwrap()))
+            }
+            _ => None,
+        });
+        Ok(vec![self.compute(&images.collect()).into_dyn()])
+    }
+}
+
+/// Every pixel `scale` times in each direction.
+fn repeat(x: &Array4<f32>, scale: usize) -> Array4<f32> {
+    let (n, c, h, w) = x.dim();
+    Array4::from_shape_fn((n, c, h * scale, w * scale), |(i, j, y, k)| {
+        x[[i, j, y / scale, k / scale]]
+    })
+}
+
+/// The top left pixel of every 8x8 block, and the mean of its channels as fourth.
+fn encode(image: &Array4<f32>) -> Array4<f32> {
+    let (n, _, h, w) = image.dim();
+    Array4::from_shape_fn((n, 4, h / 8, w / 8), |(i, c, y, x)| match c {
+        3 => (0..3).map(|c| image[[i, c, y * 8, x * 8]]).sum::<f32>() / 3.0,
+        c => image[[i, c, y * 8, x * 8]],
+    })
+}
+
+fn decode(z: &Array4<f32>) -> Array4<f32> {
+    let (n, _, h, w) = z.dim();
+    Array4::from_shape_fn((n, 3, h * 8, w * 8), |(i, c, y, x)| z[[i, c, y / 8, x / 8]])
+}
+
+/// A bundle of empty graph files: enough for an engine on fakes.
+pub fn write_bundle(dir: &Path, cleaner: &str, scale: usize, short_edge: usize) -> Bundle {
+    let contexts = BTreeMap::from([("empty", safetensors_of(77, 4))]);
+    safetensors::serialize_to_file(&contexts, None, &dir.join("contexts.safetensors")).unwrap();
+    std::fs::write(
+        dir.join("bundle.yaml"),
+        manifest(cleaner, scale, short_edge),
+    )
+    .unwrap();
+    Bundle::open(dir).unwrap()
+}
+
+fn safetensors_of(rows: usize, columns: usize) -> safetensors::tensor::TensorView<'static> {
+    let zeros: &'static [u8] = Box::leak(vec![0_u8; rows * columns * 4].into_boxed_slice());
+    safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![rows, columns], zeros)
+        .unwrap()
+}
+
+/// A `bundle.yaml` in format 1 with the four graphs that the pipeline runs.
+pub fn manifest(cleaner: &str, scale: usize, short_edge: usize) -> String {
+    let multiple = if cleaner == "swinir" { 64 } else { 1 };
+    let sha = "0".repeat(64);
+    let graph = |name: &str, kind: &str, architecture: &str, multiple: usize, scale: f64| {
+        format!(
+            "  {name}:\n    kind: {kind}\n    architecture: {architecture}\n    file: {name}.onnx\n    precision: fp32\n    \
+             multiple: {multiple}\n    scale: {scale}\n    files: {{ {name}.onnx: \"{sha}\" }}\n    verified: []\n    variants: []\n"
+        )
+    };
+    let graphs = [
+        graph("cleaner_sr", "cleaner", cleaner, multiple, scale as f64),
+        graph("vae_encoder", "vae_encoder", "autoencoder_kl", 8, 0.125),
+        graph("denoiser", "denoiser", "unet", 8, 1.0),
+        graph("vae_decoder", "vae_decoder", "autoencoder_kl", 1, 8.0),
+    ]
+    .concat();
+    format!(
+        "format: 1\nfamily: v1\nweights: {{ source: random, seed: 0 }}\nexporter: {{ version: 0.1.0, torch: 2.15.0, onnx: 1.23.2, \
+         onnxscript: 0.7.2, onnxruntime: 1.32.0, opset: 18 }}\ncheckpoints: []\ndiffusion: {{ timesteps: 1000, linear_start: \
+         0.00085, linear_end: 0.012, zero_snr: false, parameterization: eps }}\nlatent: {{ channels: 4, downscale: 8, \
+         scale_factor: 0.18215 }}\nmin_short_edge: {short_edge}\ntasks: {{ sr: {{ cleaner: cleaner_sr }} }}\ndefaults: {{ sampler: \
+         spaced, steps: 50, cfg_scale: 1.0, prompt: \"\", negative_prompt: \"\" }}\ncontexts: {{ file: contexts.safetensors, \
+         sha256: \"{sha}\", tokens: 77, width: 4, prompts: [ {{ tensor: empty, prompt: \"\" }} ] }}\ngraphs:\n{graphs}"
+    )
+}

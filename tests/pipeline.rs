@@ -1,0 +1,307 @@
+//! The pipeline and the engine on fake networks: sizes, order of stages and draws, stopping, noise.
+
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+#[path = "common/fakes.rs"]
+mod fakes;
+
+use diffbir::cancel::Cancel;
+use diffbir::engine::{Engine, Noise, Request};
+use diffbir::error::{Error, ErrorKind};
+use diffbir::imageio::Rgb;
+use diffbir::options::{ColorFix, RestoreOptions, SamplingOptions};
+use diffbir::pipeline::{Event, Intermediate, Stage};
+use fakes::{Calls, FakeNetworks, write_bundle};
+use ndarray::{Array3, Array4};
+
+struct Bench {
+    engine: Engine,
+    calls: Calls,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(cleaner: &str, scale: usize, short_edge: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = write_bundle(dir.path(), cleaner, scale, short_edge);
+        let (networks, calls) = FakeNetworks::of(&bundle);
+        Bench {
+            engine: Engine::from_networks(bundle, Box::new(networks)),
+            calls,
+            _dir: dir,
+        }
+    }
+
+    /// The shapes of the cleaner's, encoder's and first denoiser step's main inputs.
+    fn shapes(&self, graph: &str, input: &str) -> Vec<Vec<usize>> {
+        let calls = self.calls.lock().unwrap();
+        let of_graph = calls.iter().filter(|(name, _)| name == graph);
+        of_graph
+            .flat_map(|(_, inputs)| inputs.iter().filter(|(name, _)| name == input))
+            .map(|(_, s)| s.clone())
+            .collect()
+    }
+}
+
+fn request(height: usize, width: usize, upscale: f64, steps: usize) -> Request {
+    let lq = Array3::from_shape_fn((height, width, 3), |(y, x, c)| {
+        (y * 7 + x * 3 + c * 50) as u8
+    });
+    let restore = RestoreOptions {
+        upscale,
+        ..RestoreOptions::default()
+    };
+    Request::new(
+        lq,
+        restore,
+        SamplingOptions {
+            steps,
+            ..SamplingOptions::default()
+        },
+    )
+}
+
+fn run(bench: &Bench, request: &Request) -> Rgb {
+    bench.engine.restore(request, &mut |_| Ok(())).unwrap().rgb
+}
+
+#[test]
+fn swinir_enlarges_first_and_pads_to_64() {
+    let bench = Bench::new("swinir", 1, 128);
+    let result = run(&bench, &request(30, 40, 2.0, 2));
+    assert_eq!(result.dim(), (60, 80, 3));
+    // 60x80 to a short edge of 128 is 128x170; padded to multiples of 64.
+    assert_eq!(bench.shapes("cleaner_sr", "image"), [[1, 3, 128, 192]]);
+    assert_eq!(bench.shapes("vae_encoder", "image"), [[1, 3, 128, 192]]);
+    assert_eq!(
+        bench.shapes("denoiser", "x"),
+        [[1, 4, 16, 24], [1, 4, 16, 24]]
+    );
+    assert_eq!(bench.shapes("denoiser", "strength"), [[13], [13]]);
+    assert_eq!(bench.shapes("vae_decoder", "latent"), [[1, 4, 16, 24]]);
+}
+
+#[test]
+fn scunet_enlarges_after_the_network() {
+    let bench = Bench::new("scunet", 1, 128);
+    let result = run(&bench, &request(30, 40, 2.0, 2));
+    assert_eq!(result.dim(), (60, 80, 3));
+    assert_eq!(bench.shapes("cleaner_sr", "image"), [[1, 3, 60, 80]]);
+    assert_eq!(bench.shapes("vae_encoder", "image"), [[1, 3, 128, 192]]);
+}
+
+#[test]
+fn bsrnet_sees_the_picture_itself_and_is_resized_to_the_output() {
+    let bench = Bench::new("bsrnet", 4, 64);
+    let result = run(&bench, &request(30, 40, 3.0, 2));
+    assert_eq!(result.dim(), (90, 120, 3));
+    assert_eq!(bench.shapes("cleaner_sr", "image"), [[1, 3, 30, 40]]);
+    assert_eq!(bench.shapes("vae_encoder", "image"), [[1, 3, 128, 128]]);
+}
+
+#[test]
+fn every_size_from_one_pixel_up() {
+    let bench = Bench::new("swinir", 1, 64);
+    for (height, width) in [(1, 1), (1, 300), (300, 1), (37, 53), (65, 64), (511, 513)] {
+        let result = run(&bench, &request(height, width, 1.0, 2));
+        assert_eq!(result.dim(), (height, width, 3));
+    }
+}
+
+#[test]
+fn a_long_strip_is_padded_to_an_aspect_ratio_of_8() {
+    let bench = Bench::new("swinir", 1, 64);
+    run(&bench, &request(1, 1600, 1.0, 2));
+    assert_eq!(
+        bench.shapes("cleaner_sr", "image"),
+        [[1, 3, 256, 1600]],
+        "1x1600 becomes 200x1600, padded to 64"
+    );
+}
+
+#[test]
+fn stages_come_in_order_and_each_is_timed_once() {
+    let bench = Bench::new("swinir", 1, 64);
+    let mut seen = Vec::new();
+    let mut note = |event: Event<'_>| {
+        seen.push(match event {
+            Event::Started(stage) => format!("{stage:?} starts"),
+            Event::Finished(stage, _) => format!("{stage:?} ends"),
+            Event::Step(step) => {
+                format!("step {} of {} at {}", step.index, step.total, step.timestep)
+            }
+            Event::Tensor(what, _) => format!("{what:?}"),
+            Event::Loaded(..) => return Ok(()),
+        });
+        Ok(())
+    };
+    bench
+        .engine
+        .restore(&request(8, 8, 1.0, 3), &mut note)
+        .unwrap();
+    let expected = [
+        "Cleaner starts",
+        "Stage1",
+        "Cleaner ends",
+        "VaeEncoder starts",
+        "CImg",
+        "VaeEncoder ends",
+        "Sampling starts",
+        "XT",
+        "step 0 of 3 at 999",
+        "step 1 of 3 at 500",
+        "step 2 of 3 at 0",
+        "Z",
+        "Sampling ends",
+        "VaeDecoder starts",
+        "Decoded",
+        "VaeDecoder ends",
+        "Finish starts",
+        "ColorFixed",
+        "Finish ends",
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_cancelled_request_stops_after_the_step() {
+    let bench = Bench::new("swinir", 1, 64);
+    let cancel = Cancel::default();
+    let mut request = request(8, 8, 1.0, 50);
+    request.cancel = cancel.clone();
+    let mut stop_at_3 = |event: Event<'_>| {
+        if let Event::Step(step) = event
+            && step.index == 3
+        {
+            cancel.cancel();
+        }
+        Ok(())
+    };
+    let error = bench.engine.restore(&request, &mut stop_at_3).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(
+        bench.shapes("denoiser", "x").len(),
+        5,
+        "one step may follow the request, no more"
+    );
+}
+
+#[test]
+fn an_observers_error_is_the_result_and_the_engine_lives_on() {
+    let bench = Bench::new("swinir", 1, 64);
+    let mut fail = |event: Event<'_>| match event {
+        Event::Finished(Stage::VaeEncoder, _) => Err(Error::input("disk full")),
+        _ => Ok(()),
+    };
+    let error = bench
+        .engine
+        .restore(&request(8, 8, 1.0, 2), &mut fail)
+        .unwrap_err();
+    assert_eq!(error.to_string(), "disk full");
+    run(&bench, &request(8, 8, 1.0, 2));
+}
+
+#[test]
+fn a_result_depends_on_its_seed_alone() {
+    let bench = Bench::new("swinir", 1, 64);
+    let seeded = |seed| {
+        let mut request = request(16, 16, 1.0, 4);
+        request.sampling.seed = seed;
+        run(&bench, &request)
+    };
+    let first = seeded(231);
+    assert_ne!(first, seeded(232));
+    assert_eq!(first, seeded(231), "what ran in between must not matter");
+}
+
+#[test]
+fn replayed_noise_gives_what_the_seed_gives() {
+    let bench = Bench::new("swinir", 1, 64);
+    let mut request = request(16, 16, 1.0, 4);
+    let from_seed = run(&bench, &request);
+    let mut generator = diffbir::rng::PerSample::torch_cpu(231, 0, 1);
+    let mut draw = || diffbir::rng::NoiseSource::randn(&mut generator, [1, 4, 8, 8]).unwrap();
+    let draws: Vec<Array4<f32>> = (0..5).map(|_| draw()).collect();
+    request.noise = Noise::Replay(draws.clone());
+    assert_eq!(
+        run(&bench, &request),
+        from_seed,
+        "x_T, then one draw a step"
+    );
+    request.noise = Noise::Replay(draws[..4].to_vec());
+    assert!(
+        bench.engine.restore(&request, &mut |_| Ok(())).is_err(),
+        "a recording that is too short is an error"
+    );
+}
+
+#[test]
+fn strength_and_colour_fix_reach_their_stage() {
+    let bench = Bench::new("swinir", 1, 64);
+    let colours = |fix| {
+        let mut request = request(16, 16, 1.0, 3);
+        request.restore.color_fix = fix;
+        let mut fixed = None;
+        let mut keep = |event: Event<'_>| {
+            if let Event::Tensor(Intermediate::ColorFixed, array) = event {
+                fixed = Some(array.clone());
+            }
+            Ok(())
+        };
+        bench.engine.restore(&request, &mut keep).unwrap();
+        fixed.unwrap()
+    };
+    let (wavelet, adain, none) = (
+        colours(ColorFix::Wavelet),
+        colours(ColorFix::Adain),
+        colours(ColorFix::None),
+    );
+    assert_ne!(wavelet, none);
+    assert_ne!(adain, none);
+    assert_ne!(adain, wavelet);
+}
+
+#[test]
+fn bad_options_are_refused_before_any_network_runs() {
+    let bench = Bench::new("swinir", 1, 64);
+    let refused = |change: &dyn Fn(&mut Request)| {
+        let mut request = request(8, 8, 1.0, 2);
+        change(&mut request);
+        let error = bench.engine.restore(&request, &mut |_| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Option, "{error}");
+        error.to_string()
+    };
+    assert!(refused(&|r| r.sampling.steps = 0).contains("at least 2"));
+    assert!(refused(&|r| r.sampling.steps = 1001).contains("at most 1000"));
+    assert!(refused(&|r| r.restore.upscale = f64::NAN).contains("upscale"));
+    assert!(refused(&|r| r.restore.upscale = 0.0).contains("upscale"));
+    assert!(refused(&|r| r.sampling.cfg_scale = f64::NAN).contains("cfg_scale"));
+    assert!(refused(&|r| r.sampling.sampler = "spacd".into()).contains("did you mean spaced"));
+    assert!(refused(&|r| r.restore.task = "face".into()).contains("serves sr"));
+    assert!(refused(&|r| r.sampling.prompt = "a cat".into()).contains("\"\""));
+    assert!(bench.calls.lock().unwrap().is_empty());
+}
+
+#[test]
+fn guidance_runs_both_branches_in_one_batch() {
+    let bench = Bench::new("swinir", 1, 64);
+    let mut request = request(8, 8, 1.0, 2);
+    request.sampling.cfg_scale = 4.0;
+    run(&bench, &request);
+    assert_eq!(bench.shapes("denoiser", "x"), [[2, 4, 8, 8], [2, 4, 8, 8]]);
+    assert_eq!(
+        bench.shapes("denoiser", "context"),
+        [[2, 77, 4], [2, 77, 4]]
+    );
+}
+
+#[test]
+fn threads_share_an_engine() {
+    let bench = Bench::new("swinir", 1, 64);
+    let expected = run(&bench, &request(16, 16, 1.0, 4));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(run(&bench, &request(16, 16, 1.0, 4)), expected));
+        }
+    });
+}
