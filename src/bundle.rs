@@ -389,8 +389,13 @@ fn parse(text: &str) -> Result<Manifest> {
         .map_err(|e| Error::internal("the bundle schema is no JSON").with_source(e))?;
     let validator = jsonschema::validator_for(&schema)
         .map_err(|e| Error::internal(format!("the bundle schema is not valid: {e}")))?;
-    if let Some(error) = validator.iter_errors(&value).next() {
-        return Err(invalid(&format!("{}: {error}", error.instance_path())));
+    let errors: Vec<String> = validator
+        .iter_errors(&value)
+        .take(3)
+        .map(|e| format!("{} {e}", e.instance_path()))
+        .collect();
+    if !errors.is_empty() {
+        return Err(invalid(&errors.join("; ").trim()));
     }
     serde_json::from_value(value).map_err(|e| invalid(&e))
 }

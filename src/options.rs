@@ -122,7 +122,7 @@ impl SamplingOptions {
     /// # Errors
     /// [`Option`](crate::error::ErrorKind::Option), naming the nearest and the known ones.
     pub fn sampler(&self) -> Result<&'static Sampler> {
-        samplers::by_name(&self.sampler).map_err(|e| e.at("sampling.sampler"))
+        samplers::by_name(&self.sampler)
     }
 
     /// Classifier-free guidance as the sampler takes it.

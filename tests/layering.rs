@@ -156,12 +156,11 @@ fn ort_is_named_in_the_runtime_alone() {
             continue;
         }
         for line in code(&text) {
-            assert!(
-                !line.contains("ort::"),
-                "{}: {}",
-                path.display(),
-                line.trim()
-            );
+            // `report::` ends in the same letters.
+            let in_a_word =
+                |at: usize| line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            let named = line.match_indices("ort::").any(|(at, _)| !in_a_word(at));
+            assert!(!named, "{}: {}", path.display(), line.trim());
         }
     }
 }

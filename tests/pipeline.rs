@@ -276,7 +276,7 @@ fn bad_options_are_refused_before_any_network_runs() {
     assert!(refused(&|r| r.restore.upscale = f64::NAN).contains("upscale"));
     assert!(refused(&|r| r.restore.upscale = 0.0).contains("upscale"));
     assert!(refused(&|r| r.sampling.cfg_scale = f64::NAN).contains("cfg_scale"));
-    assert!(refused(&|r| r.sampling.sampler = "spacd".into()).contains("did you mean spaced"));
+    assert!(refused(&|r| r.sampling.sampler = "spacd".into()).contains("did you mean `spaced`"));
     assert!(refused(&|r| r.restore.task = "face".into()).contains("serves sr"));
     assert!(refused(&|r| r.sampling.prompt = "a cat".into()).contains("\"\""));
     assert!(bench.calls.lock().unwrap().is_empty());

@@ -31,8 +31,8 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> Result<Tally> {
     let session = Session::open(&common, Some(&folder), jobs.len(), reporter)?;
     if session.engine().bundle().manifest().weights.source == "random" {
         reporter.note(
-            "note: this bundle has random weights. It shows that the pipeline runs; the colours come from the input, the \
-             details are noise. Give --bundle to restore with real weights",
+            "note: this bundle has random weights: it shows that the pipeline runs, and what comes out is noise. Give --bundle \
+             to restore with real weights",
         );
     }
     let tally = session.run(&jobs, Noise::Seed, cancel, reporter)?;

@@ -126,12 +126,14 @@ impl Reporter {
         if let Mode::Bars(bar) = &self.mode {
             bar.finish_and_clear();
         }
-        self.json(json!({
-            "event": "end", "done": done, "skipped": skipped, "failed": failed,
-            "seconds": self.start.elapsed().as_secs_f64(), "peak_memory_bytes": peak_memory(),
-        }));
-        if failed > 0 {
-            self.note(&format!("{done} done, {skipped} left out, {failed} failed"));
+        let counts = format!("{done} done, {skipped} left out, {failed} failed");
+        match &self.mode {
+            Mode::Json => self.json(json!({
+                "event": "end", "done": done, "skipped": skipped, "failed": failed,
+                "seconds": self.start.elapsed().as_secs_f64(), "peak_memory_bytes": peak_memory(),
+            })),
+            Mode::Bars(_) | Mode::Lines if failed > 0 => eprintln!("{counts}"),
+            _ => {}
         }
     }
 

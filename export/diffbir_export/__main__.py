@@ -1,0 +1,7 @@
+"""`python -m diffbir_export`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,167 @@
+"""Building a bundle, one graph after another so that only one's weights are in memory."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from . import bundle, contexts, graph, tokenizer, verify
+from .checkpoint import sha256
+from .errors import UsageError
+from .families import FAMILIES, defaults, prompts
+from .fp16 import to_half
+from .keys import ignored_patterns
+from .plan import GraphPlan, Request, check_roles, cleaner_roles, graph_plans, text_plan
+from .weights import CheckpointWeights, RandomWeights, Weights, check, expected, fill, on_meta
+
+Log = Callable[[str], None]
+
+
+def check_weights(request: Request, plans: list[GraphPlan], weights: Weights) -> None:
+    """Compares every file's keys with what all graphs together need, before any work."""
+    if not any(plan.name == "text_encoder" for plan in plans):
+        plans = [*plans, text_plan(request.config)]  # the contexts need it all the same
+    needed = {}
+    for plan in plans:
+        needed |= expected(on_meta(plan.build), plan.keys)
+    for role in sorted({source.role for source in needed}):
+        architecture = None
+        if role.startswith("cleaner."):
+            architecture = FAMILIES[request.family].cleaners[role.removeprefix("cleaner.")]
+        ignored = ignored_patterns(role, architecture, request.config)
+        where = f"{role}={request.files[role]}" if role in request.files else role
+        check(weights, role, needed, ignored, where)
+
+
+def load_module(plan: GraphPlan, weights: Weights, storage: str) -> nn.Module:
+    """The plan's module with its weights."""
+    return fill(on_meta(plan.build), plan.keys, weights, storage == "fp16")
+
+
+def export_graph(
+    plan: GraphPlan, request: Request, weights: Weights, folder: Path, log: Log
+) -> dict[str, Any]:
+    """Exports and verifies one graph; returns its entry in `bundle.yaml`."""
+    started = time.perf_counter()
+    module = load_module(plan, weights, request.storage)
+    wanted = verify.reference(module, plan.contract)
+    if request.precision == "fp16":
+        module = to_half(module)
+    model = graph.trace(module, plan.contract)
+    graph.strip(model)
+    if request.storage == "fp16" and request.precision == "fp32":
+        graph.store_half(model)
+    files = graph.save(model, folder / f"{plan.name}.onnx")
+    del module, model
+    gc.collect()
+    measured = verify.verify(files[0], plan.contract, wanted, request.precision)
+    for row in measured:
+        log(
+            f"{plan.name:16} {row.batch}x{row.height}x{row.width:<6} "
+            f"{row.relative_rms:9.2e} {row.max_abs:9.2e}"
+        )
+    log(f"{plan.name}: {time.perf_counter() - started:.0f} s")
+    entry = {
+        "kind": plan.contract.kind,
+        "architecture": plan.architecture,
+        "file": files[0].name,
+        "precision": request.precision,
+        "multiple": plan.contract.multiple,
+        "scale": plan.contract.scale,
+        "max_activation": float(f"{wanted.max_activation:.4g}"),
+        "files": bundle.hashes(files),
+        "verified": [row.as_dict() for row in measured],
+        "variants": [],
+    }
+    if request.storage != request.precision and request.precision == "fp32":
+        entry["storage"] = request.storage
+    return entry
+
+
+def write_contexts(request: Request, weights: Weights, folder: Path) -> dict[str, Any]:
+    """Contexts of the default prompts; returns their entry."""
+    texts = prompts(defaults(request.family, request.config.diffusion))
+    path = folder / "contexts.safetensors"
+    module = load_module(text_plan(request.config), weights, request.storage)
+    contexts.write(path, module, texts)
+    return bundle.contexts_entry(path, request.config, texts)
+
+
+def write_tokenizer(folder: Path) -> dict[str, Any]:
+    """`tokenizer.json`; returns its entry."""
+    path = folder / "tokenizer.json"
+    tokenizer.write(path)
+    return {"file": path.name, "sha256": sha256(path)}
+
+
+def fill_folder(request: Request, folder: Path, log: Log) -> None:
+    """Writes the whole bundle into `folder`."""
+    check_roles(request)
+    weights: Weights = (
+        CheckpointWeights(request.files) if request.seed is None else RandomWeights(request.seed)
+    )
+    plans = graph_plans(request)
+    check_weights(request, plans, weights)
+    source = {"source": "checkpoints"}
+    if request.seed is not None:
+        source = {"source": "random", "seed": request.seed}
+    log(f"{'graph':16} {'NxHxW':12} {'rel. RMS':>9} {'max abs':>9}  (ONNX Runtime - PyTorch)")
+    document = {
+        "format": bundle.FORMAT,
+        "family": request.family,
+        "weights": source,
+        "exporter": bundle.exporter_versions(),
+        "checkpoints": [
+            {"role": role, "file": file.name, "sha256": sha256(file)}
+            for role, file in request.files.items()
+        ],
+        "diffusion": bundle.diffusion_entry(request.config.diffusion),
+        "latent": bundle.latent_entry(request.config),
+        "min_short_edge": request.min_short_edge,
+        "tasks": {
+            task: {"cleaner": role.replace(".", "_")}
+            for task, role in cleaner_roles(request).items()
+        },
+        "defaults": bundle.defaults_entry(defaults(request.family, request.config.diffusion)),
+        "contexts": write_contexts(request, weights, folder),
+        **({"tokenizer": write_tokenizer(folder)} if request.text_encoder else {}),
+        "graphs": {p.name: export_graph(p, request, weights, folder, log) for p in plans},
+    }
+    bundle.write(folder, document)
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuses a target that holds something, before any work."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is not a folder")
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise UsageError(f"--out {out}: is not empty (--overwrite replaces it)")
+        if not (out / "bundle.yaml").is_file():
+            raise UsageError(f"--out {out}: holds no bundle, so --overwrite does not replace it")
+
+
+def build(request: Request, log: Log) -> None:
+    """Writes the bundle at `request.out`, or nothing."""
+    out = request.out.absolute()
+    check_out(out, request.overwrite)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror}") from None
+    try:
+        folder.chmod(0o755)
+        fill_folder(request, folder, log)
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,25 @@
+"""Errors a user can mend, with the exit code each kind ends the program with."""
+
+
+class ExportError(Exception):
+    """One line that says what was wrong, where, and what was expected."""
+
+    exit_code = 1
+
+
+class VerificationError(ExportError):
+    """A graph in ONNX Runtime does not agree with PyTorch."""
+
+    exit_code = 1
+
+
+class UsageError(ExportError):
+    """The command line is wrong: a bad value, a missing file, a role given twice."""
+
+    exit_code = 2
+
+
+class InputError(ExportError):
+    """A configuration or checkpoint file has the wrong content."""
+
+    exit_code = 3

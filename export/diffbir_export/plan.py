@@ -1,0 +1,161 @@
+"""Which graphs a bundle gets, and where each one's weights come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from . import keys
+from .config import ArchConfig
+from .contracts import Contract
+from .errors import UsageError
+from .families import FAMILIES, TASKS
+from .models.control import Control, Denoiser
+from .models.rrdbnet import RRDBNet
+from .models.scunet import SCUNet
+from .models.swinir import SwinIR
+from .models.text import TextEncoder
+from .models.unet import UNet
+from .models.vae import VAEDecoder, VAEEncoder
+from .weights import on_meta
+
+ROLES = ("sd", "control", *(f"cleaner.{task}" for task in TASKS))
+CLEANERS = {
+    "swinir": lambda config: SwinIR(config.swinir),
+    "bsrnet": lambda config: RRDBNet(config.bsrnet),
+    "scunet": lambda config: SCUNet(config.scunet),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of the exporter, as asked for."""
+
+    family: str
+    config: ArchConfig
+    out: Path
+    files: dict[str, Path]
+    seed: int | None = None
+    tasks: tuple[str, ...] = ()
+    precision: str = "fp32"
+    storage: str = "fp32"
+    min_short_edge: int = 512
+    split: bool = False
+    text_encoder: bool = True
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class GraphPlan:
+    """One graph: how to build its module, its weights' keys and its interface."""
+
+    name: str
+    architecture: str
+    build: Callable[[], nn.Module]
+    keys: keys.KeyMap
+    contract: Contract
+
+
+def cleaner_roles(request: Request) -> dict[str, str]:
+    """Task -> the role whose weights its cleaner has.
+
+    Tasks share a graph where they share architecture and file, or with random weights just the
+    architecture.
+    """
+    roles: dict[str, str] = {}
+    first: dict[tuple[str, Path | None], str] = {}
+    for task in request.tasks:
+        role = f"cleaner.{task}"
+        file = request.files.get(role)
+        identity = (FAMILIES[request.family].cleaners[task], file and file.resolve())
+        roles[task] = first.setdefault(identity, role)
+    return roles
+
+
+def cleaner_plans(request: Request) -> list[GraphPlan]:
+    """One plan for each distinct cleaner."""
+    plans, config = [], request.config
+    for task, role in cleaner_roles(request).items():
+        if role != f"cleaner.{task}":
+            continue
+        architecture = FAMILIES[request.family].cleaners[task]
+        build = CLEANERS[architecture]
+        network = on_meta(lambda build=build: build(config))
+        multiple = network.multiple
+        sizes = {"swinir": ((multiple, multiple), (2 * multiple, 3 * multiple)),
+                 "bsrnet": ((40, 56), (64, 32)), "scunet": ((50, 70), (64, 128))}  # fmt: skip
+        contract = Contract("cleaner", multiple, network.scale, config, sizes[architecture])
+        plans.append(
+            GraphPlan(
+                f"cleaner_{task}",
+                architecture,
+                lambda build=build: build(config),
+                keys.cleaner_map(role),
+                contract,
+            )
+        )
+    return plans
+
+
+def vae_plans(config: ArchConfig) -> list[GraphPlan]:
+    """Encoder and decoder."""
+    down, factor, key_map = config.vae.downscale, config.scale_factor, keys.vae_map(config.vae)
+    encoder = Contract("vae_encoder", down, 1 / down, config, ((64, 64), (128, 96)))
+    decoder = Contract("vae_decoder", 1, down, config, ((8, 8), (16, 12)))
+    return [
+        GraphPlan("vae_encoder", "autoencoder_kl", lambda: VAEEncoder(config.vae, factor),
+                  key_map, encoder),
+        GraphPlan("vae_decoder", "autoencoder_kl", lambda: VAEDecoder(config.vae, factor),
+                  key_map, decoder),
+    ]  # fmt: skip
+
+
+def text_plan(config: ArchConfig) -> GraphPlan:
+    """The text tower; its only size is the context's length."""
+    contract = Contract("text_encoder", 1, 1, config, ((1, config.text.context_length),))
+    return GraphPlan(
+        "text_encoder", "openclip_text", lambda: TextEncoder(config.text), keys.text_map, contract
+    )
+
+
+def denoiser_plans(config: ArchConfig, split: bool) -> list[GraphPlan]:
+    """The fused denoiser and, if `split`, its two halves."""
+    multiple = 2 ** (len(config.unet.channel_mult) - 1)
+    # Not one multiple square: PyTorch refuses to normalise groups of a single value.
+    sizes = ((2 * multiple, multiple), (2 * multiple, 3 * multiple))
+    plans = [
+        GraphPlan("denoiser", "sd21_unet+control", lambda: Denoiser(config.unet, config.control),
+                  keys.denoiser_map(config), Contract("denoiser", multiple, 1, config, sizes)),
+    ]  # fmt: skip
+    if split:
+        plans += [
+            GraphPlan("control", "sd21_control", lambda: Control(config.control),
+                      keys.control_map(config.control),
+                      Contract("control", multiple, 1, config, sizes)),
+            GraphPlan("unet", "sd21_unet", lambda: UNet(config.unet), keys.unet_map(config.unet),
+                      Contract("unet", multiple, 1, config, sizes)),
+        ]  # fmt: skip
+    return plans
+
+
+def graph_plans(request: Request) -> list[GraphPlan]:
+    """Every graph that is written, small ones first."""
+    plans = [*cleaner_plans(request), *vae_plans(request.config)]
+    if request.text_encoder:
+        plans.append(text_plan(request.config))
+    return [*plans, *denoiser_plans(request.config, request.split)]
+
+
+def check_roles(request: Request) -> None:
+    """The roles that a bundle needs are there, and only those it can use."""
+    if request.seed is not None:
+        return
+    for role in ("sd", "control"):
+        if role not in request.files:
+            raise UsageError(f"--weights: {role}=FILE is missing")
+    if not request.tasks:
+        raise UsageError("--weights: no cleaner: give at least one of cleaner.sr, cleaner.face, "
+                         "cleaner.denoise")  # fmt: skip

@@ -1,0 +1,547 @@
+//! The program as a user types it, on the demo bundle and on bundles made for one mistake each.
+
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+#[path = "common/program.rs"]
+mod program;
+
+use std::path::Path;
+
+use program::{Program, picture};
+
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+/// A PNG header that claims 60,000 x 60,000 pixels, and no pixels behind it.
+fn bomb() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 60_000, 60_000);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder
+        .write_header()
+        .unwrap()
+        .write_chunk(png::chunk::IDAT, &[])
+        .unwrap();
+    bytes
+}
+
+#[test]
+fn bad_pictures_are_named_and_the_rest_is_done() {
+    let program = Program::new();
+    let good = picture(24, 24);
+    let inputs = [
+        write(program.dir(), "empty.png", b""),
+        write(program.dir(), "truncated.png", &good[..good.len() / 2]),
+        write(program.dir(), "text.png", b"this is no picture"),
+        write(program.dir(), "bomb.png", &bomb()),
+        program
+            .dir()
+            .join("absent.png")
+            .to_string_lossy()
+            .into_owned(),
+        write(program.dir(), "good.png", &good),
+    ];
+    let mut args = vec!["restore", "-o", "out", "--steps", "2", "--upscale", "2"];
+    args.extend(inputs.iter().map(String::as_str));
+    let run = program.demo_bundle(&args);
+    run.code(1);
+    run.says(&[
+        "empty.png: not a picture",
+        "truncated.png: damaged",
+        "text.png: not a picture",
+    ]);
+    run.says(&[
+        "bomb.png: 60000x60000 is 3600000000 pixels",
+        "absent.png: cannot be read",
+    ]);
+    assert_eq!(program.files("out"), ["good.png"]);
+}
+
+#[test]
+fn a_result_carries_how_it_was_made_and_equal_runs_are_equal() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(24, 20));
+    let args = |out| {
+        [
+            "restore",
+            input.as_str(),
+            "-o",
+            out,
+            "--steps",
+            "2",
+            "--upscale",
+            "2",
+            "--seed",
+            "7",
+        ]
+    };
+    for out in ["1.png", "2.png"] {
+        program.demo_bundle(&args(out)).code(0);
+    }
+    let (one, two) = (program.read("1.png"), program.read("2.png"));
+    assert_eq!(one, two);
+    let reader = png::Decoder::new(std::io::Cursor::new(&one))
+        .read_info()
+        .unwrap();
+    assert_eq!((reader.info().width, reader.info().height), (40, 48));
+    let chunk = reader
+        .info()
+        .utf8_text
+        .iter()
+        .find(|chunk| chunk.keyword == "diffbir")
+        .unwrap();
+    let made: serde_json::Value = serde_json::from_str(&chunk.get_text().unwrap()).unwrap();
+    assert_eq!(made["sampling"]["seed"], 7);
+    assert_eq!(
+        made["graphs"]["denoiser"]["provider"],
+        "CPUExecutionProvider"
+    );
+    assert_eq!(made["bundle"].as_str().unwrap().len(), 64);
+    let plain = [&args("3.png")[..], &["--no-metadata"]].concat();
+    program.demo_bundle(&plain).code(0);
+    assert!(!String::from_utf8_lossy(&program.read("3.png")).contains("diffbir"));
+}
+
+#[test]
+fn json_lines_fit_the_documented_schema() {
+    let program = Program::new();
+    let good = write(program.dir(), "good.png", &picture(24, 24));
+    let bad = write(program.dir(), "bad.png", b"");
+    let args = [
+        "restore",
+        &good,
+        &bad,
+        "-o",
+        "out",
+        "--steps",
+        "2",
+        "--upscale",
+        "1",
+        "--json",
+    ];
+    let run = program.demo_bundle(&args);
+    run.code(1);
+    let schema: serde_json::Value = serde_json::from_str(diffbir::cli::REPORT_SCHEMA).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut events = Vec::new();
+    for line in run.stdout().lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(
+            validator.is_valid(&value),
+            "does not fit the schema: {line}"
+        );
+        events.push(value);
+    }
+    let of = |event: &str| {
+        events
+            .iter()
+            .filter(|value| value["event"] == event)
+            .count()
+    };
+    assert_eq!(
+        (
+            of("start"),
+            of("step"),
+            of("stage"),
+            of("picture"),
+            of("end")
+        ),
+        (1, 2, 5, 2, 1)
+    );
+    let done = events
+        .iter()
+        .find(|value| value["status"] == "done")
+        .unwrap();
+    for key in [
+        "cleaner",
+        "vae_encoder",
+        "sampling",
+        "vae_decoder",
+        "finish",
+        "load.sampling",
+        "total",
+    ] {
+        assert!(
+            done["seconds"][key].as_f64().is_some_and(|x| x >= 0.0),
+            "{key}"
+        );
+    }
+    let end = events.last().unwrap();
+    assert!(end["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+}
+
+#[test]
+fn results_are_not_replaced_unless_told_so() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    write(program.dir(), "r.png", b"precious");
+    let args = [
+        "restore",
+        &input,
+        "-o",
+        "r.png",
+        "--steps",
+        "2",
+        "--upscale",
+        "1",
+    ];
+    let refused = program.demo_bundle(&args);
+    refused.code(2);
+    refused.says(&["r.png exists", "--overwrite"]);
+    let skipped = program.demo_bundle(&[&args[..], &["--skip-existing"]].concat());
+    skipped.code(0);
+    assert_eq!(program.read("r.png"), b"precious");
+    program
+        .demo_bundle(&[&args[..], &["--overwrite"]].concat())
+        .code(0);
+    assert_ne!(program.read("r.png"), b"precious");
+}
+
+#[test]
+fn two_inputs_for_one_result_are_refused_before_work() {
+    let program = Program::new();
+    let one = write(program.dir(), "a.png", &picture(16, 16));
+    let two = write(program.dir(), "a.bmp", &picture(16, 16));
+    let run = program.demo_bundle(&["restore", &one, &two, "-o", "out"]);
+    run.code(2);
+    run.says(&["would both be written"]);
+    assert!(program.files("out").is_empty());
+}
+
+#[test]
+fn bad_options_and_configurations() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    let restore = |more: &[&str], code: i32, says: &[&str]| {
+        let args = [&["restore", input.as_str(), "-o", "r.png"], more].concat();
+        let run = program.demo_bundle(&args);
+        run.code(code);
+        run.says(says);
+        assert!(!program.dir().join("r.png").exists());
+    };
+    restore(
+        &["--steps", "0"],
+        2,
+        &["sampling.steps is 0, expected at least 2"],
+    );
+    restore(&["--steps", "1001"], 2, &["at most 1000"]);
+    restore(&["--steps", "many"], 2, &["many"]);
+    restore(&["--sampler", "spacd"], 2, &["did you mean `spaced`"]);
+    restore(&["--cfg-scale", "nan"], 2, &["sampling.cfg_scale"]);
+    restore(
+        &["--task", "deblur"],
+        2,
+        &["this bundle serves denoise, face, sr"],
+    );
+    restore(
+        &["--prompt", "a cat"],
+        2,
+        &["precomputed contexts for \"\" only"],
+    );
+    restore(
+        &["--set", "sampling.stepz=3"],
+        2,
+        &["unknown key `sampling.stepz`", "did you mean `steps`"],
+    );
+    restore(
+        &["--set", "runtime.providers=[gpu]"],
+        2,
+        &["unknown provider `gpu`"],
+    );
+    for (yaml, says) in [
+        ("sampling: { stepz: 3 }", "did you mean `steps`"),
+        ("sampling: { steps: 0 }", "expected at least 2"),
+        ("sampling: { steps: many }", "sampling.steps: invalid type"),
+        ("sampling: 3", "expected a mapping"),
+        (
+            "runtime: { providers: [ cpu: { thread: 2 } ] }",
+            "did you mean `threads`",
+        ),
+        ("]", "not valid YAML"),
+    ] {
+        let config = write(program.dir(), "c.yaml", yaml.as_bytes());
+        restore(&["--config", &config], 3, &["c.yaml", says]);
+    }
+    restore(&["--config", "absent.yaml"], 3, &["absent.yaml"]);
+}
+
+#[test]
+fn a_provider_that_does_not_load_fails_loudly_unless_optional() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    let args = |out, providers| {
+        [
+            "restore",
+            input.as_str(),
+            "-o",
+            out,
+            "--steps",
+            "2",
+            "--upscale",
+            "1",
+            "--set",
+            providers,
+        ]
+    };
+    let run = program.demo_bundle(&args("1.png", "runtime.providers=[tensorrt, cpu]"));
+    run.code(4);
+    run.says(&["`tensorrt` does not load", "libnvinfer.so.10"]);
+    let optional = "runtime.providers=[{tensorrt: {optional: true}}, cpu]";
+    program.demo_bundle(&args("2.png", optional)).code(0);
+    assert_eq!(program.files("."), ["2.png", "a.png"]);
+}
+
+#[test]
+fn broken_bundles_are_refused_before_anything_runs() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    let restore = |bundle: &str, says: &[&str]| {
+        let run = program.run(&["restore", &input, "-o", "r.png", "--bundle", bundle]);
+        run.code(3);
+        run.says(says);
+        assert!(!program.dir().join("r.png").exists());
+    };
+    restore("absent", &["no such bundle", "absent"]);
+    restore(".", &["no bundle here"]);
+    let run = program.run(&["restore", &input, "-o", "r.png"]);
+    run.code(3);
+    run.says(&["no bundle: give --bundle"]);
+
+    let copy = program.copy_of_demo("flipped");
+    for file in ["vae_decoder.onnx", "denoiser.onnx.data"] {
+        let path = copy.join(file);
+        let sound = std::fs::read(&path).unwrap();
+        let mut damaged = sound.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        restore("flipped", &[file, "SHA-256", "expected"]);
+        std::fs::write(&path, sound).unwrap();
+    }
+    let change = |name: &str, from: &str, to: &str| {
+        let dir = program.copy_of_demo(name);
+        let manifest = std::fs::read_to_string(dir.join("bundle.yaml")).unwrap();
+        assert!(manifest.contains(from));
+        std::fs::write(dir.join("bundle.yaml"), manifest.replacen(from, to, 1)).unwrap();
+    };
+    change("newer", "format: 1", "format: 2");
+    restore("newer", &["bundle format 2", "reads format 1"]);
+    change("extra", "min_short_edge:", "min_shirt_edge:");
+    restore("extra", &["bundle.yaml", "min_short_edge"]);
+    change("graph", "kind: vae_encoder", "kind: vae_decoder");
+    restore("graph", &["no graph of kind VaeEncoder"]);
+}
+
+#[test]
+fn a_graph_without_the_named_input_is_refused() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    let dir = program.copy_of_demo("swapped");
+    // The encoder's file in the decoder's place: sound by its hash, wrong by its contract.
+    let manifest = std::fs::read_to_string(dir.join("bundle.yaml")).unwrap();
+    let encoder = std::fs::read(dir.join("vae_encoder.onnx")).unwrap();
+    std::fs::write(dir.join("cleaner_sr.onnx"), &encoder).unwrap();
+    let hash = |path: &str| diffbir::bundle::sha256_file(Path::new(path)).unwrap();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/demo/cleaner_sr.onnx");
+    let old = hash(&demo.to_string_lossy());
+    let new = hash(&dir.join("cleaner_sr.onnx").to_string_lossy());
+    std::fs::write(dir.join("bundle.yaml"), manifest.replace(&old, &new)).unwrap();
+    let run = program.run(&["restore", &input, "-o", "r.png", "--bundle", "swapped"]);
+    run.code(3);
+    run.says(&[
+        "cleaner_sr.onnx",
+        "outputs [\"latent\"], expected [\"clean\"]",
+    ]);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_found_out_first() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    write(program.dir(), "file", b"");
+    let run = program.demo_bundle(&["restore", &input, "-o", "file/below"]);
+    run.code(1);
+    run.says(&["cannot write into file/below"]);
+    run.does_not_say("step 1");
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(64, 64));
+    let out = program.dir().join("small");
+    std::fs::create_dir(&out).unwrap();
+    let Some(disk) = program::SmallDisk::mount(&out) else {
+        eprintln!("SKIPPED: this user may not mount a tmpfs");
+        return;
+    };
+    let run = program.demo_bundle(&[
+        "restore",
+        &input,
+        "-o",
+        "small",
+        "--steps",
+        "2",
+        "--upscale",
+        "8",
+    ]);
+    run.code(1);
+    run.says(&["a.png: cannot write", "No space left"]);
+    assert!(program.files("small").is_empty());
+    drop(disk);
+}
+
+#[test]
+fn a_missing_runtime_is_not_installed_offline() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    let mut command = program.command(&[
+        "restore",
+        &input,
+        "-o",
+        "r.png",
+        "--offline",
+        "--bundle",
+        &program::demo(),
+    ]);
+    command
+        .env("DIFFBIR_CACHE", program.dir().join("empty"))
+        .env_remove("VIRTUAL_ENV")
+        .env_remove("CONDA_PREFIX");
+    command.env_remove("ORT_DYLIB_PATH");
+    let run = program::Run::of(command);
+    run.code(4);
+    run.says(&["no ONNX Runtime library found", "--offline forbids"]);
+}
+
+#[test]
+fn a_named_runtime_that_is_too_old_is_refused_and_a_found_one_skipped() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    let old = program::old_runtime(program.dir());
+    let args = [
+        "restore",
+        &input,
+        "-o",
+        "r.png",
+        "--steps",
+        "2",
+        "--upscale",
+        "1",
+        "--bundle",
+        &program::demo(),
+    ];
+    let mut command = program.command(&args);
+    command.env("ORT_DYLIB_PATH", &old);
+    let run = program::Run::of(command);
+    run.code(4);
+    run.says(&[
+        "ORT_DYLIB_PATH",
+        "is ONNX Runtime 1.20.0, wanted: 1.31 or newer",
+    ]);
+    let named = format!("runtime.library={}", old.display());
+    let run = program.run(&[&args[..], &["--set", &named]].concat());
+    run.code(4);
+    run.says(&["runtime.library", "1.20.0"]);
+
+    // Beside the executable it is only found: the one in the cache is taken instead, with a note.
+    let beside = program.dir().join("diffbir");
+    std::fs::copy(env!("CARGO_BIN_EXE_diffbir"), &beside).unwrap();
+    let mut command = program.command_of(&beside, &args);
+    command.env_remove("ORT_DYLIB_PATH");
+    let run = program::Run::of(command);
+    run.code(0);
+    run.says(&["skipped (beside the executable)", "1.20.0"]);
+}
+
+#[test]
+fn ctrl_c_stops_between_steps_and_leaves_nothing() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    let args = [
+        "restore",
+        &input,
+        "-o",
+        "out",
+        "--steps",
+        "1000",
+        "--upscale",
+        "1",
+        "--json",
+    ];
+    let run = program.interrupt_at(&args, "\"event\":\"step\"");
+    run.code(130);
+    run.says(&["stopped on request"]);
+    assert!(program.files("out").is_empty());
+}
+
+#[test]
+fn stages_are_kept_on_request() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 24));
+    let args = [
+        "restore",
+        &input,
+        "-o",
+        "r.png",
+        "--steps",
+        "2",
+        "--upscale",
+        "1",
+        "--save-stages",
+        "stages",
+    ];
+    program.demo_bundle(&args).code(0);
+    assert_eq!(
+        program.files("stages"),
+        ["r_color_fixed.png", "r_decoded.png", "r_stage1.png"]
+    );
+}
+
+#[test]
+fn inspect_doctor_and_config_tell_the_truth() {
+    let program = Program::new();
+    let run = program.run(&["inspect", &program::demo()]);
+    run.code(0);
+    run.prints(&["family v1", "denoiser", "all files verified"]);
+    let run = program.run(&["doctor", "--bundle", &program::demo(), "--json"]);
+    run.code(0);
+    let facts: serde_json::Value = serde_json::from_str(&run.stdout()).unwrap();
+    for graph in facts["graphs"].as_array().unwrap() {
+        let nodes = graph["nodes"]["CPUExecutionProvider"].as_u64().unwrap();
+        assert!(nodes > 10, "{graph}");
+    }
+    let run = program.run(&[
+        "config",
+        "--bundle",
+        &program::demo(),
+        "--set",
+        "sampling.seed=9",
+    ]);
+    run.code(0);
+    let config: serde_json::Value = serde_yaml::from_str(&run.stdout()).unwrap();
+    assert_eq!(config["sampling"]["seed"], 9);
+    assert_eq!(config["sampling"]["steps"], 50);
+}
+
+#[test]
+fn the_demo_writes_a_sheet_and_says_what_its_weights_are() {
+    let program = Program::new();
+    let mut command = program.command(&["demo", "--steps", "2"]);
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .arg("-o")
+        .arg(program.dir().join("out"));
+    let run = program::Run::of(command);
+    run.code(0);
+    run.says(&["random weights", "side by side"]);
+    let sheet = diffbir::imageio::read(&program.dir().join("out/sheet.png"), 1 << 24).unwrap();
+    assert!(sheet.rgb.dim().1 > 3 * 384, "three pictures side by side");
+    assert_eq!(
+        program.files("out"),
+        ["astronaut.png", "chelsea.png", "coffee.png", "sheet.png"]
+    );
+}

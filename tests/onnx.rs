@@ -1,0 +1,180 @@
+//! The engine on real ONNX Runtime with the demo bundle.
+
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+#[path = "common/program.rs"]
+#[allow(dead_code)] // only the runtime's installation is of use here
+mod program;
+
+use std::path::{Path, PathBuf};
+
+use diffbir::bundle::Bundle;
+use diffbir::engine::{Engine, Request};
+use diffbir::error::ErrorKind;
+use diffbir::imageio::Rgb;
+use diffbir::nets::{Input, Network};
+use diffbir::options::{RestoreOptions, SamplingOptions};
+use diffbir::runtime::{MemoryPolicy, RuntimeOptions, Session};
+use ndarray::{Array3, Array4, s};
+use program::Program;
+
+fn demo() -> Bundle {
+    Program::new();
+    Bundle::open(Path::new(&program::demo())).unwrap()
+}
+
+fn request(side: usize) -> Request {
+    let lq = Array3::from_shape_fn((side, side, 3), |(y, x, c)| {
+        ((y * 5 + x * 3) % 200 + c * 20) as u8
+    });
+    let restore = RestoreOptions {
+        upscale: 1.0,
+        ..RestoreOptions::default()
+    };
+    Request::new(
+        lq,
+        restore,
+        SamplingOptions {
+            steps: 3,
+            ..SamplingOptions::default()
+        },
+    )
+}
+
+fn run(options: RuntimeOptions, request: &Request) -> Rgb {
+    Engine::open(demo(), options)
+        .restore(request, &mut |_| Ok(()))
+        .unwrap()
+        .rgb
+}
+
+#[test]
+fn memory_policies_give_the_same_picture() {
+    let policy = |memory| {
+        run(
+            RuntimeOptions {
+                memory,
+                ..RuntimeOptions::default()
+            },
+            &request(40),
+        )
+    };
+    assert_eq!(policy(MemoryPolicy::Keep), policy(MemoryPolicy::Sequential));
+}
+
+#[test]
+fn what_ran_where_is_told() {
+    let restored = Engine::open(demo(), RuntimeOptions::default())
+        .restore(&request(16), &mut |_| Ok(()))
+        .unwrap();
+    let graphs: Vec<&str> = restored
+        .provenance
+        .graphs
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        graphs,
+        ["cleaner_sr", "denoiser", "vae_decoder", "vae_encoder"]
+    );
+    assert!(
+        restored
+            .provenance
+            .graphs
+            .values()
+            .all(|ran| ran.provider == "CPUExecutionProvider")
+    );
+}
+
+/// One graph of the demo bundle.
+fn session(name: &str) -> Session {
+    let file = demo()
+        .graph_files()
+        .into_iter()
+        .find(|file| file.name == name)
+        .unwrap();
+    Session::load(&file, &RuntimeOptions::default()).unwrap()
+}
+
+#[test]
+fn graphs_take_any_batch_and_size_and_a_batch_equals_its_parts() {
+    let mut encoder = session("vae_encoder");
+    let image = Array4::from_shape_fn((2, 3, 40, 72), |(n, c, y, x)| {
+        ((n * 7 + c * 5 + y * 3 + x) % 17) as f32 / 8.5 - 1.0
+    });
+    let mut encode = |image: &Array4<f32>| {
+        encoder
+            .run(&[("image", image.into())], &["latent"])
+            .unwrap()
+            .remove(0)
+    };
+    let batch = encode(&image);
+    assert_eq!(batch.shape(), [2, 4, 5, 9]);
+    for k in 0..2 {
+        let one = encode(&image.slice(s![k..k + 1, .., .., ..]).to_owned());
+        let largest = one
+            .iter()
+            .zip(batch.slice(s![k..k + 1, .., .., ..]))
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(largest < 1e-4, "sample {k} is {largest} off");
+    }
+}
+
+#[test]
+fn an_array_in_another_order_is_read_in_the_right_one() {
+    let mut encoder = session("vae_encoder");
+    let hwc = Array4::from_shape_fn((1, 16, 24, 3), |(_, y, x, c)| {
+        (y + 2 * x + 5 * c) as f32 / 60.0 - 1.0
+    });
+    let chw = hwc.view().permuted_axes([0, 3, 1, 2]);
+    let in_order = chw.as_standard_layout().into_owned();
+    let strided = encoder
+        .run(&[("image", Input::F32(chw.into_dyn()))], &["latent"])
+        .unwrap();
+    let plain = encoder
+        .run(&[("image", (&in_order).into())], &["latent"])
+        .unwrap();
+    assert_eq!(strided, plain);
+}
+
+#[test]
+fn a_wrong_shape_is_an_error_that_names_graph_and_shape() {
+    let mut encoder = session("vae_encoder");
+    let image = Array4::<f32>::zeros((1, 5, 16, 16));
+    let error = encoder
+        .run(&[("image", (&image).into())], &["latent"])
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Runtime);
+    assert!(
+        error.to_string().contains("vae_encoder") && error.to_string().contains("[1, 5, 16, 16]"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_second_library_in_one_process_is_refused() {
+    demo();
+    diffbir::runtime::load(None).unwrap();
+    let other = RuntimeOptions {
+        library: Some(PathBuf::from("/elsewhere/libonnxruntime.so")),
+        ..Default::default()
+    };
+    let file = demo().graph_files().remove(0);
+    let error = Session::load(&file, &other).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Runtime);
+    assert!(error.to_string().contains("cannot change"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_graph_is_the_bundles_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = demo().graph_files().remove(0);
+    file.path = dir.path().join("nonsense.onnx");
+    std::fs::write(&file.path, b"nonsense").unwrap();
+    let error = Session::load(&file, &RuntimeOptions::default())
+        .err()
+        .unwrap();
+    assert_eq!(error.kind(), ErrorKind::Bundle, "{error}");
+    assert!(error.to_string().contains("nonsense.onnx"), "{error}");
+}

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# All tests, Rust and Python. Installs what the Python side needs into target/venv; needs cargo, a C compiler and
+# Python 3.11 or newer. The reference goldens are used where they are: in $DIFFBIR_GOLDEN, else in ../shared/golden.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv="$PWD/target/venv"
+stamp="$venv/installed"
+if ! cmp -s export/pyproject.toml "$stamp"; then
+    "${PYTHON:-python3}" -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --prefer-binary --editable 'export[test]'
+    cp export/pyproject.toml "$stamp"
+fi
+
+golden="${DIFFBIR_GOLDEN:-$PWD/../shared/golden}"
+if [ -d "$golden/tiny" ]; then
+    export DIFFBIR_GOLDEN="$golden"
+    export DIFFBIR_GOLDEN_BUNDLE="$PWD/target/golden-bundle"
+    tiny="$golden/tiny"
+    (cd export && "$venv/bin/python" -m diffbir_export --family v1 --arch-config "$tiny" --overwrite \
+        --weights "sd=$tiny/sd_tiny.ckpt" "control=$tiny/control_tiny.pth" "cleaner.sr=$tiny/swinir_tiny.ckpt" \
+        --out "$DIFFBIR_GOLDEN_BUNDLE")
+fi
+
+cargo test --release --no-fail-fast -- --show-output
+(cd export && "$venv/bin/ruff" check . && "$venv/bin/ruff" format --check . && "$venv/bin/python" -m pytest -q)
