@@ -1,4 +1,63 @@
-//! diffbir
+//! The deployment engine for DiffBIR, blind image restoration with a generative diffusion prior
+//! (Lin et al., [arXiv 2308.15070](https://arxiv.org/abs/2308.15070)), on ONNX Runtime.
+//!
+//! Graphs come from a [`bundle`] that the exporter writes; everything between the graphs is here: picture I/O,
+//! resizing, noise, the sampler's loop, guidance, colours. The results are those of the reference implementation
+//! (XPixelGroup/DiffBIR at 3f8b530).
+//!
+//! ```text
+//! low-quality picture ─ resize ─ cleaner ─ I_reg ─┬─ VAE encoder ─ c_img ─┐
+//!                                                 │   noise x_T ─ loop: denoiser(x, t, c_txt, c_img) ─ sampler step
+//!                                                 │                                       └─ z_0 ─ VAE decoder
+//!                                                 └──── low frequencies ──── colour correction ─ resize ─ picture
+//! ```
+//!
+//! # Where each stage is
+//!
+//! | stage | here | in the reference |
+//! |---|---|---|
+//! | reading and writing pictures | [`imageio`] | `inference/loop.py` |
+//! | upscaling as Pillow does, short edge to 512 | [`resize`], [`pipeline`] | `inference/bsr_loop.py`, `pipeline.py` |
+//! | stage 1: SwinIR, BSRNet, SCUNet | [`nets::cleaner`] | `SwinIRPipeline` …, `pipeline.py` |
+//! | VAE encoder and decoder | [`nets::vae`] | `model/vae.py` |
+//! | control module and UNet | [`nets::cldm`] | `model/cldm.py` |
+//! | noise schedule | [`schedule`] | `model/gaussian_diffusion.py` |
+//! | samplers, classifier-free guidance | [`samplers`], [`denoise`] | `sampler/` |
+//! | noise, equal to torch's | [`rng`] | `torch.randn` |
+//! | colour correction | [`color`] | `utils/common.py` |
+//! | all of it in order | [`pipeline`] | `Pipeline.run`, `pipeline.py` |
+//!
+//! Around them: [`engine`] is the front door; [`options`] says what can be asked and [`config`] reads it from YAML;
+//! [`bundle`] reads and verifies exported models; [`runtime`] finds ONNX Runtime and runs graphs on it (the rest of the
+//! crate sees only the traits of [`nets`]); [`error`] sorts what can go wrong by who can mend it.
+//!
+//! # Use
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use diffbir::bundle::Bundle;
+//! use diffbir::engine::{Engine, Request};
+//! use diffbir::options::{RestoreOptions, SamplingOptions};
+//! use diffbir::{config, imageio};
+//!
+//! # fn main() -> diffbir::error::Result<()> {
+//! let bundle = Bundle::open(Path::new("onnx/diffbir-v1"))?;
+//! bundle.verify(None, false, &mut |_, _| {})?;
+//! let engine = Engine::open(bundle, Default::default());
+//! let lq = imageio::read(Path::new("lq.png"), config::DEFAULT_MAX_PIXELS)?.rgb;
+//! let request = Request::new(lq, RestoreOptions::default(), SamplingOptions::default());
+//! let restored = engine.restore(&request, &mut |_| Ok(()))?;
+//! let png = imageio::encode_png(&restored.rgb, &Default::default())?;
+//! imageio::write_atomic(Path::new("restored.png"), &png, false)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! `onnx` (default): execution on ONNX Runtime, which is loaded at run time and never linked. Without it everything but
+//! the sessions builds, on networks of the caller's own. `cli` (default): the program `diffbir`.
 
 pub mod bundle;
 pub mod cancel;

@@ -340,21 +340,57 @@ fn a_graph_without_the_named_input_is_refused() {
     let program = Program::new();
     let input = write(program.dir(), "a.png", &picture(16, 16));
     let dir = program.copy_of_demo("swapped");
-    // The encoder's file in the decoder's place: sound by its hash, wrong by its contract.
+    // The decoder's file in the cleaner's place: sound by its hash, wrong by its contract.
+    let cleaner = dir.join("cleaner_sr.onnx");
+    let old = diffbir::bundle::sha256_file(&cleaner).unwrap();
+    std::fs::copy(dir.join("vae_decoder.onnx"), &cleaner).unwrap();
+    let new = diffbir::bundle::sha256_file(&cleaner).unwrap();
     let manifest = std::fs::read_to_string(dir.join("bundle.yaml")).unwrap();
-    let encoder = std::fs::read(dir.join("vae_encoder.onnx")).unwrap();
-    std::fs::write(dir.join("cleaner_sr.onnx"), &encoder).unwrap();
-    let hash = |path: &str| diffbir::bundle::sha256_file(Path::new(path)).unwrap();
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/demo/cleaner_sr.onnx");
-    let old = hash(&demo.to_string_lossy());
-    let new = hash(&dir.join("cleaner_sr.onnx").to_string_lossy());
     std::fs::write(dir.join("bundle.yaml"), manifest.replace(&old, &new)).unwrap();
     let run = program.run(&["restore", &input, "-o", "r.png", "--bundle", "swapped"]);
     run.code(3);
     run.says(&[
         "cleaner_sr.onnx",
-        "outputs [\"latent\"], expected [\"clean\"]",
+        "inputs [\"latent\"], expected [\"image\"]",
     ]);
+    assert!(!program.dir().join("r.png").exists());
+}
+
+#[test]
+fn two_installations_at_once_make_one() {
+    let program = Program::new();
+    let bin = program.dir().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    // A Python whose pip writes the library in two parts, so that a second one in between would show.
+    let pip = "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\necho ran >> \"$DIFFBIR_CACHE/ran\"\n\
+        while [ \"$1\" != --target ]; do shift; done\nmkdir -p \"$2/onnxruntime/capi\"\n\
+        printf half > \"$2/onnxruntime/capi/libonnxruntime.so.1\"\nprintf half >> \"$2/onnxruntime/capi/libonnxruntime.so.1\"\n";
+    let python = write(&bin, "python3", pip.as_bytes());
+    std::fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let cache = program.dir().join("cache");
+    std::fs::create_dir(&cache).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let install = || {
+        let mut command = program.command(&["runtime", "install"]);
+        command.env("DIFFBIR_CACHE", &cache).env("PATH", &path);
+        program::Run::of(command)
+    };
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(install)).collect();
+        for run in runs {
+            run.join().unwrap().code(0);
+        }
+    });
+    assert_eq!(
+        std::fs::read_to_string(cache.join("ran")).unwrap(),
+        "ran\n",
+        "one of them installs, the others find it"
+    );
+    assert_eq!(program.files("cache/runtime"), [".lock"]);
+    let installed = install();
+    installed.code(0);
+    let library = Path::new(installed.stdout().trim()).join("onnxruntime/capi/libonnxruntime.so.1");
+    assert_eq!(std::fs::read_to_string(library).unwrap(), "halfhalf");
 }
 
 #[test]
@@ -525,6 +561,16 @@ fn inspect_doctor_and_config_tell_the_truth() {
     let config: serde_json::Value = serde_yaml::from_str(&run.stdout()).unwrap();
     assert_eq!(config["sampling"]["seed"], 9);
     assert_eq!(config["sampling"]["steps"], 50);
+}
+
+#[test]
+fn the_configurations_that_ship_are_sound() {
+    let program = Program::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path().to_string_lossy().into_owned();
+        program.run(&["config", "--config", &path]).code(0);
+    }
 }
 
 #[test]

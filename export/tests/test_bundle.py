@@ -100,7 +100,7 @@ def test_sizes_that_were_neither_traced_nor_verified(random_bundle, plans, graph
     with torch.inference_mode():
         wanted = module(*feed.values()).numpy()
     found = Graphs(random_bundle).run(graph, **{k: v.numpy() for k, v in feed.items()})[0]
-    assert relative_rms(found, wanted) < 1e-5
+    assert relative_rms(found, wanted) < 1e-4
 
 
 def test_strength_scales_the_control(random_bundle, plans):

@@ -31,8 +31,10 @@ def facts(golden):
     return json.loads((golden / "modules.json").read_text())
 
 
-def cases(wanted, prefix):
-    names = sorted({name.split(".")[1] for name in wanted if name.startswith(f"{prefix}.")})
+def cases(wanted, prefix, needs):
+    """`PREFIX.CASE.` for every case that has the tensor `needs`."""
+    names = sorted(n.split(".")[1] for n in wanted if n.startswith(prefix + ".") and
+                   n.endswith("." + needs))  # fmt: skip
     assert names
     return [f"{prefix}.{name}." for name in names]
 
@@ -42,25 +44,25 @@ def cases(wanted, prefix):
     [("bsrnet", "cleaner_sr"), ("swinir", "cleaner_face"), ("scunet", "cleaner_denoise")],
 )
 def test_cleaners(graphs, wanted, prefix, graph):
-    for case in cases(wanted, prefix):
+    for case in cases(wanted, prefix, "in"):
         [found] = graphs.run(graph, image=wanted[case + "in"])
         assert relative_rms(found, wanted[case + "out"]) < BOUND, case
 
 
 def test_vae_encoder(graphs, wanted):
-    for case in cases(wanted, "vae_encode"):
+    for case in cases(wanted, "vae_encode", "in"):
         [found] = graphs.run("vae_encoder", image=wanted[case + "in"])
         assert relative_rms(found, wanted[case + "z"]) < BOUND, case
 
 
 def test_vae_decoder(graphs, wanted):
-    for case in cases(wanted, "vae_decode"):
+    for case in cases(wanted, "vae_decode", "z"):
         [found] = graphs.run("vae_decoder", latent=wanted[case + "z"])
         assert relative_rms(found, wanted[case + "out"]) < BOUND, case
 
 
 def test_text_encoder(graphs, wanted):
-    for case in cases(wanted, "clip"):
+    for case in cases(wanted, "clip", "tokens"):
         [found] = graphs.run("text_encoder", token_ids=wanted[case + "tokens"])
         assert relative_rms(found, wanted[case + "c_txt"]) < BOUND, case
 
@@ -69,7 +71,7 @@ def test_text_encoder(graphs, wanted):
     ("strength", "output"), [(1.0, "strength1.0"), (0.5, "strength0.5"), (0.0, "nocontrol")]
 )
 def test_denoiser(graphs, wanted, strength, output):
-    for case in cases(wanted, "cldm"):
+    for case in cases(wanted, "cldm", f"out.{output}"):
         [found] = graphs.run(
             "denoiser",
             x=wanted[case + "x"],
@@ -93,7 +95,7 @@ def test_control_outputs_in_pytorch(golden, wanted):
     weights = CheckpointWeights({"control": golden / "control_tiny.pth"})
     module = on_meta(lambda: Control(sizes.control))
     fill(module, control_map(sizes.control), weights, round_to_half=False)
-    for case in cases(wanted, "cldm"):
+    for case in cases(wanted, "cldm", "control.00"):
         tensors = [torch.from_numpy(wanted[case + n]) for n in ("x", "t", "c_txt", "hint")]
         tensors[1] = tensors[1].float()
         with torch.inference_mode():

@@ -41,8 +41,8 @@ def test_norms_and_softmax_stay_in_f32(tmp_path):
     model = onnx.shape_inference.infer_shapes(model)
     types = {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
     types |= {t.name: t.data_type for t in model.graph.initializer}
-    checked = [n for n in model.graph.node
-               if n.op_type in ("InstanceNormalization", "LayerNormalization", "Softmax")]  # fmt: skip
+    in_f32 = ("InstanceNormalization", "LayerNormalization", "Softmax")
+    checked = [n for n in model.graph.node if n.op_type in in_f32]
     assert len(checked) > 5
     assert all(types[node.input[0]] == TensorProto.FLOAT for node in checked)
     convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
@@ -80,8 +80,9 @@ def test_cleaner_in_half_without_text_encoder(tmp_path, monkeypatch):
     monkeypatch.setattr("diffbir_export.plan.denoiser_plans", lambda *_: [])
     monkeypatch.setattr("diffbir_export.plan.vae_plans", lambda *_: [])
     out = tmp_path / "b"
-    assert main(["--family", "v1", "--arch-config", str(TINY), "--random-weights", "0", "--tasks",
-                 "sr,face", "--no-text-encoder", "--precision", "fp16", "--out", str(out)]) == 0  # fmt: skip
+    arguments = ["--family", "v1", "--arch-config", str(TINY), "--random-weights", "0"]
+    arguments += ["--tasks", "sr,face", "--no-text-encoder", "--precision", "fp16"]
+    assert main([*arguments, "--out", str(out)]) == 0
     document = yaml.safe_load((out / "bundle.yaml").read_text())
     assert {p.name for p in out.iterdir()} == {
         "bundle.yaml", "contexts.safetensors", "cleaner_sr.onnx"}  # fmt: skip

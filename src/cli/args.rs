@@ -227,7 +227,7 @@ impl Common {
             ("sampling.cfg_scale", self.cfg_scale.map(number)),
             (
                 "sampling.rescale_cfg",
-                self.rescale_cfg.then(|| json!(true)),
+                self.rescale_cfg.then_some(json!(true)),
             ),
             ("sampling.prompt", self.prompt.as_ref().map(|x| json!(x))),
             (
@@ -237,13 +237,13 @@ impl Common {
             ("sampling.strength", self.strength.map(number)),
             ("sampling.seed", self.seed.map(|x| json!(x))),
             ("input.max_pixels", self.max_pixels.map(|x| json!(x))),
-            ("runtime.offline", self.offline.then(|| json!(true))),
+            ("runtime.offline", self.offline.then_some(json!(true))),
             ("output.existing", existing.map(|x| json!(x))),
             (
                 "output.save_stages",
                 self.save_stages.as_ref().map(|x| json!(x)),
             ),
-            ("output.metadata", self.no_metadata.then(|| json!(false))),
+            ("output.metadata", self.no_metadata.then_some(json!(false))),
         ];
         given
             .into_iter()

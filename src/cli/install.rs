@@ -65,7 +65,7 @@ pub fn install(package: Package, say: &mut dyn FnMut(String)) -> Result<PathBuf>
 /// Runs pip and passes its lines on.
 fn pip_install(requirement: &str, target: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
     let python = python()?;
-    let mut command = Command::new(&python);
+    let mut command = Command::new(python);
     command.args([
         "-m",
         "pip",

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use diffbir::bundle::Bundle;
-use diffbir::error::Result;
+use diffbir::error::{Error, Result};
 use diffbir::nets::contract::GraphKind;
 use diffbir::nets::{Input, Network, Networks};
 use ndarray::{Array4, ArrayD, Ix4};
@@ -49,7 +49,8 @@ impl FakeNetworks {
 
 impl Networks for FakeNetworks {
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
-        Ok(self.nets.get_mut(graph).expect("a graph of the bundle"))
+        let net = self.nets.get_mut(graph);
+        Ok(net.ok_or_else(|| Error::bundle(format!("the bundle has no graph `{graph}`")))?)
     }
 
     fn providers(&self) -> Vec<(String, String)> {
