@@ -546,6 +546,7 @@ fn inspect_doctor_and_config_tell_the_truth() {
     let run = program.run(&["doctor", "--bundle", &program::demo(), "--json"]);
     run.code(0);
     let facts: serde_json::Value = serde_json::from_str(&run.stdout()).unwrap();
+    assert_eq!(facts["devices"][0]["provider"], "CPUExecutionProvider");
     for graph in facts["graphs"].as_array().unwrap() {
         let nodes = graph["nodes"]["CPUExecutionProvider"].as_u64().unwrap();
         assert!(nodes > 10, "{graph}");

@@ -12,9 +12,10 @@ use diffbir::bundle::Bundle;
 use diffbir::engine::{Engine, Request};
 use diffbir::error::ErrorKind;
 use diffbir::imageio::Rgb;
+use diffbir::nets::contract::GraphKind;
 use diffbir::nets::{Input, Network};
 use diffbir::options::{RestoreOptions, SamplingOptions};
-use diffbir::runtime::{MemoryPolicy, RuntimeOptions, Session};
+use diffbir::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session};
 use ndarray::{Array3, Array4, s};
 use program::Program;
 
@@ -136,6 +137,32 @@ fn an_array_in_another_order_is_read_in_the_right_one() {
         .run(&[("image", (&in_order).into())], &["latent"])
         .unwrap();
     assert_eq!(strided, plain);
+}
+
+#[test]
+fn sixteen_bit_inputs_and_outputs_are_converted() {
+    demo();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/encoder_f16.onnx");
+    let file = GraphFile {
+        name: "vae_encoder".into(),
+        kind: GraphKind::VaeEncoder,
+        path,
+        bytes: 0,
+    };
+    let mut encoder = Session::load(&file, &RuntimeOptions::default()).unwrap();
+    // Values that 16 bits hold exactly; the graph returns the mean of each 8x8 block, and twice the first channel's.
+    let image = Array4::from_shape_fn((1, 3, 8, 16), |(_, c, _, x)| {
+        c as f32 + if x < 8 { 0.5 } else { -2.0 }
+    });
+    let latent = encoder
+        .run(&[("image", (&image).into())], &["latent"])
+        .unwrap()
+        .remove(0);
+    assert_eq!(latent.shape(), [1, 4, 1, 2]);
+    assert_eq!(
+        latent.iter().copied().collect::<Vec<_>>(),
+        [0.5, -2.0, 1.5, -1.0, 2.5, 0.0, 1.0, -4.0]
+    );
 }
 
 #[test]

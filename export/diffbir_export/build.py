@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from torch import nn
 
 from . import bundle, contexts, graph, tokenizer, verify
 from .checkpoint import sha256
-from .errors import UsageError
+from .errors import ExportError, UsageError
 from .families import FAMILIES, defaults, prompts
 from .fp16 import to_half
 from .keys import ignored_patterns
@@ -146,6 +147,19 @@ def check_out(out: Path, overwrite: bool) -> None:
             raise UsageError(f"--out {out}: is not empty (--overwrite replaces it)")
         if not (out / "bundle.yaml").is_file():
             raise UsageError(f"--out {out}: holds no bundle, so --overwrite does not replace it")
+        try:
+            bundle.validate(yaml.safe_load((out / "bundle.yaml").read_text()))
+        except (ExportError, yaml.YAMLError, UnicodeDecodeError):
+            raise UsageError(f"--out {out}: its bundle.yaml is not valid, so --overwrite does not "
+                             "replace it") from None  # fmt: skip
+
+
+def carry_over(old: Path, new: Path) -> None:
+    """Moves what stands beside the old bundle and is no part of it into the new one's folder."""
+    listed = bundle.files(yaml.safe_load((old / "bundle.yaml").read_text()))
+    for path in old.iterdir():
+        if path.name not in listed and not (new / path.name).exists():
+            path.rename(new / path.name)
 
 
 def build(request: Request, log: Log) -> None:
@@ -161,6 +175,7 @@ def build(request: Request, log: Log) -> None:
         folder.chmod(0o755)
         fill_folder(request, folder, log)
         if out.exists():
+            carry_over(out, folder)
             shutil.rmtree(out)
         folder.rename(out)
     finally:

@@ -78,6 +78,13 @@ def defaults_entry(options: Defaults) -> dict[str, Any]:
     return asdict(options)
 
 
+def files(document: dict[str, Any]) -> set[str]:
+    """Names of every file that belongs to a bundle."""
+    graphs = [g for graph in document["graphs"].values() for g in (graph, *graph["variants"])]
+    entries = [document[key]["file"] for key in ("contexts", "tokenizer") if key in document]
+    return {"bundle.yaml", *entries, *(name for graph in graphs for name in graph["files"])}
+
+
 def write(folder: Path, document: dict[str, Any]) -> None:
     """Validates and writes `bundle.yaml`."""
     validate(document)

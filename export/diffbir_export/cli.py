@@ -78,7 +78,11 @@ def parser() -> Parser:
         action="store_true",
         help="write neither text_encoder.onnx nor tokenizer.json",
     )
-    p.add_argument("--overwrite", action="store_true", help="replace the bundle at --out")
+    p.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the bundle at --out; other files there stay",
+    )
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle to write")
     return p  # fmt: skip
 

@@ -114,6 +114,33 @@ def test_a_full_folder_is_not_touched(capsys, tmp_path):
     assert (out / "precious.txt").read_text() == "x"
 
 
+def test_overwrite_replaces_the_bundle_and_nothing_else(tmp_path, monkeypatch):
+    """What stands beside a bundle's own files is kept. The graphs are stand-ins."""
+    entry = {"kind": "cleaner", "architecture": "x", "file": "g.onnx", "precision": "fp32",
+             "multiple": 1, "scale": 1, "verified": [], "variants": []}  # fmt: skip
+
+    def stand_in(plan, request, weights, folder, log):
+        (folder / f"{plan.name}.onnx").write_text("new")
+        return entry | {"files": {f"{plan.name}.onnx": "0" * 64}}
+
+    monkeypatch.setattr(build, "export_graph", stand_in)
+    arguments = ["--family", "v1", "--random-weights", "0", "--arch-config", str(TINY)]
+    arguments += ["--no-text-encoder", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "out" / "pictures").mkdir()
+    (tmp_path / "out" / "pictures" / "a.png").write_text("x")
+    (tmp_path / "out" / "denoiser.onnx").write_text("old")
+    assert main(arguments) == 2
+    assert main([*arguments, "--overwrite"]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"pictures"}
+    assert (tmp_path / "out" / "pictures" / "a.png").exists()
+    assert (tmp_path / "out" / "denoiser.onnx").read_text() == "new"
+    (tmp_path / "out" / "bundle.yaml").write_text("format: 7")
+    assert main([*arguments, "--overwrite"]) == 2
+    assert (tmp_path / "out" / "denoiser.onnx").read_text() == "new"
+
+
 def test_families_take_their_defaults():
     from diffbir_export.config import DiffusionConfig
     from diffbir_export.families import defaults

@@ -28,6 +28,7 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> Result<()> {
             facts["library"] = json!({
                 "path": loaded.candidate.path, "origin": loaded.candidate.origin.to_string(), "build": loaded.build
             });
+            facts["devices"] = json!(library::devices(None)?);
             facts["providers"] = providers(&config)?;
             if let Some(dir) = &config.bundle {
                 let (graphs, result) =
@@ -123,6 +124,11 @@ fn describe(facts: &Value) -> String {
             text(&facts["library"]["path"]),
             text(&facts["library"]["build"])
         )),
+    }
+    lines.push("devices".to_owned());
+    for device in list("devices") {
+        let fields = ["kind", "vendor", "provider"].map(|key| text(&device[key]));
+        lines.push(format!("  {} {} for {}", fields[0], fields[1], fields[2]));
     }
     lines.push("providers".to_owned());
     for entry in list("providers") {

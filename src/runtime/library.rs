@@ -185,6 +185,36 @@ pub fn load(named: Option<&Path>) -> Result<&'static Loaded> {
     Ok(&activate(named)?.loaded)
 }
 
+/// A device that ONNX Runtime offers.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceInfo {
+    /// ONNX Runtime's name of the execution provider.
+    pub provider: String,
+    /// `CPU`, `GPU` or `NPU`.
+    pub kind: String,
+    /// The hardware's vendor, as the system names it.
+    pub vendor: String,
+    /// The vendor's number for the hardware.
+    pub id: u32,
+}
+
+/// The devices that ONNX Runtime offers.
+///
+/// # Errors
+/// As [`load`].
+pub fn devices(named: Option<&Path>) -> Result<Vec<DeviceInfo>> {
+    let info = |device: ort::device::Device<'_>| {
+        let hardware = device.hardware_device();
+        DeviceInfo {
+            provider: device.ep().unwrap_or("unnamed").to_owned(),
+            kind: format!("{:?}", hardware.ty()).to_uppercase(),
+            vendor: hardware.vendor().unwrap_or("unnamed").to_owned(),
+            id: hardware.id(),
+        }
+    };
+    Ok(environment(named)?.devices().map(info).collect())
+}
+
 /// The process's ONNX Runtime environment, for sessions.
 pub(super) fn environment(named: Option<&Path>) -> Result<&'static Environment> {
     Ok(&activate(named)?.environment)
