@@ -26,7 +26,8 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> Result<()> {
     match &loaded {
         Ok(loaded) => {
             facts["library"] = json!({
-                "path": loaded.candidate.path, "origin": loaded.candidate.origin.to_string(), "build": loaded.build
+                "path": loaded.candidate.path, "origin": loaded.candidate.origin.to_string(), "version": loaded.version,
+                "build": loaded.build
             });
             facts["devices"] = json!(library::devices(None)?);
             facts["providers"] = providers(&config)?;
@@ -120,7 +121,8 @@ fn describe(facts: &Value) -> String {
     match facts["library"].get("error") {
         Some(error) => lines.push(format!("  none: {}", text(error))),
         None => lines.push(format!(
-            "  in use: {}\n  {}",
+            "  in use: ONNX Runtime {}, {}\n  {}",
+            text(&facts["library"]["version"]),
             text(&facts["library"]["path"]),
             text(&facts["library"]["build"])
         )),

@@ -76,7 +76,7 @@ impl Session {
         reporter.start(json!({
             "version": env!("CARGO_PKG_VERSION"), "bundle": bundle.dir(), "bundle_sha256": bundle.hash(),
             "family": bundle.manifest().family, "inputs": inputs,
-            "runtime": { "library": loaded.candidate.path, "build": loaded.build },
+            "runtime": { "library": loaded.candidate.path, "version": loaded.version },
         }));
         let engine = Engine::open(bundle, config.runtime.options()?);
         Ok(Session { config, engine })

@@ -4,6 +4,7 @@
 //! cache, the active Python environment. A library that was named and does not fit is an error; one that was only
 //! found is skipped with a note. Nothing here ever installs one.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -69,7 +70,9 @@ pub struct Candidate {
 pub struct Loaded {
     /// The library.
     pub candidate: Candidate,
-    /// The build information it reports, which starts with its version.
+    /// Its version, such as `1.32.0`.
+    pub version: String,
+    /// The build information it reports.
     pub build: String,
     /// One note for each library that was found and does not fit.
     pub skipped: Vec<String>,
@@ -243,11 +246,12 @@ fn first_that_fits(candidates: Vec<Candidate>) -> Result<Active> {
     for candidate in candidates {
         match open(&candidate.path) {
             Ok(environment) => {
-                let build = ort::info().to_owned();
+                let (version, build) = (version(&candidate.path)?, ort::info().to_owned());
                 return Ok(Active {
                     environment,
                     loaded: Loaded {
                         candidate,
+                        version,
                         build,
                         skipped,
                     },
@@ -266,6 +270,20 @@ fn first_that_fits(candidates: Vec<Candidate>) -> Result<Active> {
         message.push_str(&note);
     }
     Err(Error::runtime(message))
+}
+
+/// The version of the library at `path`, which is loaded already: `ort` checks it but does not tell it.
+fn version(path: &Path) -> Result<String> {
+    let failed =
+        |e| Error::runtime(format!("{} does not tell its version", path.display())).with_source(e);
+    // SAFETY: the library was loaded and checked just before, so loading it again runs no initialiser.
+    let library = unsafe { libloading::Library::new(path) }.map_err(failed)?;
+    type GetBase = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
+    // SAFETY: the symbol has this type in every version of ONNX Runtime (onnxruntime_c_api.h).
+    let base = unsafe { library.get::<GetBase>(b"OrtGetApiBase\0") }.map_err(failed)?;
+    // SAFETY: it returns a pointer to a static table, and the table's function a static C string.
+    let text = unsafe { CStr::from_ptr(((*base()).GetVersionString)()) };
+    Ok(text.to_string_lossy().into_owned())
 }
 
 fn open(path: &Path) -> Result<Environment> {

@@ -121,7 +121,7 @@ fn register(provider: &Provider, builder: &mut SessionBuilder) -> Result<()> {
         Err(e) => Err(Error::runtime(format!(
             "the provider `{}` does not load: {}. What is needed: {}. Mark it `optional: true` to go on without it",
             provider.kind,
-            e.message(),
+            e.message().trim_end_matches('.'),
             provider.kind.remedy()
         ))),
     }
@@ -157,7 +157,7 @@ pub fn probe(
         .map_err(|e| Error::runtime("ONNX Runtime makes no session").with_source(e))?;
     Ok(dispatch(provider)
         .register(&mut builder)
-        .map_err(|e| e.message().to_owned()))
+        .map_err(|e| e.message().trim_end_matches('.').to_owned()))
 }
 
 /// Checks that every name of the contract is there and nothing else is wanted.
