@@ -4,6 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Cargo builds while the Python side is installed and exports.
+cargo test --release --no-run --quiet &
+build=$!
+trap 'kill $build 2>/dev/null || true' EXIT
+
 venv="$PWD/target/venv"
 stamp="$venv/installed"
 if ! cmp -s export/pyproject.toml "$stamp"; then
@@ -22,5 +27,6 @@ if [ -d "$golden/tiny" ]; then
         --out "$DIFFBIR_GOLDEN_BUNDLE")
 fi
 
+wait $build
 cargo test --release --no-fail-fast -- --show-output
 (cd export && "$venv/bin/ruff" check . && "$venv/bin/ruff" format --check . && "$venv/bin/python" -m pytest -q)
