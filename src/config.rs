@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::bundle::Defaults;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::options::{RestoreOptions, SamplingOptions};
 
 pub use providers::{GraphConfig, RuntimeConfig};
@@ -260,17 +260,12 @@ fn unknown_key(path: &[String], key: &str, known: &Map<String, Value>) -> Error 
         .chain([key])
         .collect::<Vec<_>>()
         .join(".");
-    let nearest = nearest(key, known.keys().map(String::as_str)).unwrap_or_default();
+    let nearest = nearest(key, known.keys().map(String::as_str));
     let keys: Vec<&str> = known.keys().map(String::as_str).collect();
     Error::option(format!(
         "unknown key `{full}`: did you mean `{nearest}`? Known here: {}",
         keys.join(", ")
     ))
-}
-
-/// The one of `known` that is most like `name`.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)))
 }
 
 fn merge(base: &mut Value, layer: Value, path: &[&str]) {

@@ -154,6 +154,14 @@ impl StdError for Error {
     }
 }
 
+/// The one of `known` that is most like `name`, for messages; empty where nothing is known.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+    let likeness = |known: &&str| strsim::jaro_winkler(name, known);
+    known
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::nearest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::runtime::{MemoryPolicy, Provider, ProviderKind, RuntimeOptions, Untyped};
 
 /// ONNX Runtime and its providers.
@@ -168,7 +167,7 @@ fn with_options(mut provider: Provider, options: &Map<String, Value>) -> Result<
                     "options",
                     if on_cpu { "threads" } else { "device_id" },
                 ];
-                let nearest = nearest(key, known.into_iter()).unwrap_or_default();
+                let nearest = nearest(key, known.into_iter());
                 return Err(Error::option(format!(
                     "unknown key `{}.{key}`: did you mean `{nearest}`? Known here: {}",
                     provider.kind,

@@ -7,7 +7,7 @@
 pub mod spaced;
 
 use crate::denoise::{Cfg, NoiseModel};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::rng::NoiseSource;
 use crate::schedule::Diffusion;
 use crate::tensor::Latent;
@@ -57,9 +57,6 @@ pub struct Sampler {
     pub name: &'static str,
     /// The fewest steps it can do.
     pub min_steps: usize,
-    /// The options it honours beyond those of [`Sampling`], by the names of their configuration keys; any other one
-    /// that is set is an error.
-    pub knobs: &'static [&'static str],
     /// The algorithm.
     pub sample: SampleFn,
 }
@@ -68,7 +65,6 @@ pub struct Sampler {
 pub const SAMPLERS: &[Sampler] = &[Sampler {
     name: "spaced",
     min_steps: 2,
-    knobs: &[],
     sample: spaced::sample,
 }];
 
@@ -81,13 +77,9 @@ pub fn by_name(name: &str) -> Result<&'static Sampler> {
         return Ok(sampler);
     }
     let names: Vec<&str> = SAMPLERS.iter().map(|sampler| sampler.name).collect();
-    let nearest = names
-        .iter()
-        .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)))
-        .map(|nearest| format!(", did you mean `{nearest}`?"))
-        .unwrap_or_default();
+    let nearest = nearest(name, names.iter().copied());
     Err(Error::option(format!(
-        "sampler: there is no `{name}`{nearest} (expected one of: {})",
+        "sampler: there is no `{name}`, did you mean `{nearest}`? (expected one of: {})",
         names.join(", ")
     )))
 }
