@@ -5,7 +5,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -69,6 +69,9 @@ impl Reporter {
                 self.step(input, step.index + 1, step.total, f64::from(step.timestep))
             }
             Event::Finished(stage, seconds) => {
+                if let Mode::Bars(bar) = &self.mode {
+                    bar.set_position(bar.length().unwrap_or(1));
+                }
                 self.json(json!({ "event": "stage", "input": input, "stage": stage.name(), "seconds": seconds }));
             }
             Event::Loaded(..) | Event::Tensor(..) => {}
@@ -77,8 +80,8 @@ impl Reporter {
 
     fn stage_started(&self, input: &Path, stage: Stage) {
         if let Mode::Bars(bar) = &self.mode {
-            bar.set_length(0);
             bar.set_position(0);
+            bar.set_length(1);
             bar.set_message(format!("{}: {}", file_name(input), stage.name()));
         }
     }
@@ -152,7 +155,10 @@ pub fn error_value(error: &Error) -> Value {
 
 fn bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {elapsed} (left {eta})");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let bar =
+        ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
 }
 
 fn file_name(path: &Path) -> String {
