@@ -29,4 +29,4 @@ fi
 
 wait $build
 cargo test --release --no-fail-fast -- --show-output
-(cd export && "$venv/bin/ruff" check . && "$venv/bin/ruff" format --check . && "$venv/bin/python" -m pytest -q)
+(cd export && "$venv/bin/ruff" check . && "$venv/bin/ruff" format --check . && "$venv/bin/python" -m pytest -q -n 2)
