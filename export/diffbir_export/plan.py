@@ -124,8 +124,8 @@ def text_plan(config: ArchConfig) -> GraphPlan:
 def denoiser_plans(config: ArchConfig, split: bool) -> list[GraphPlan]:
     """The fused denoiser and, if `split`, its two halves."""
     multiple = 2 ** (len(config.unet.channel_mult) - 1)
-    # Not one multiple square: PyTorch refuses to normalise groups of a single value.
-    sizes = ((2 * multiple, multiple), (2 * multiple, 3 * multiple))
+    # Not smaller: normalising groups of one or two values is ill-conditioned or refused.
+    sizes = ((4 * multiple, 2 * multiple), (4 * multiple, 6 * multiple))
     plans = [
         GraphPlan("denoiser", "sd21_unet+control", lambda: Denoiser(config.unet, config.control),
                   keys.denoiser_map(config), Contract("denoiser", multiple, 1, config, sizes)),

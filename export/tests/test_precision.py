@@ -55,7 +55,7 @@ def test_denoiser_in_half_is_close_in_pytorch():
 
     sizes = config.load(TINY, "v1")
     [chosen] = plan.denoiser_plans(sizes, split=False)
-    feed = chosen.contract.example(2, 16, 8)
+    feed = chosen.contract.example(2, 32, 16)
     module = fill(on_meta(chosen.build), chosen.keys, RandomWeights(0), False)
     with torch.inference_mode():
         wanted = module(*feed.values())

@@ -84,7 +84,7 @@ impl fmt::Display for ProviderKind {
 pub struct Provider {
     /// Which one.
     pub kind: ProviderKind,
-    /// Threads of the CPU provider. Default: 0, as many as there are cores.
+    /// Threads of the CPU provider. Default: 0, as many as this process may use at once.
     pub threads: usize,
     /// Skips a provider that cannot load instead of failing. Default: false.
     pub optional: bool,

@@ -88,10 +88,13 @@ impl Session {
 fn builder(graph: &GraphFile, options: &RuntimeOptions) -> Result<SessionBuilder> {
     let environment = library::environment(options.library.as_deref())?;
     let providers = options.providers_of(&graph.name);
-    let threads = providers
-        .iter()
-        .find(|p| p.kind == ProviderKind::Cpu)
-        .map_or(0, |p| p.threads);
+    let cpu = providers.iter().find(|p| p.kind == ProviderKind::Cpu);
+    let threads = match cpu.map_or(0, |p| p.threads) {
+        // ONNX Runtime's own default counts the machine's physical cores: too few where two virtual ones share one, too
+        // many in a container that may use a few of them.
+        0 => std::thread::available_parallelism().map_or(0, usize::from),
+        threads => threads,
+    };
     let failed =
         |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);
     let mut builder = ort::session::Session::builder(environment)
