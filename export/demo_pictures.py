@@ -2,9 +2,10 @@
 
     python demo_pictures.py ../onnx/demo/pictures
 
-Sources (scikit-image's data/README.txt): `astronaut` is NASA's and in the public domain, `chelsea` (Stefan van der
-Walt) and `coffee` (Rachel Michetti) are CC0. Each is cropped, blurred, shrunk, made noisy and compressed: an own,
-seeded degradation of the kind that DiffBIR's first stage is trained on.
+Sources (scikit-image's data/README.txt): `astronaut` is NASA's and in the public domain, `chelsea`
+(Stefan van der Walt) and `coffee` (Rachel Michetti) are CC0. Each is cropped, blurred, shrunk, made
+noisy and compressed: an own, seeded degradation of the kind DiffBIR's first stage is
+trained on.
 """
 
 import io
@@ -19,7 +20,7 @@ SIZE = 96
 """Edge of the low-quality picture in pixels."""
 
 CROPS = {"astronaut": (0, 100), "chelsea": (0, 80), "coffee": (20, 180)}
-"""Top left corner (row, column) of the square that is kept, a photograph's short edge or 300 pixels."""
+"""Top left corner (row, column) of the square of 300 pixels that is kept."""
 
 
 def degrade(picture: np.ndarray, rng: np.random.Generator) -> Image.Image:
@@ -33,6 +34,7 @@ def degrade(picture: np.ndarray, rng: np.random.Generator) -> Image.Image:
 
 
 def main(folder: Path) -> None:
+    """Writes one low-quality picture per source into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (name, (top, left)) in enumerate(CROPS.items()):
         picture = getattr(data, name)()

@@ -13,7 +13,7 @@ venv="$PWD/target/venv"
 stamp="$venv/installed"
 if ! cmp -s export/pyproject.toml "$stamp"; then
     "${PYTHON:-python3}" -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --prefer-binary --editable 'export[test]'
+    "$venv/bin/pip" install --quiet --no-compile --disable-pip-version-check --prefer-binary --editable 'export[test]'
     cp export/pyproject.toml "$stamp"
 fi
 
