@@ -19,6 +19,22 @@ pub trait NoiseSource {
     /// # Errors
     /// A recorded sequence that is exhausted or holds another shape.
     fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>>;
+
+    /// A Brownian path over `[low, high]`, of `shape` `[N, C, H, W]`. Draws its seed from this source.
+    ///
+    /// # Errors
+    /// As [`randn`](Self::randn).
+    fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path + '_>>;
+}
+
+/// A Brownian path `W`, the noise of the SDE samplers: what it gives does not depend on the steps taken.
+pub trait Path {
+    /// `(W(to) - W(from)) / sqrt(|to - from|)`, standard normal, of the path's shape. Both ends lie in the path's
+    /// range, in either order.
+    ///
+    /// # Errors
+    /// As [`NoiseSource::randn`].
+    fn increment(&mut self, from: f32, to: f32) -> Result<Array4<f32>>;
 }
 
 /// A recorded sequence of draws, given back in order.
@@ -66,6 +82,22 @@ impl NoiseSource for Replay {
             .pop_front()
             .ok_or_else(|| Error::internal("the recorded noise vanished"))
     }
+
+    /// A path whose increments are the next recorded draws, whatever the times.
+    fn path(&mut self, shape: [usize; 4], _: f32, _: f32) -> Result<Box<dyn Path + '_>> {
+        Ok(Box::new(ReplayedPath { replay: self, shape }))
+    }
+}
+
+struct ReplayedPath<'a> {
+    replay: &'a mut Replay,
+    shape: [usize; 4],
+}
+
+impl Path for ReplayedPath<'_> {
+    fn increment(&mut self, _: f32, _: f32) -> Result<Array4<f32>> {
+        self.replay.randn(self.shape)
+    }
 }
 
 /// One source for each sample of a batch: sample `k` does not depend on how many are drawn beside it.
@@ -90,6 +122,19 @@ impl PerSample {
     }
 }
 
+impl PerSample {
+    /// The shape of one sample of a batch of `shape`.
+    fn single(&self, [n, c, h, w]: [usize; 4]) -> Result<[usize; 4]> {
+        if n == self.sources.len() {
+            return Ok([1, c, h, w]);
+        }
+        Err(Error::internal(format!(
+            "noise for {n} samples was asked of {} sources",
+            self.sources.len()
+        )))
+    }
+}
+
 impl NoiseSource for PerSample {
     /// Draws `[1, C, H, W]` from each source and joins them.
     ///
@@ -97,21 +142,32 @@ impl NoiseSource for PerSample {
     /// [`Internal`](crate::error::ErrorKind::Internal) where `shape` asks for another number of samples than there
     /// are sources; otherwise what a source reports.
     fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>> {
-        let [n, c, h, w] = shape;
-        if n != self.sources.len() {
-            return Err(Error::internal(format!(
-                "noise for {n} samples was asked of {} sources",
-                self.sources.len()
-            )));
-        }
-        let draws = self
-            .sources
-            .iter_mut()
-            .map(|source| source.randn([1, c, h, w]))
-            .collect::<Result<Vec<_>>>()?;
-        let views: Vec<ArrayView4<'_, f32>> = draws.iter().map(|draw| draw.view()).collect();
-        stack_batch(&views)
+        let single = self.single(shape)?;
+        join(self.sources.iter_mut().map(|source| source.randn(single)))
     }
+
+    /// One path for each sample, `low` and `high` the same for all.
+    fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path + '_>> {
+        let single = self.single(shape)?;
+        let paths = self.sources.iter_mut();
+        let paths = paths.map(|source| source.path(single, low, high));
+        Ok(Box::new(PerSamplePath(paths.collect::<Result<_>>()?)))
+    }
+}
+
+struct PerSamplePath<'a>(Vec<Box<dyn Path + 'a>>);
+
+impl Path for PerSamplePath<'_> {
+    fn increment(&mut self, from: f32, to: f32) -> Result<Array4<f32>> {
+        join(self.0.iter_mut().map(|path| path.increment(from, to)))
+    }
+}
+
+/// Joins one draw per sample to a batch.
+fn join(draws: impl Iterator<Item = Result<Array4<f32>>>) -> Result<Array4<f32>> {
+    let draws = draws.collect::<Result<Vec<_>>>()?;
+    let views: Vec<ArrayView4<'_, f32>> = draws.iter().map(|draw| draw.view()).collect();
+    stack_batch(&views)
 }
 
 #[cfg(test)]

@@ -122,6 +122,10 @@ impl NoiseSource for TorchCpu {
         Array4::from_shape_vec(shape, values)
             .map_err(|e| Error::internal("noise of a wrong size").with_source(e))
     }
+
+    fn path(&mut self, _: [usize; 4], _: f32, _: f32) -> Result<Box<dyn super::Path + '_>> {
+        Err(Error::internal("a Brownian path is not there yet"))
+    }
 }
 
 #[cfg(test)]
