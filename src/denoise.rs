@@ -1,6 +1,7 @@
 //! The denoiser as a sampler sees it, and what is computed from its output: classifier-free guidance and `pred_x0`.
 
 use crate::error::{Error, Result};
+use crate::rng::NoiseSource;
 use crate::tensor::Latent;
 
 /// A branch of classifier-free guidance: which text context the denoiser is given.
@@ -30,6 +31,25 @@ pub trait NoiseModel {
     /// # Errors
     /// What the network reports.
     fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>>;
+}
+
+/// Restoration guidance: pulls the predicted clean latent towards a target while a sampler runs.
+pub trait Guide {
+    /// Moves `pred_x0` `[N, 4, h, w]`, predicted at `timestep`. `weight` is the share of `pred_x0` in the latent that
+    /// the step leads to, not 0. May draw from `noise`.
+    ///
+    /// # Errors
+    /// What networks and noise report.
+    fn steer(
+        &mut self,
+        pred_x0: &mut Latent,
+        timestep: f32,
+        weight: f32,
+        noise: &mut dyn NoiseSource,
+    ) -> Result<()>;
+
+    /// The mean loss since this was last asked, before each move; `None` where there was no move.
+    fn take_loss(&mut self) -> Option<f64>;
 }
 
 /// Classifier-free guidance (Ho and Salimans, arXiv 2207.12598).

@@ -1,11 +1,41 @@
 //! What a caller can ask of a restoration: plain structs with defaults.
 
+mod guidance;
+mod sampling;
+
 use serde::{Deserialize, Serialize};
 
-use crate::denoise::Cfg;
 use crate::error::{Error, Result};
-use crate::nets::contract::CONTROLS;
-use crate::samplers::{self, Sampler};
+use crate::tiling::Tiles;
+
+pub use guidance::{GuidanceOptions, SemanticsOption};
+pub use sampling::{SamplingOptions, SeedMode, StartPoint, Strength};
+
+/// Everything that decides a result's pixels, besides the picture and the bundle.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Options {
+    /// What to do to a picture.
+    pub restore: RestoreOptions,
+    /// How stage 2 samples.
+    pub sampling: SamplingOptions,
+    /// Restoration guidance.
+    pub guidance: GuidanceOptions,
+    /// Which stages run in tiles.
+    pub tiling: TilingOptions,
+}
+
+impl Options {
+    /// Checks every value that can be checked without a bundle.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option), naming the value and what is accepted.
+    pub fn validate(&self) -> Result<()> {
+        self.restore.validate()?;
+        self.sampling.validate()?;
+        self.guidance.validate()?;
+        self.tiling.validate()
+    }
+}
 
 /// Where the colours of the result come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +50,17 @@ pub enum ColorFix {
     None,
 }
 
+/// What stage 1 is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cleaner {
+    /// The task's network.
+    #[default]
+    Task,
+    /// Nothing: the enlarged picture itself conditions stage 2.
+    None,
+}
+
 /// What to do to a picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestoreOptions {
@@ -27,6 +68,8 @@ pub struct RestoreOptions {
     pub task: String,
     /// Output size over input size, more than 0. Default: 4.
     pub upscale: f64,
+    /// What stage 1 is. Default: the task's network.
+    pub cleaner: Cleaner,
     /// Where the colours come from. Default: wavelet.
     pub color_fix: ColorFix,
 }
@@ -36,106 +79,50 @@ impl Default for RestoreOptions {
         RestoreOptions {
             task: "sr".to_owned(),
             upscale: 4.0,
+            cleaner: Cleaner::Task,
             color_fix: ColorFix::Wavelet,
         }
     }
 }
 
-/// How stage 2 samples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SamplingOptions {
-    /// The sampler, by the reference's name. Default: the bundle's.
-    pub sampler: String,
-    /// Steps, at least 1. Default: the bundle's.
-    pub steps: usize,
-    /// Scale of classifier-free guidance; 1 runs no uncond branch. Default: the bundle's.
-    pub cfg_scale: f64,
-    /// Raises the guidance scale from 1 to `cfg_scale + 1` over the steps. Default: false.
-    pub rescale_cfg: bool,
-    /// The positive prompt. Default: the bundle's.
-    pub prompt: String,
-    /// The negative prompt. Default: the bundle's.
-    pub negative_prompt: String,
-    /// Weight of the control module's residuals. Default: 1.
-    pub strength: f64,
-    /// Seed of the noise, as `torch.manual_seed` takes it. Default: 231.
-    pub seed: u64,
-}
-
-impl Default for SamplingOptions {
-    /// DiffBIR v1's published command.
-    fn default() -> Self {
-        SamplingOptions {
-            sampler: "spaced".to_owned(),
-            steps: 50,
-            cfg_scale: 1.0,
-            rescale_cfg: false,
-            prompt: String::new(),
-            negative_prompt: String::new(),
-            strength: 1.0,
-            seed: 231,
-        }
-    }
-}
-
 impl RestoreOptions {
-    /// Checks every value that can be checked without a bundle.
-    ///
-    /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option), naming the value and what is accepted.
-    pub fn validate(&self) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         expect("restore.upscale", self.upscale, "a number above 0", |x| {
             x.is_finite() && x > 0.0
         })
     }
 }
 
-impl SamplingOptions {
-    /// Checks every value that can be checked without a bundle.
-    ///
-    /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option), naming the value and what is accepted.
-    pub fn validate(&self) -> Result<()> {
-        let sampler = self.sampler()?;
-        if self.steps < sampler.min_steps {
-            return Err(Error::option(format!(
-                "sampling.steps is {}, expected at least {} for the sampler {}",
-                self.steps, sampler.min_steps, sampler.name
-            )));
+/// Which stages run in tiles, in pixels of what the stage sees. A stage whose picture is smaller than a tile runs on
+/// the whole of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TilingOptions {
+    /// Stage 1. With SwinIR a multiple of 64. Default: whole.
+    pub cleaner: Option<Tiles>,
+    /// Control module and UNet: size a multiple of 64, stride of 8. Default: whole.
+    pub cldm: Option<Tiles>,
+}
+
+impl TilingOptions {
+    fn validate(&self) -> Result<()> {
+        for (key, tiles, size, stride) in [
+            ("cleaner", self.cleaner, 1, 1),
+            ("cldm", self.cldm, 64, 8),
+        ] {
+            let Some(tiles) = tiles else { continue };
+            let fits = tiles.size > 0
+                && tiles.size.is_multiple_of(size)
+                && (1..=tiles.size).contains(&tiles.stride)
+                && tiles.stride.is_multiple_of(stride);
+            if !fits {
+                return Err(Error::option(format!(
+                    "tiling.{key} is {}:{}, expected SIZE:STRIDE with SIZE a multiple of {size}, STRIDE a multiple of {stride} and \
+                     at most SIZE",
+                    tiles.size, tiles.stride
+                )));
+            }
         }
-        expect(
-            "sampling.cfg_scale",
-            self.cfg_scale,
-            "a number",
-            f64::is_finite,
-        )?;
-        expect(
-            "sampling.strength",
-            self.strength,
-            "a number",
-            f64::is_finite,
-        )
-    }
-
-    /// The sampler that [`sampler`](field@Self::sampler) names.
-    ///
-    /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option), naming the nearest and the known ones.
-    pub fn sampler(&self) -> Result<&'static Sampler> {
-        samplers::by_name(&self.sampler)
-    }
-
-    /// Classifier-free guidance as the sampler takes it.
-    pub fn cfg(&self) -> Cfg {
-        Cfg {
-            scale: self.cfg_scale,
-            rescale: self.rescale_cfg,
-        }
-    }
-
-    /// The weight of each of the control module's residuals.
-    pub fn strengths(&self) -> [f32; CONTROLS] {
-        [self.strength as f32; CONTROLS]
+        Ok(())
     }
 }
 

@@ -5,16 +5,17 @@ use ndarray::{Array1, Array2, Array3, Axis, Ix3, s};
 use crate::denoise::{Branch, NoiseModel};
 use crate::error::{Error, Result};
 use crate::nets::contract::CONTROLS;
-use crate::nets::{Network, expect_shape, run_image};
+use crate::nets::{Shared, expect_shape, run_image};
 use crate::tensor::{Latent, stack_batch};
+use crate::tiling::{Tiles, Window};
 
 /// A text context: `[77, C]`.
 pub type Context = Array2<f32>;
 
-/// What the denoiser is told besides `x_t` and the timestep. The same for the whole batch.
+/// What the denoiser is told besides `x_t` and the timestep.
 #[derive(Debug, Clone)]
 pub struct Condition {
-    /// The latent of the stage-1 picture, `[N, 4, h, w]`.
+    /// The latent of the stage-1 picture: `[N, 4, h, w]`, or `[1, 4, h, w]` for the whole batch.
     pub c_img: Latent,
     /// The positive prompt's context, `[77, C]`.
     pub c_txt: Context,
@@ -24,21 +25,30 @@ pub struct Condition {
     pub strength: [f32; CONTROLS],
 }
 
-/// The fused denoiser graph under a fixed [`Condition`].
+/// The fused denoiser graph under a fixed [`Condition`], on the whole latent or in tiles.
 pub struct Denoiser<'a> {
-    net: &'a mut dyn Network,
-    condition: &'a Condition,
+    networks: &'a Shared<'a>,
+    graph: &'a str,
+    condition: Condition,
     strength: Array1<f32>,
+    tiles: Option<Tiles>,
 }
 
 impl<'a> Denoiser<'a> {
-    /// A noise model that runs `net` (kind `denoiser`) under `condition`.
-    pub fn new(net: &'a mut dyn Network, condition: &'a Condition) -> Self {
+    /// A noise model that runs `graph` (kind `denoiser`) under `condition`, in `tiles` (in latent cells) if any.
+    pub fn new(
+        networks: &'a Shared<'a>,
+        graph: &'a str,
+        condition: Condition,
+        tiles: Option<Tiles>,
+    ) -> Self {
         let strength = Array1::from(condition.strength.to_vec());
         Denoiser {
-            net,
+            networks,
+            graph,
             condition,
             strength,
+            tiles,
         }
     }
 
@@ -60,14 +70,19 @@ impl<'a> Denoiser<'a> {
             .into_dimensionality::<Ix3>()
             .map_err(|e| Error::internal("contexts have another rank than 3").with_source(e))
     }
-}
 
-impl NoiseModel for Denoiser<'_> {
-    /// Runs all branches in one batch, branch by branch.
-    fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
+    /// All branches in one batch, branch by branch: `[branches * N, 4, h, w]`. `hint` is the condition for `x_t`.
+    fn run(
+        &self,
+        x_t: &Latent,
+        hint: &Latent,
+        timestep: f32,
+        branches: &[Branch],
+    ) -> Result<Latent> {
         let n = x_t.dim().0;
+        let copies = branches.len() * n / hint.dim().0;
         let x = stack_batch(&vec![x_t.view(); branches.len()])?;
-        let hint = stack_batch(&vec![self.condition.c_img.view(); branches.len()])?;
+        let hint = stack_batch(&vec![hint.view(); copies])?;
         let timesteps = Array1::from_elem(n * branches.len(), timestep);
         let context = self.contexts(branches, n)?;
         let inputs = [
@@ -77,11 +92,27 @@ impl NoiseModel for Denoiser<'_> {
             ("hint", (&hint).into()),
             ("strength", (&self.strength).into()),
         ];
-        let output = run_image(self.net, &inputs, "output")?;
+        let output = self
+            .networks
+            .with(self.graph, |net| run_image(net, &inputs, "output"))?;
         expect_shape("the denoiser", &output, x.dim())?;
+        Ok(output)
+    }
+}
+
+impl NoiseModel for Denoiser<'_> {
+    fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
+        let c_img = &self.condition.c_img;
+        let output = match self.tiles {
+            None => self.run(x_t, c_img, timestep, branches)?,
+            Some(tiles) => tiles.blend(x_t, 1, |tile, window: Window| {
+                self.run(&tile, &window.of(c_img), timestep, branches)
+            })?,
+        };
         if branches.len() == 1 {
             return Ok(vec![output]);
         }
+        let n = x_t.dim().0;
         Ok((0..branches.len())
             .map(|k| output.slice(s![k * n..(k + 1) * n, .., .., ..]).to_owned())
             .collect())

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::nets::{Network, expect_shape, run_image};
 use crate::tensor::{Image, crop, pad_to_multiple, size};
+use crate::tiling::Tiles;
 
 /// What a cleaner graph wants of its input and does to its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,4 +32,17 @@ pub fn clean(net: &mut dyn Network, spec: CleanerSpec, lq: &Image) -> Result<Ima
         (n, c, ph * spec.scale, pw * spec.scale),
     )?;
     Ok(crop(&output, h * spec.scale, w * spec.scale))
+}
+
+/// As [`clean`], in `tiles` (in pixels of the input), which fit into `lq`.
+///
+/// # Errors
+/// As [`clean`], and [`Option`](crate::error::ErrorKind::Option) for tiles that do not cover the picture.
+pub fn clean_tiled(
+    net: &mut dyn Network,
+    spec: CleanerSpec,
+    lq: &Image,
+    tiles: Tiles,
+) -> Result<Image> {
+    tiles.blend(lq, spec.scale, |tile, _| clean(net, spec, &tile))
 }

@@ -10,6 +10,9 @@ pub enum GraphKind {
     VaeEncoder,
     /// `latent` `[N, 4, h, w]`, scaled, to `image` `[N, 3, 8h, 8w]`, nominally in `[-1, 1]`.
     VaeDecoder,
+    /// `latent` and a `cotangent` `[N, 3, 8h, 8w]` to `image` and `gradient` `[N, 4, h, w]`: the decoder's transposed
+    /// Jacobian times the cotangent.
+    VaeDecoderVjp,
     /// `token_ids` `[N, 77]` to `context` `[N, 77, C]`.
     TextEncoder,
     /// Control module and UNet in one: `x`, `timestep`, `context`, `hint`, `strength` to `output` (eps or v).
@@ -29,6 +32,7 @@ impl GraphKind {
         match self {
             GraphKind::Cleaner | GraphKind::VaeEncoder => names(&["image"]),
             GraphKind::VaeDecoder => names(&["latent"]),
+            GraphKind::VaeDecoderVjp => names(&["latent", "cotangent"]),
             GraphKind::TextEncoder => names(&["token_ids"]),
             GraphKind::Denoiser | GraphKind::Control => {
                 names(&["x", "timestep", "context", "hint", "strength"])
@@ -43,6 +47,7 @@ impl GraphKind {
             GraphKind::Cleaner => names(&["clean"]),
             GraphKind::VaeEncoder => names(&["latent"]),
             GraphKind::VaeDecoder => names(&["image"]),
+            GraphKind::VaeDecoderVjp => names(&["image", "gradient"]),
             GraphKind::TextEncoder => names(&["context"]),
             GraphKind::Denoiser | GraphKind::Unet => names(&["output"]),
             GraphKind::Control => controls(),

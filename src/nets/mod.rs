@@ -6,7 +6,10 @@
 pub mod cldm;
 pub mod cleaner;
 pub mod contract;
+pub mod text;
 pub mod vae;
+
+use std::cell::RefCell;
 
 use ndarray::{Array4, ArrayD, ArrayViewD, Ix4};
 
@@ -56,9 +59,11 @@ pub trait Network {
 }
 
 /// Hands out a bundle's networks by their names, loading each when it is first asked for.
-///
-/// Asking for one may release the others: the implementation decides, by its memory policy.
 pub trait Networks: Send {
+    /// Says which networks are needed from here on. Others may be released: the implementation decides, by its memory
+    /// policy.
+    fn stage(&mut self, graphs: &[&str]);
+
     /// The network called `graph` in the bundle.
     ///
     /// # Errors
@@ -68,6 +73,32 @@ pub trait Networks: Send {
 
     /// The execution provider that runs each graph used so far: (graph, provider), sorted by graph.
     fn providers(&self) -> Vec<(String, String)>;
+}
+
+/// Networks that several models of one stage use in turn.
+pub struct Shared<'a>(RefCell<&'a mut dyn Networks>);
+
+impl<'a> Shared<'a> {
+    /// Shares `networks`.
+    pub fn new(networks: &'a mut dyn Networks) -> Self {
+        Shared(RefCell::new(networks))
+    }
+
+    /// Runs `f` on the network called `graph`.
+    ///
+    /// # Errors
+    /// As [`Networks::get`], and what `f` reports.
+    pub fn with<T>(
+        &self,
+        graph: &str,
+        f: impl FnOnce(&mut dyn Network) -> Result<T>,
+    ) -> Result<T> {
+        let mut networks = self
+            .0
+            .try_borrow_mut()
+            .map_err(|e| Error::internal("a network was asked for while another ran").with_source(e))?;
+        f(networks.get(graph)?)
+    }
 }
 
 /// Runs `net` and returns its one output `output` as an NCHW array.

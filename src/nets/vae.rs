@@ -1,7 +1,10 @@
 //! The KL autoencoder between pictures and latents.
 
-use crate::error::Result;
-use crate::nets::{Network, expect_shape, run_image};
+use ndarray::Ix4;
+
+use crate::error::{Error, Result};
+use crate::guidance::Decoder;
+use crate::nets::{Network, Shared, expect_shape, run_image};
 use crate::tensor::{Image, Latent};
 
 /// How much smaller a latent is than its picture, in each direction.
@@ -25,6 +28,34 @@ pub fn encode(net: &mut dyn Network, image: &Image) -> Result<Latent> {
         (n, LATENT_CHANNELS, h / DOWNSCALE, w / DOWNSCALE),
     )?;
     Ok(latent)
+}
+
+/// The decoder and the graph of its derivative, for guidance between pictures.
+pub struct GuidingDecoder<'a> {
+    /// The networks.
+    pub networks: &'a Shared<'a>,
+    /// The graph of kind `vae_decoder`.
+    pub decoder: &'a str,
+    /// The graph of kind `vae_decoder_vjp`.
+    pub vjp: &'a str,
+}
+
+impl Decoder for GuidingDecoder<'_> {
+    fn decode(&mut self, z: &Latent) -> Result<Image> {
+        self.networks.with(self.decoder, |net| decode(net, z))
+    }
+
+    fn pull_back(&mut self, z: &Latent, cotangent: &Image) -> Result<Latent> {
+        let inputs = [("latent", z.into()), ("cotangent", cotangent.into())];
+        let outputs = self.networks.with(self.vjp, |net| net.run(&inputs, &["gradient"]))?;
+        let gradient = outputs.into_iter().next();
+        let gradient = gradient.and_then(|array| array.into_dimensionality::<Ix4>().ok());
+        let gradient = gradient.ok_or_else(|| {
+            Error::bundle("the VAE decoder's derivative returned no gradient of four axes")
+        })?;
+        expect_shape("the VAE decoder's derivative", &gradient, z.dim())?;
+        Ok(gradient)
+    }
 }
 
 /// The picture of a scaled latent: `[N, 4, h, w]` to `[N, 3, 8h, 8w]`, nominally in `[-1, 1]`.

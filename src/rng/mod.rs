@@ -4,6 +4,7 @@ mod box_muller;
 mod torch_cpu;
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array4, ArrayView4};
 
@@ -24,7 +25,7 @@ pub trait NoiseSource {
     ///
     /// # Errors
     /// As [`randn`](Self::randn).
-    fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path + '_>>;
+    fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path>>;
 }
 
 /// A Brownian path `W`, the noise of the SDE samplers: what it gives does not depend on the steps taken.
@@ -37,25 +38,46 @@ pub trait Path {
     fn increment(&mut self, from: f32, to: f32) -> Result<Array4<f32>>;
 }
 
-/// A recorded sequence of draws, given back in order.
+/// A recorded sequence of draws, given back in order. Clones and paths take from the same sequence.
 #[derive(Debug, Clone)]
 pub struct Replay {
-    draws: VecDeque<Array4<f32>>,
-    drawn: usize,
+    draws: Arc<Mutex<VecDeque<Array4<f32>>>>,
+    recorded: usize,
 }
 
 impl Replay {
     /// Replays `draws`, the first one first.
     pub fn new(draws: Vec<Array4<f32>>) -> Self {
         Replay {
-            draws: draws.into(),
-            drawn: 0,
+            recorded: draws.len(),
+            draws: Arc::new(Mutex::new(draws.into())),
         }
     }
 
     /// How many draws are left.
     pub fn remaining(&self) -> usize {
-        self.draws.len()
+        self.draws().len()
+    }
+
+    fn draws(&self) -> MutexGuard<'_, VecDeque<Array4<f32>>> {
+        self.draws.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self, shape: [usize; 4]) -> Result<Array4<f32>> {
+        let mut draws = self.draws();
+        let drawn = self.recorded - draws.len();
+        match draws.front() {
+            None => Err(Error::input(format!(
+                "the recorded noise ended after {drawn} draws, another of shape {shape:?} was asked for"
+            ))),
+            Some(next) if next.shape() != shape => Err(Error::input(format!(
+                "the recorded noise {drawn} has the shape {:?}, {shape:?} was asked for",
+                next.shape()
+            ))),
+            Some(_) => draws
+                .pop_front()
+                .ok_or_else(|| Error::internal("the recorded noise vanished")),
+        }
     }
 }
 
@@ -64,39 +86,24 @@ impl NoiseSource for Replay {
     /// [`Input`](crate::error::ErrorKind::Input) where no draw is left or the next one has another shape (it then
     /// stays in the sequence).
     fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>> {
-        let Some(next) = self.draws.front() else {
-            return Err(Error::input(format!(
-                "the recorded noise ended after {} draws, another of shape {shape:?} was asked for",
-                self.drawn
-            )));
-        };
-        if next.shape() != shape {
-            return Err(Error::input(format!(
-                "the recorded noise {} has the shape {:?}, {shape:?} was asked for",
-                self.drawn,
-                next.shape()
-            )));
-        }
-        self.drawn += 1;
-        self.draws
-            .pop_front()
-            .ok_or_else(|| Error::internal("the recorded noise vanished"))
+        self.next(shape)
     }
 
     /// A path whose increments are the next recorded draws, whatever the times.
-    fn path(&mut self, shape: [usize; 4], _: f32, _: f32) -> Result<Box<dyn Path + '_>> {
-        Ok(Box::new(ReplayedPath { replay: self, shape }))
+    fn path(&mut self, shape: [usize; 4], _: f32, _: f32) -> Result<Box<dyn Path>> {
+        let replay = self.clone();
+        Ok(Box::new(ReplayedPath { replay, shape }))
     }
 }
 
-struct ReplayedPath<'a> {
-    replay: &'a mut Replay,
+struct ReplayedPath {
+    replay: Replay,
     shape: [usize; 4],
 }
 
-impl Path for ReplayedPath<'_> {
+impl Path for ReplayedPath {
     fn increment(&mut self, _: f32, _: f32) -> Result<Array4<f32>> {
-        self.replay.randn(self.shape)
+        self.replay.next(self.shape)
     }
 }
 
@@ -147,7 +154,7 @@ impl NoiseSource for PerSample {
     }
 
     /// One path for each sample, `low` and `high` the same for all.
-    fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path + '_>> {
+    fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path>> {
         let single = self.single(shape)?;
         let paths = self.sources.iter_mut();
         let paths = paths.map(|source| source.path(single, low, high));
@@ -155,9 +162,9 @@ impl NoiseSource for PerSample {
     }
 }
 
-struct PerSamplePath<'a>(Vec<Box<dyn Path + 'a>>);
+struct PerSamplePath(Vec<Box<dyn Path>>);
 
-impl Path for PerSamplePath<'_> {
+impl Path for PerSamplePath {
     fn increment(&mut self, from: f32, to: f32) -> Result<Array4<f32>> {
         join(self.0.iter_mut().map(|path| path.increment(from, to)))
     }

@@ -123,7 +123,7 @@ impl NoiseSource for TorchCpu {
             .map_err(|e| Error::internal("noise of a wrong size").with_source(e))
     }
 
-    fn path(&mut self, _: [usize; 4], _: f32, _: f32) -> Result<Box<dyn super::Path + '_>> {
+    fn path(&mut self, _: [usize; 4], _: f32, _: f32) -> Result<Box<dyn super::Path>> {
         Err(Error::internal("a Brownian path is not there yet"))
     }
 }

@@ -312,14 +312,17 @@ impl Sessions {
 }
 
 impl Networks for Sessions {
+    fn stage(&mut self, graphs: &[&str]) {
+        if !self.keep {
+            self.loaded.retain(|name, _| graphs.contains(&name.as_str()));
+        }
+    }
+
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
         if !self.loaded.contains_key(graph) {
             let file = self.graphs.iter().find(|file| file.name == graph);
             let file =
                 file.ok_or_else(|| Error::bundle(format!("the bundle has no graph `{graph}`")))?;
-            if !self.keep {
-                self.loaded.clear();
-            }
             let session = Session::load(file, &self.options)?;
             self.providers
                 .insert(graph.to_owned(), session.provider().to_owned());

@@ -1,16 +1,25 @@
 //! Samplers: functions from noise to a latent, and the table of their names.
 //!
-//! A sampler is a function of the [`Sampling`] (which schedule, how many steps, how strongly guided), the model, the
-//! initial noise `x_T`, a source of further noise, and an observer. How many draws it makes and in which order is part
-//! of its contract, since a result is reproducible only then.
+//! A sampler is a function of the [`Sampling`] (which schedule, how many steps, how strongly guided, its knobs), the
+//! [`Run`] (model, noise, guidance, observer) and the initial noise `x_T`. How many draws it makes and in which order
+//! is part of its contract, since a result is reproducible only then. Schedules are data of [`schedule`](crate::schedule).
 
+pub mod ddim;
+pub mod dpm;
+pub mod edm;
+mod knobs;
 pub mod spaced;
+mod table;
+pub mod unipc;
 
-use crate::denoise::{Cfg, NoiseModel};
-use crate::error::{Error, Result, nearest};
+use crate::denoise::{Cfg, Guide, NoiseModel, guided};
+use crate::error::{Error, Result};
 use crate::rng::NoiseSource;
-use crate::schedule::Diffusion;
+use crate::schedule::{Diffusion, Fidelity};
 use crate::tensor::Latent;
+
+pub use knobs::{Knob, Knobs};
+pub use table::{SAMPLERS, Sampler, by_name};
 
 /// What every sampler is told.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +30,35 @@ pub struct Sampling<'a> {
     pub steps: usize,
     /// Classifier-free guidance.
     pub cfg: Cfg,
+    /// What only some samplers use.
+    pub knobs: Knobs,
+    /// What to do where the reference's result is of no use.
+    pub fidelity: Fidelity,
+}
+
+impl<'a> Sampling<'a> {
+    /// `steps` steps on `diffusion`, without guidance and with every knob at the sampler's default.
+    pub fn new(diffusion: &'a Diffusion, steps: usize) -> Self {
+        Sampling {
+            diffusion,
+            steps,
+            cfg: Cfg::default(),
+            knobs: Knobs::default(),
+            fidelity: Fidelity::default(),
+        }
+    }
+}
+
+/// What a sampler works with.
+pub struct Run<'a> {
+    /// The denoiser.
+    pub model: &'a mut dyn NoiseModel,
+    /// Where noise comes from.
+    pub noise: &'a mut dyn NoiseSource,
+    /// Restoration guidance, if any.
+    pub guide: Option<&'a mut dyn Guide>,
+    /// Told of every step.
+    pub observe: &'a mut Observer<'a>,
 }
 
 /// Where a sampler stands after a step.
@@ -34,71 +72,79 @@ pub struct StepInfo<'a> {
     pub timestep: f32,
     /// The latent after the step, `[N, 4, h, w]`.
     pub x: &'a Latent,
-    /// The clean latent that the denoiser predicted in this step, of the same shape.
+    /// The clean latent that the denoiser predicted in this step, of the same shape, after restoration guidance.
     pub pred_x0: &'a Latent,
+    /// The loss of restoration guidance in this step (the mean over its repeats), if it was applied.
+    pub guidance_loss: Option<f64>,
 }
 
 /// Told of every step. An error stops the sampler there and becomes its result; so a run is cancelled.
 pub type Observer<'a> = dyn FnMut(&StepInfo<'_>) -> Result<()> + 'a;
 
 /// A sampler: from the initial noise `x_T`, `[N, 4, h, w]` and standard normal, to the denoised latent.
-pub type SampleFn = fn(
-    &Sampling<'_>,
-    &mut dyn NoiseModel,
-    Latent,
-    &mut dyn NoiseSource,
-    &mut Observer<'_>,
-) -> Result<Latent>;
+pub type SampleFn = fn(&Sampling<'_>, &mut Run<'_>, Latent) -> Result<Latent>;
 
-/// One line of the table of samplers.
-#[derive(Debug, Clone, Copy)]
-pub struct Sampler {
-    /// The reference's name for it.
-    pub name: &'static str,
-    /// The fewest steps it can do.
-    pub min_steps: usize,
-    /// The algorithm.
-    pub sample: SampleFn,
-}
-
-/// All samplers.
-pub const SAMPLERS: &[Sampler] = &[Sampler {
-    name: "spaced",
-    min_steps: 2,
-    sample: spaced::sample,
-}];
-
-/// The sampler called `name`.
-///
-/// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for a name that is not in [`SAMPLERS`], with the nearest one that is.
-pub fn by_name(name: &str) -> Result<&'static Sampler> {
-    if let Some(sampler) = SAMPLERS.iter().find(|sampler| sampler.name == name) {
-        return Ok(sampler);
+impl Run<'_> {
+    /// The network's output at `x_t` under classifier-free guidance as it stands at `timestep`.
+    fn output(&mut self, cfg: Cfg, x_t: &Latent, timestep: f32) -> Result<Latent> {
+        let scale = cfg.scale_at(f64::from(timestep));
+        let output = guided(self.model, x_t, timestep, scale)?;
+        if output.dim() != x_t.dim() {
+            return Err(Error::internal(
+                "the denoiser's output differs from its input in shape",
+            ));
+        }
+        Ok(output)
     }
-    let names: Vec<&str> = SAMPLERS.iter().map(|sampler| sampler.name).collect();
-    let nearest = nearest(name, names.iter().copied());
-    Err(Error::option(format!(
-        "sampler: there is no `{name}`, did you mean `{nearest}`? (expected one of: {})",
-        names.join(", ")
-    )))
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique_and_found() {
-        for (i, sampler) in SAMPLERS.iter().enumerate() {
-            assert_eq!(by_name(sampler.name).unwrap().name, sampler.name);
-            assert!(SAMPLERS[..i].iter().all(|other| other.name != sampler.name));
+    /// Lets restoration guidance move `pred_x0`; `weight` is its share in the latent that this step leads to.
+    fn steer(&mut self, pred_x0: &mut Latent, timestep: f32, weight: f32) -> Result<()> {
+        match &mut self.guide {
+            Some(guide) => guide.steer(pred_x0, timestep, weight, self.noise),
+            None => Ok(()),
         }
     }
 
-    #[test]
-    fn an_unknown_name_is_answered_with_the_nearest() {
-        let error = by_name("spacd").unwrap_err().to_string();
-        assert!(error.contains("did you mean `spaced`?"), "{error}");
+    /// Standard normal noise of `x`'s shape.
+    fn randn_like(&mut self, x: &Latent) -> Result<Latent> {
+        let (n, c, h, w) = x.dim();
+        let noise = self.noise.randn([n, c, h, w])?;
+        if noise.dim() != x.dim() {
+            return Err(Error::internal(
+                "the noise differs from what was asked for in shape",
+            ));
+        }
+        Ok(noise)
     }
+
+    /// Tells the observer of a step.
+    fn step(
+        &mut self,
+        (index, total): (usize, usize),
+        timestep: f32,
+        x: &Latent,
+        pred_x0: &Latent,
+    ) -> Result<()> {
+        let guidance_loss = self.guide.as_mut().and_then(|guide| guide.take_loss());
+        (self.observe)(&StepInfo {
+            index,
+            total,
+            timestep,
+            x,
+            pred_x0,
+            guidance_loss,
+        })
+    }
+}
+
+/// `a * x + b * y`, in this order.
+fn combine(a: f32, x: &Latent, b: f32, y: &Latent) -> Latent {
+    let mut sum = x.clone();
+    sum.zip_mut_with(y, |x, &y| *x = a * *x + b * y);
+    sum
+}
+
+/// Adds `weight * y` to `x`.
+fn add_scaled(x: &mut Latent, weight: f32, y: &Latent) {
+    x.zip_mut_with(y, |x, &y| *x += weight * y);
 }

@@ -7,10 +7,9 @@
 //! | `mean_from_x0`, `mean_from_x` | the two weights in the mean of q(x_{t-1} \| x_t, x_0), equation 7 |
 //! | `sigma` | the root of its variance, equation 7 |
 
-use super::{Observer, Sampling, StepInfo};
-use crate::denoise::{NoiseModel, Parameterization, guided};
+use super::{Run, Sampling};
+use crate::denoise::Parameterization;
 use crate::error::{Error, Result};
-use crate::rng::NoiseSource;
 use crate::schedule::{SpacedSchedule, SpacedStep};
 use crate::tensor::Latent;
 
@@ -27,13 +26,7 @@ use crate::tensor::Latent;
 /// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps,
 /// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model with a zero-SNR schedule, and what the model, the
 /// noise source and the observer report.
-pub fn sample(
-    sampling: &Sampling<'_>,
-    model: &mut dyn NoiseModel,
-    x_t: Latent,
-    noise: &mut dyn NoiseSource,
-    observe: &mut Observer<'_>,
-) -> Result<Latent> {
+pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     let schedule = SpacedSchedule::new(sampling.diffusion, sampling.steps)?;
     let parameterization = sampling.diffusion.parameterization;
     let total = schedule.steps();
@@ -42,17 +35,13 @@ pub fn sample(
     let mut x = x_t;
     for index in 0..total {
         let step = schedule.step(total - 1 - index, parameterization);
-        let scale = sampling.cfg.scale_at(step.timestep as f64);
-        let output = guided(model, &x, step.timestep as f32, scale)?;
-        let pred_x0 = predict_x0(&step, &x, output)?;
-        x = posterior_sample(&step, x, &pred_x0, noise)?;
-        observe(&StepInfo {
-            index,
-            total,
-            timestep: step.timestep as f32,
-            x: &x,
-            pred_x0: &pred_x0,
-        })?;
+        let timestep = step.timestep as f32;
+        let output = run.output(sampling.cfg, &x, timestep)?;
+        let mut pred_x0 = predict_x0(&step, &x, output);
+        run.steer(&mut pred_x0, timestep, step.mean_from_x0)?;
+        let noise = run.randn_like(&x)?;
+        x = posterior_sample(&step, x, &pred_x0, &noise);
+        run.step((index, total), timestep, &x, &pred_x0)?;
     }
     Ok(x)
 }
@@ -76,47 +65,31 @@ fn refuse_eps_at_zero_snr(
 }
 
 /// The clean latent that the network's `output` at `x` amounts to.
-fn predict_x0(step: &SpacedStep, x: &Latent, mut output: Latent) -> Result<Latent> {
-    if output.dim() != x.dim() {
-        return Err(Error::internal(
-            "the denoiser's output differs from its input in shape",
-        ));
-    }
+fn predict_x0(step: &SpacedStep, x: &Latent, mut output: Latent) -> Latent {
     output.zip_mut_with(x, |o, &x| {
         *o = step.x0_from_x * x - step.x0_from_output * *o;
     });
-    Ok(output)
+    output
 }
 
 /// A draw from the posterior of the step before, given `x` and `pred_x0`.
-fn posterior_sample(
-    step: &SpacedStep,
-    mut x: Latent,
-    pred_x0: &Latent,
-    noise: &mut dyn NoiseSource,
-) -> Result<Latent> {
-    let (n, c, h, w) = x.dim();
-    let noise = noise.randn([n, c, h, w])?;
-    if noise.dim() != x.dim() {
-        return Err(Error::internal(
-            "the noise differs from what was asked for in shape",
-        ));
-    }
+fn posterior_sample(step: &SpacedStep, mut x: Latent, pred_x0: &Latent, noise: &Latent) -> Latent {
     ndarray::Zip::from(&mut x)
         .and(pred_x0)
-        .and(&noise)
+        .and(noise)
         .for_each(|x, &x0, &n| {
             *x = (step.mean_from_x0 * x0 + step.mean_from_x * *x) + step.sigma * n;
         });
-    Ok(x)
+    x
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::denoise::{Branch, Cfg};
+    use crate::denoise::{Branch, Cfg, NoiseModel};
     use crate::error::ErrorKind;
-    use crate::rng::{Replay, TorchCpu};
+    use crate::rng::{NoiseSource, Replay, TorchCpu};
+    use crate::samplers::Observer;
     use crate::schedule::{Diffusion, DiffusionConfig};
     use ndarray::Array4;
 
@@ -144,20 +117,24 @@ mod tests {
         .unwrap()
     }
 
-    fn run(
+    fn run<'a>(
         diffusion: &Diffusion,
         cfg: Cfg,
-        noise: &mut dyn NoiseSource,
-        observe: &mut Observer<'_>,
+        noise: &'a mut dyn NoiseSource,
+        observe: &'a mut Observer<'a>,
     ) -> (Zeros, Result<Latent>) {
         let mut model = Zeros::default();
         let sampling = Sampling {
-            diffusion,
-            steps: 4,
             cfg,
+            ..Sampling::new(diffusion, 4)
         };
-        let x_t = Array4::ones((1, 4, 2, 3));
-        let result = sample(&sampling, &mut model, x_t, noise, observe);
+        let mut run = Run {
+            model: &mut model,
+            noise,
+            guide: None,
+            observe,
+        };
+        let result = sample(&sampling, &mut run, Array4::ones((1, 4, 2, 3)));
         (model, result)
     }
 

@@ -1,15 +1,32 @@
 //! Noise schedules: what the model was trained with, and the subset of timesteps that a sampler visits.
 //!
 //! Everything is computed in f64 in the reference's order of operations; what the reference keeps in f32 is rounded
-//! once at the end, by the accessors that return f32.
+//! once at the end, by the accessors that return f32. [`LogSnrSchedule`] is the exception, and says why.
 
+mod ddim;
+mod edm;
+mod log_snr;
 mod spaced;
 
 use crate::denoise::Parameterization;
 use crate::error::{Error, Result};
 use crate::tensor::Latent;
 
+pub use ddim::{DdimSchedule, DdimStep};
+pub use edm::EdmSchedule;
+pub use log_snr::{LogSnrSchedule, linspace};
 pub use spaced::{SpacedSchedule, SpacedStep, space_timesteps};
+
+/// What to do where the reference's result is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fidelity {
+    /// A sound result.
+    #[default]
+    Sound,
+    /// The reference's, to the digit.
+    Reference,
+}
 
 /// The forward process that the model was trained on.
 ///

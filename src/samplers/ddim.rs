@@ -1,0 +1,88 @@
+//! DDIM (Song et al., arXiv 2010.02502).
+
+use super::{Run, Sampling};
+use crate::denoise::Parameterization;
+use crate::error::Result;
+use crate::schedule::{DdimSchedule, DdimStep};
+use crate::tensor::Latent;
+
+/// Denoises `x_t` on every n-th timestep; see [`DdimSchedule`] for how many that are.
+///
+/// With `eta` 0, the default, a step adds no noise; with 1 it adds as much as a DDPM step. Draws once per step, of
+/// `x_t`'s shape, after the model was called, whatever `eta` is. The last step leads to timestep 0.
+///
+/// Source: `DDIMSampler`, diffbir/sampler/ddim_sampler.py at 3f8b530, whose program never sets `eta`.
+///
+/// # Errors
+/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps, and what the run reports.
+pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
+    let eta = sampling.knobs.eta.unwrap_or(0.0);
+    let schedule = DdimSchedule::new(sampling.diffusion, sampling.steps, eta)?;
+    let total = schedule.steps.len();
+    let mut x = x_t;
+    for (index, step) in schedule.steps.iter().enumerate() {
+        let timestep = step.timestep as f32;
+        let output = run.output(sampling.cfg, &x, timestep)?;
+        let (eps, pred_x0) = predict(sampling.diffusion.parameterization, step, &x, output);
+        let (eps, pred_x0) = steer(run, step, &x, (eps, pred_x0))?;
+        let noise = run.randn_like(&x)?;
+        let (signal, direction) = (step.alpha_prev.sqrt(), direction(step));
+        ndarray::Zip::from(&mut x)
+            .and(&pred_x0)
+            .and(&eps)
+            .and(&noise)
+            .for_each(|x, &x0, &e, &n| *x = signal * x0 + direction * e + step.sigma * n);
+        run.step((index, total), timestep, &x, &pred_x0)?;
+    }
+    Ok(x)
+}
+
+/// The weight of eps in the next latent.
+fn direction(step: &DdimStep) -> f32 {
+    (1.0 - step.alpha_prev - step.sigma.powi(2)).sqrt()
+}
+
+/// The noise in `x`, and the clean latent, that the network's `output` amounts to.
+fn predict(
+    parameterization: Parameterization,
+    step: &DdimStep,
+    x: &Latent,
+    mut output: Latent,
+) -> (Latent, Latent) {
+    if parameterization == Parameterization::V {
+        if step.alpha == 0.0 {
+            // Without signal x is the noise, and v is the clean latent's negative.
+            output.mapv_inplace(|v| -v);
+            return (x.clone(), output);
+        }
+        output.zip_mut_with(x, |v, &x| {
+            *v = step.sqrt_alpha * *v + step.sqrt_one_minus_alpha * x;
+        });
+    }
+    let mut pred_x0 = x.clone();
+    let root = step.alpha.sqrt();
+    pred_x0.zip_mut_with(&output, |x, &e| {
+        *x = (*x - step.sqrt_one_minus_alpha * e) / root;
+    });
+    (output, pred_x0)
+}
+
+/// Restoration guidance moves `pred_x0`, and with it eps, so that both still make up `x`.
+fn steer(
+    run: &mut Run<'_>,
+    step: &DdimStep,
+    x: &Latent,
+    (mut eps, mut pred_x0): (Latent, Latent),
+) -> Result<(Latent, Latent)> {
+    if run.guide.is_none() {
+        return Ok((eps, pred_x0));
+    }
+    let root = step.alpha.sqrt();
+    let weight = step.alpha_prev.sqrt() - direction(step) * root / step.sqrt_one_minus_alpha;
+    run.steer(&mut pred_x0, step.timestep as f32, weight)?;
+    ndarray::Zip::from(&mut eps)
+        .and(x)
+        .and(&pred_x0)
+        .for_each(|e, &x, &x0| *e = (x - root * x0) / step.sqrt_one_minus_alpha);
+    Ok((eps, pred_x0))
+}

@@ -1,0 +1,105 @@
+//! The samplers of k-diffusion: noise levels in variance-exploding form, a denoiser in place of the network's output.
+//!
+//! | here | Karras et al. (arXiv 2206.00364) |
+//! |---|---|
+//! | `sigma` | the noise level, `x = x_0 + sigma * noise` |
+//! | `denoised` | D(x; sigma), the estimate of x_0 |
+//! | `d` | dx / dsigma = (x - denoised) / sigma, equation 3 |
+//! | `c_in`, `c_out`, `c_skip` | the preconditioning of section 5 |
+//!
+//! Arithmetic is in f32 in the reference's order: in an ancestral step `sigma_down` loses digits to cancellation, and
+//! only f32 loses the same ones. Source: `EDMSampler`, diffbir/sampler/edm_sampler.py, and
+//! diffbir/sampler/k_diffusion.py at 3f8b530.
+
+mod ancestral;
+mod churn;
+mod multistep;
+mod sde;
+
+use super::{Run, Sampling, add_scaled, combine};
+use crate::denoise::Parameterization;
+use crate::error::Result;
+use crate::schedule::EdmSchedule;
+use crate::tensor::Latent;
+
+pub use ancestral::{dpm_2_ancestral, dpmpp_2s_ancestral, euler_ancestral};
+pub use churn::{dpm_2, euler, heun};
+pub use multistep::{dpmpp_2m, lms};
+pub use sde::{dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde};
+
+/// The denoiser on a schedule of noise levels.
+struct Edm<'a> {
+    sampling: &'a Sampling<'a>,
+    schedule: EdmSchedule,
+}
+
+impl<'a> Edm<'a> {
+    /// The schedule of `sampling`, and `x_T` at its first noise level.
+    fn start(sampling: &'a Sampling<'a>, x_t: Latent) -> Result<(Self, Latent)> {
+        let schedule = EdmSchedule::new(sampling.diffusion, sampling.steps, sampling.fidelity)?;
+        let scale = (1.0 + schedule.sigmas[0].powi(2)).sqrt();
+        let x = x_t.mapv_into(|x| x * scale);
+        Ok((Edm { sampling, schedule }, x))
+    }
+
+    /// The noise levels, a 0 at the end.
+    fn sigmas(&self) -> &[f32] {
+        &self.schedule.sigmas
+    }
+
+    /// Number of steps.
+    fn steps(&self) -> usize {
+        self.schedule.steps()
+    }
+
+    /// D(x; sigma). The network is asked at the timestep whose noise level is nearest.
+    fn denoised(&self, run: &mut Run<'_>, x: &Latent, sigma: f32) -> Result<Latent> {
+        let timestep = self.schedule.timestep(sigma) as f32;
+        let norm = sigma.powi(2) + 1.0;
+        let c_in = 1.0 / norm.sqrt();
+        let (c_skip, c_out) = match self.sampling.diffusion.parameterization {
+            Parameterization::Eps => (1.0, -sigma),
+            Parameterization::V => (1.0 / norm, -sigma / norm.sqrt()),
+        };
+        let output = run.output(self.sampling.cfg, &x.mapv(|x| x * c_in), timestep)?;
+        let mut denoised = combine(c_out, &output, c_skip, x);
+        // The share of the denoised latent in a first-order step to the next level, both in variance-preserving form.
+        let below = self.schedule.below(sigma);
+        let weight = (1.0 - below / sigma) / (1.0 + below.powi(2)).sqrt();
+        run.steer(&mut denoised, timestep, weight)?;
+        Ok(denoised)
+    }
+
+    /// Tells the observer of step `i`.
+    fn report(&self, run: &mut Run<'_>, i: usize, x: &Latent, denoised: &Latent) -> Result<()> {
+        let timestep = self.schedule.timesteps[i] as f32;
+        run.step((i, self.steps()), timestep, x, denoised)
+    }
+}
+
+/// dx / dsigma at `x`.
+fn derivative(x: &Latent, sigma: f32, denoised: &Latent) -> Latent {
+    let mut d = x.clone();
+    d.zip_mut_with(denoised, |x, &denoised| *x = (*x - denoised) / sigma);
+    d
+}
+
+/// An Euler step from `sigma` to `to`.
+fn euler_step(x: &Latent, sigma: f32, to: f32, denoised: &Latent) -> Latent {
+    let mut next = x.clone();
+    add_scaled(&mut next, to - sigma, &derivative(x, sigma, denoised));
+    next
+}
+
+/// The step of DPM-Solver++ between two levels given as `t = -log(sigma)`: exact where the denoised latent is
+/// constant. `to` may be infinite, where it leads to `denoised`.
+fn exponential_step(x: &Latent, t: f32, to: f32, denoised: &Latent) -> Latent {
+    let (keep, gain) = ((-to).exp() / (-t).exp(), -(t - to).exp_m1());
+    combine(keep, x, gain, denoised)
+}
+
+/// The level in the middle between two, on a logarithmic scale.
+fn middle(sigma: f32, to: f32) -> f32 {
+    let (from, to) = (sigma.ln(), to.ln());
+    (to - (to - from) * 0.5).exp()
+}

@@ -1,0 +1,141 @@
+//! What only some samplers use.
+
+use crate::error::{Error, Result};
+
+/// The knobs that are set; the others stand at the sampler's default.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Knobs {
+    /// Noise added before each step, as a share of all steps' (Karras et al., arXiv 2206.00364, algorithm 2), at
+    /// least 0. Default: 0.
+    pub s_churn: Option<f64>,
+    /// The lowest sigma at which `s_churn` acts, at least 0. Default: 0.
+    pub s_tmin: Option<f64>,
+    /// The highest sigma at which `s_churn` acts, at least 0. Default: 300.
+    pub s_tmax: Option<f64>,
+    /// Factor on every noise added, at least 0. Default: 1.
+    pub s_noise: Option<f64>,
+    /// How much of a step is noise: 0 is deterministic, 1 the whole of an ancestral step. Default: 1 (`ddim`: 0).
+    pub eta: Option<f64>,
+    /// Order of the solver. Default: 1 (`unipc`: 2).
+    pub order: Option<usize>,
+}
+
+/// A knob that a sampler uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knob {
+    /// [`Knobs::s_churn`].
+    SChurn,
+    /// [`Knobs::s_tmin`].
+    STmin,
+    /// [`Knobs::s_tmax`].
+    STmax,
+    /// [`Knobs::s_noise`].
+    SNoise,
+    /// [`Knobs::eta`].
+    Eta,
+    /// [`Knobs::eta`] of at most 1: more would ask for more noise than a step has.
+    EtaToOne,
+    /// [`Knobs::order`] in this range.
+    Order(usize, usize),
+}
+
+impl Knob {
+    /// The key of the option.
+    pub fn key(self) -> &'static str {
+        match self {
+            Knob::SChurn => "s_churn",
+            Knob::STmin => "s_tmin",
+            Knob::STmax => "s_tmax",
+            Knob::SNoise => "s_noise",
+            Knob::Eta | Knob::EtaToOne => "eta",
+            Knob::Order(..) => "order",
+        }
+    }
+
+    /// The values it takes.
+    fn range(self) -> (f64, f64) {
+        match self {
+            Knob::EtaToOne => (0.0, 1.0),
+            Knob::Order(low, high) => (low as f64, high as f64),
+            _ => (0.0, f64::MAX),
+        }
+    }
+}
+
+impl Knobs {
+    /// The knobs that are set, by key.
+    pub fn set(&self) -> Vec<(&'static str, f64)> {
+        let all = [
+            ("s_churn", self.s_churn),
+            ("s_tmin", self.s_tmin),
+            ("s_tmax", self.s_tmax),
+            ("s_noise", self.s_noise),
+            ("eta", self.eta),
+            ("order", self.order.map(|order| order as f64)),
+        ];
+        all.into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect()
+    }
+
+    /// Holds what is set against the knobs that the sampler `name` has.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option) for a knob that the sampler ignores, naming those it uses, and for
+    /// a value out of range.
+    pub fn check(&self, name: &str, used: &[Knob]) -> Result<()> {
+        for (key, value) in self.set() {
+            let Some(knob) = used.iter().find(|knob| knob.key() == key) else {
+                let keys: Vec<&str> = used.iter().map(|knob| knob.key()).collect();
+                let uses = match keys.is_empty() {
+                    true => "no knobs".to_owned(),
+                    false => keys.join(", "),
+                };
+                return Err(Error::option(format!(
+                    "sampling.{key} is set, but the sampler {name} ignores it (it uses {uses})"
+                )));
+            };
+            let (low, high) = knob.range();
+            if !(low..=high).contains(&value) {
+                let expected = match high {
+                    f64::MAX => format!("at least {low}"),
+                    _ => format!("{low} to {high}"),
+                };
+                return Err(Error::option(format!(
+                    "sampling.{key} is {value}, expected {expected} for the sampler {name}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_or_out_of_range_is_refused() {
+        let with_eta = |eta| Knobs {
+            eta: Some(eta),
+            ..Knobs::default()
+        };
+        let message = |eta, used: &[Knob]| with_eta(eta).check("x", used).unwrap_err().to_string();
+        assert_eq!(
+            message(0.5, &[]),
+            "sampling.eta is set, but the sampler x ignores it (it uses no knobs)"
+        );
+        assert_eq!(
+            message(0.5, &[Knob::SChurn, Knob::SNoise]),
+            "sampling.eta is set, but the sampler x ignores it (it uses s_churn, s_noise)"
+        );
+        assert_eq!(
+            message(1.5, &[Knob::EtaToOne]),
+            "sampling.eta is 1.5, expected 0 to 1 for the sampler x"
+        );
+        for bad in [-0.1, f64::NAN, f64::INFINITY] {
+            assert!(message(bad, &[Knob::Eta]).ends_with("expected at least 0 for the sampler x"));
+        }
+        assert!(with_eta(1.5).check("x", &[Knob::Eta]).is_ok());
+    }
+}
