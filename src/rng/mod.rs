@@ -1,6 +1,8 @@
 //! Where a sampler's noise comes from: torch's CPU generator, or a recorded sequence.
 
 mod box_muller;
+mod brownian;
+mod seed_sequence;
 mod torch_cpu;
 
 use std::collections::VecDeque;
@@ -10,6 +12,7 @@ use ndarray::{Array4, ArrayView4};
 use crate::error::{Error, Result};
 use crate::tensor::stack_batch;
 
+pub use brownian::BrownianTree;
 pub use torch_cpu::TorchCpu;
 
 /// A source of standard normal noise. Samplers draw from it in the reference's order.
@@ -85,7 +88,10 @@ impl NoiseSource for Replay {
 
     /// A path whose increments are the next recorded draws, whatever the times.
     fn path(&mut self, shape: [usize; 4], _: f32, _: f32) -> Result<Box<dyn Path + '_>> {
-        Ok(Box::new(ReplayedPath { replay: self, shape }))
+        Ok(Box::new(ReplayedPath {
+            replay: self,
+            shape,
+        }))
     }
 }
 
