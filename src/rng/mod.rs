@@ -1,9 +1,11 @@
-//! Where a sampler's noise comes from: torch's CPU generator, or a recorded sequence.
+//! Where a sampler's noise comes from: torch's generators, or a recorded sequence.
 
 mod box_muller;
 mod brownian;
+mod philox;
 mod seed_sequence;
 mod torch_cpu;
+mod torch_cuda;
 
 use std::collections::VecDeque;
 
@@ -14,6 +16,7 @@ use crate::tensor::stack_batch;
 
 pub use brownian::BrownianTree;
 pub use torch_cpu::TorchCpu;
+pub use torch_cuda::TorchCuda;
 
 /// A source of standard normal noise. Samplers draw from it in the reference's order.
 pub trait NoiseSource {
