@@ -1,7 +1,12 @@
-//! Where a sampler's noise comes from: torch's CPU generator, or a recorded sequence.
+//! Where a sampler's noise comes from: torch's generators, or a recorded sequence.
 
 mod box_muller;
+mod brownian;
+mod kind;
+mod philox;
+mod seed_sequence;
 mod torch_cpu;
+mod torch_cuda;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +16,10 @@ use ndarray::{Array4, ArrayView4};
 use crate::error::{Error, Result};
 use crate::tensor::stack_batch;
 
+pub use brownian::BrownianTree;
+pub use kind::{Draws, Rng};
 pub use torch_cpu::TorchCpu;
+pub use torch_cuda::TorchCuda;
 
 /// A source of standard normal noise. Samplers draw from it in the reference's order.
 pub trait NoiseSource {

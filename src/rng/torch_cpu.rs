@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use ndarray::Array4;
 use rand_mt::Mt;
 
-use super::{NoiseSource, box_muller};
+use super::{BrownianTree, NoiseSource, Path, box_muller};
 use crate::error::{Error, Result};
 
 /// torch's CPU generator as `torch.manual_seed(seed)` leaves it, and the draws that the reference makes from it.
@@ -123,8 +123,13 @@ impl NoiseSource for TorchCpu {
             .map_err(|e| Error::internal("noise of a wrong size").with_source(e))
     }
 
-    fn path(&mut self, _: [usize; 4], _: f32, _: f32) -> Result<Box<dyn super::Path>> {
-        Err(Error::internal("a Brownian path is not there yet"))
+    /// The reference's path: one tree of the whole shape, its entropy a draw of [`randint63`](TorchCpu::randint63).
+    fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path>> {
+        let entropy = self.randint63() as u64;
+        let normals = |seed: u32, n| TorchCpu::new(seed.into()).randn_f32(n);
+        Ok(Box::new(BrownianTree::new(
+            shape, low, high, entropy, normals,
+        )?))
     }
 }
 

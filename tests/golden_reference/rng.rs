@@ -1,6 +1,6 @@
-//! torch's CPU generator, bit for bit.
+//! torch's CPU generator and the Brownian paths drawn from it, bit for bit.
 
-use diffbir::rng::TorchCpu;
+use diffbir::rng::{BrownianTree, Path, TorchCpu};
 use ndarray::{ArrayD, IxDyn};
 
 use crate::common::{Goldens, abs, assert_close, with_reference};
@@ -59,6 +59,25 @@ fn rng() {
             let doubles = ArrayD::from_shape_vec(IxDyn(&[16]), fresh().randn_f64(16)).unwrap();
             let expected = goldens.f64(&format!("{prefix}.randn64.16"));
             assert_close("randn64", &doubles, &expected, abs(1e-15));
+        }
+    });
+}
+
+#[test]
+fn brownian() {
+    with_reference("brownian", |folder| {
+        let goldens = Goldens::open(folder.join("rng.safetensors"));
+        let sigmas = [14.6146, 6.0, 2.5, 1.1, 0.5, 0.0291];
+        let normals = |seed: u32, n| TorchCpu::new(seed.into()).randn_f32(n);
+        for (prefix, shape) in [("a", [1, 1, 1, 4]), ("b", [1, 4, 8, 8])] {
+            let mut path = BrownianTree::new(shape, 0.0291, 14.6146, 12345, normals).unwrap();
+            for (i, step) in sigmas.windows(2).enumerate() {
+                let name = format!("brownian.{prefix}.{i}");
+                let expected = goldens.f32(&name);
+                let found = path.increment(step[0], step[1]).unwrap();
+                let found = found.to_shape(expected.raw_dim()).unwrap().into_owned();
+                assert_close(&name, &found, &expected, abs(0.0));
+            }
         }
     });
 }
