@@ -122,27 +122,25 @@ impl Bundle {
         })
     }
 
-    /// The precomputed context of `prompt`.
+    /// The precomputed context of `prompt`, where there is one.
     ///
     /// # Errors
-    /// [`Option`](ErrorKind::Option) where the bundle has none, naming the prompts it has;
     /// [`Bundle`](ErrorKind::Bundle) where its file is damaged.
-    pub fn context(&self, prompt: &str) -> Result<Context> {
+    pub fn context(&self, prompt: &str) -> Result<Option<Context>> {
         let contexts = &self.manifest.contexts;
         let Some(entry) = contexts.prompts.iter().find(|entry| entry.prompt == prompt) else {
-            let known: Vec<String> = contexts
-                .prompts
-                .iter()
-                .map(|entry| format!("{:?}", entry.prompt))
-                .collect();
-            return Err(Error::option(format!(
-                "prompt {prompt:?}: this bundle has precomputed contexts for {} only",
-                known.join(", ")
-            )));
+            return Ok(None);
         };
         let path = self.dir.join(&contexts.file);
         read_context(&path, &entry.tensor, (contexts.tokens, contexts.width))
+            .map(Some)
             .map_err(|e| e.at(path.display()))
+    }
+
+    /// The tokenizer's file, where the bundle has one.
+    pub fn tokenizer(&self) -> Option<PathBuf> {
+        let file = self.manifest.tokenizer.as_ref();
+        file.map(|file| self.dir.join(&file.file))
     }
 
     /// Every file that the manifest lists, with its SHA-256.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::bundle::Defaults;
 use crate::error::{Error, Result, nearest};
-use crate::options::{RestoreOptions, SamplingOptions};
+use crate::options::{GuidanceOptions, Options, RestoreOptions, SamplingOptions, TilingOptions};
 
 pub use providers::{GraphConfig, RuntimeConfig};
 
@@ -25,12 +25,28 @@ pub struct Config {
     pub restore: RestoreOptions,
     /// How stage 2 samples.
     pub sampling: SamplingOptions,
+    /// Restoration guidance.
+    pub guidance: GuidanceOptions,
+    /// Which stages run in tiles.
+    pub tiling: TilingOptions,
     /// ONNX Runtime and its providers.
     pub runtime: RuntimeConfig,
     /// What is read.
     pub input: InputConfig,
     /// What is written.
     pub output: OutputConfig,
+}
+
+impl Config {
+    /// What decides a result's pixels.
+    pub fn options(&self) -> Options {
+        Options {
+            restore: self.restore.clone(),
+            sampling: self.sampling.clone(),
+            guidance: self.guidance.clone(),
+            tiling: self.tiling,
+        }
+    }
 }
 
 /// The largest picture that is decoded unless the caller raises it, in pixels.
@@ -186,8 +202,7 @@ impl Builder {
     /// [`Option`](crate::error::ErrorKind::Option): a value that does not fit.
     pub fn build(&self) -> Result<Config> {
         let config: Config = parse(&self.tree)?;
-        config.restore.validate()?;
-        config.sampling.validate()?;
+        config.options().validate()?;
         config.runtime.validate()?;
         Ok(config)
     }
@@ -211,6 +226,8 @@ fn parse(tree: &Value) -> Result<Config> {
         bundle: section(tree, "bundle")?,
         restore: section(tree, "restore")?,
         sampling: section(tree, "sampling")?,
+        guidance: section(tree, "guidance")?,
+        tiling: section(tree, "tiling")?,
         runtime: section(tree, "runtime")?,
         input: section(tree, "input")?,
         output: section(tree, "output")?,
@@ -218,7 +235,7 @@ fn parse(tree: &Value) -> Result<Config> {
 }
 
 /// Keys below these hold names of the user's own.
-const FREE: &[&str] = &["runtime.options", "runtime.graphs", "runtime.providers"];
+const FREE: &[&str] = &["runtime.options", "runtime.graphs", "runtime.providers", "tiling.cleaner", "tiling.cldm"];
 
 /// Refuses a key that the defaults do not have.
 fn check_keys(layer: &Value, known: &Value, path: &mut Vec<String>) -> Result<()> {

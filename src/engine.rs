@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use ndarray::{Array4, Axis};
+use ndarray::Array4;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
@@ -11,22 +11,24 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::imageio::Rgb;
 use crate::nets::Networks;
-use crate::options::{RestoreOptions, SamplingOptions};
+use crate::options::{Options, SeedMode};
 use crate::pipeline::{Event, Observer, Pipeline};
-use crate::rng::{NoiseSource, PerSample, Replay};
+use crate::prompts::Prompts;
+use crate::rng::Draws;
 
 /// Restores pictures with one bundle.
 ///
 /// An engine is `Sync`: threads may share one. Its networks run one request at a time, others wait for their turn.
 pub struct Engine {
     bundle: Bundle,
+    prompts: Prompts,
     networks: Mutex<Box<dyn Networks>>,
 }
 
 /// Where a request's noise comes from.
 #[derive(Debug, Clone, Default)]
 pub enum Noise {
-    /// torch's CPU generator, seeded with [`SamplingOptions::seed`].
+    /// The generator [`SamplingOptions::rng`](crate::options::SamplingOptions::rng), seeded.
     #[default]
     Seed,
     /// Recorded draws in the reference's order, for tests of parity.
@@ -39,9 +41,7 @@ pub struct Request {
     /// The low-quality picture.
     pub lq: Rgb,
     /// What to do to it.
-    pub restore: RestoreOptions,
-    /// How stage 2 samples.
-    pub sampling: SamplingOptions,
+    pub options: Options,
     /// Where the noise comes from.
     pub noise: Noise,
     /// A way to stop the work. Default: nobody stops it.
@@ -49,24 +49,23 @@ pub struct Request {
 }
 
 impl Request {
-    /// Restores `lq` with `restore` and `sampling` from the seed.
-    pub fn new(lq: Rgb, restore: RestoreOptions, sampling: SamplingOptions) -> Self {
+    /// Restores `lq` with `options` from the seed.
+    pub fn new(lq: Rgb, options: Options) -> Self {
         Request {
             lq,
-            restore,
-            sampling,
+            options,
             noise: Noise::Seed,
             cancel: Cancel::default(),
         }
     }
 }
 
-/// A restored picture and how it was made.
+/// The samples of a restored picture and how they were made.
 #[derive(Debug, Clone)]
 pub struct Restored {
-    /// The picture.
-    pub rgb: Rgb,
-    /// How it was made.
+    /// The samples, as many as [`SamplingOptions::samples`](crate::options::SamplingOptions::samples) asks for.
+    pub samples: Vec<Rgb>,
+    /// How they were made.
     pub provenance: Provenance,
 }
 
@@ -79,11 +78,10 @@ pub struct Provenance {
     pub bundle: String,
     /// The bundle's family.
     pub family: String,
-    /// What was asked.
-    pub restore: RestoreOptions,
-    /// What was asked of the sampler, the seed among it.
-    pub sampling: SamplingOptions,
-    /// `torch-cpu`, or `replayed`.
+    /// What was asked, the seed among it.
+    #[serde(flatten)]
+    pub options: Options,
+    /// `seeded`, or `replayed`.
     pub noise: &'static str,
     /// For each graph that ran: its provider and precision.
     pub graphs: BTreeMap<String, RanOn>,
@@ -110,6 +108,7 @@ impl Engine {
     pub fn from_networks(bundle: Bundle, networks: Box<dyn Networks>) -> Self {
         Engine {
             bundle,
+            prompts: Prompts::default(),
             networks: Mutex::new(networks),
         }
     }
@@ -117,6 +116,14 @@ impl Engine {
     /// The bundle.
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// Checks what `options` ask of the bundle, without loading a graph, and returns what would run.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore) before any graph is loaded.
+    pub fn check(&self, options: &Options) -> Result<Pipeline> {
+        Pipeline::new(&self.bundle, options, &self.prompts)
     }
 
     /// Restores one picture. `observe` is told of stages, steps and intermediate results, and may stop the work with
@@ -127,22 +134,26 @@ impl Engine {
     /// accepted or not served by the bundle. [`Cancelled`](crate::error::ErrorKind::Cancelled) after
     /// [`Cancel::cancel`]. Else what the bundle and the runtime report.
     pub fn restore(&self, request: &Request, observe: &mut Observer<'_>) -> Result<Restored> {
-        let pipeline = Pipeline::new(&self.bundle, &request.restore, &request.sampling)?;
-        let lq = request.lq.view().insert_axis(Axis(0)).to_owned();
-        let (mut noise, noise_name) = noise_of(request);
+        let pipeline = self.check(&request.options)?;
+        let (mut draws, noise) = draws_of(request);
         let mut stoppable = |event: Event<'_>| {
             request.cancel.check()?;
             observe(event)
         };
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         request.cancel.check()?;
-        let batch = pipeline.run(&lq, networks.as_mut(), noise.as_mut(), &mut stoppable)?;
+        let samples = pipeline.run(
+            request.lq.view(),
+            &self.prompts,
+            networks.as_mut(),
+            &mut draws,
+            &mut stoppable,
+        )?;
         let providers = networks.providers();
         drop(networks);
-        let rgb = batch.index_axis_move(Axis(0), 0);
         Ok(Restored {
-            rgb,
-            provenance: self.provenance(request, noise_name, &pipeline, providers)?,
+            samples,
+            provenance: self.provenance(request, noise, &pipeline, providers)?,
         })
     }
 
@@ -171,8 +182,7 @@ impl Engine {
             engine: env!("CARGO_PKG_VERSION"),
             bundle: self.bundle.hash().to_owned(),
             family: manifest.family.clone(),
-            restore: request.restore.clone(),
-            sampling: request.sampling.clone(),
+            options: request.options.clone(),
             noise,
             graphs: providers
                 .into_iter()
@@ -184,12 +194,13 @@ impl Engine {
 }
 
 /// Every request starts from its seed afresh, so that a result does not depend on what ran before it.
-fn noise_of(request: &Request) -> (Box<dyn NoiseSource>, &'static str) {
-    match &request.noise {
-        Noise::Seed => (
-            Box::new(PerSample::torch_cpu(request.sampling.seed, 0, 1)),
-            "torch-cpu",
-        ),
-        Noise::Replay(draws) => (Box::new(Replay::new(draws.clone())), "replayed"),
+fn draws_of(request: &Request) -> (Draws, &'static str) {
+    let sampling = &request.options.sampling;
+    match (&request.noise, sampling.seed_mode) {
+        (Noise::Replay(draws), _) => (Draws::replay(draws.clone()), "replayed"),
+        (Noise::Seed, SeedMode::PerSample) => {
+            (Draws::per_sample(sampling.rng, sampling.seed), "seeded")
+        }
+        (Noise::Seed, SeedMode::Stream) => (Draws::stream(sampling.rng, sampling.seed), "seeded"),
     }
 }

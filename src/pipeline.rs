@@ -1,27 +1,27 @@
-//! The restoration of one batch: clean, encode, sample, decode, colours, size.
+//! The restoration of one picture: clean, encode, sample, decode, colours, size.
 //!
 //! Source: `Pipeline.run`, diffbir/pipeline.py at 3f8b530 (Lin et al., arXiv 2308.15070). What differs is said where
 //! it differs.
 
 mod stage1;
+mod stage2;
 
 use std::time::Instant;
 
-use ndarray::Array4;
+use ndarray::{Array3, Array4, ArrayView3, Axis};
 
 use crate::bundle::Bundle;
-use crate::color;
 use crate::error::{Error, Result};
+use crate::guidance::{Rule, Space};
 use crate::nets::Networks;
-use crate::nets::cldm::{Condition, Denoiser};
-use crate::nets::contract::GraphKind;
-use crate::nets::{cleaner::CleanerSpec, vae};
-use crate::options::{ColorFix, RestoreOptions, SamplingOptions};
-use crate::resize;
-use crate::rng::NoiseSource;
-use crate::samplers::{Sampling, StepInfo};
+use crate::nets::cldm::Context;
+use crate::nets::cleaner::CleanerSpec;
+use crate::nets::contract::{CONTROLS, GraphKind};
+use crate::options::{Cleaner, Options};
+use crate::prompts::{Prompt, Prompts};
+use crate::rng::Draws;
+use crate::samplers::StepInfo;
 use crate::schedule::Diffusion;
-use crate::tensor::{Image, Latent, crop, pad_to_multiple, size, to_hwc};
 
 pub use stage1::{MAX_ASPECT, Sizes};
 
@@ -29,6 +29,8 @@ pub use stage1::{MAX_ASPECT, Sizes};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
+    /// The text encoder, for prompts without a precomputed context.
+    TextEncoder,
     /// Stage 1, the cleaner.
     Cleaner,
     /// The VAE encoder, on the cleaned picture.
@@ -45,6 +47,7 @@ impl Stage {
     /// The name as it stands in `--json`.
     pub fn name(self) -> &'static str {
         match self {
+            Stage::TextEncoder => "text_encoder",
             Stage::Cleaner => "cleaner",
             Stage::VaeEncoder => "vae_encoder",
             Stage::Sampling => "sampling",
@@ -57,11 +60,11 @@ impl Stage {
 /// An intermediate result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Intermediate {
-    /// The cleaned picture, `[N, 3, H, W]`, nominally in `[0, 1]`, not clamped.
+    /// The cleaned picture, `[1, 3, H, W]`, nominally in `[0, 1]`, not clamped.
     Stage1,
     /// Its latent.
     CImg,
-    /// The noise that sampling starts from.
+    /// What sampling starts from.
     XT,
     /// The sampled latent, without padding.
     Z,
@@ -71,16 +74,25 @@ pub enum Intermediate {
     ColorFixed,
 }
 
+/// A batch of a picture's samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Samples {
+    /// The first one, from 0.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+}
+
 /// What an observer is told.
 pub enum Event<'a> {
     /// A stage begins: its graph is loaded now, then run.
     Started(Stage),
     /// A stage's graph is loaded; seconds since the stage began.
     Loaded(Stage, f64),
-    /// A sampling step is done.
-    Step(&'a StepInfo<'a>),
-    /// An intermediate result is there.
-    Tensor(Intermediate, &'a Array4<f32>),
+    /// A sampling step of these samples is done.
+    Step(Samples, &'a StepInfo<'a>),
+    /// An intermediate result is there; what stands before sampling serves all samples.
+    Tensor(Intermediate, Samples, &'a Array4<f32>),
     /// A stage is done; seconds since it began, loading included.
     Finished(Stage, f64),
 }
@@ -91,198 +103,187 @@ pub type Observer<'a> = dyn FnMut(Event<'_>) -> Result<()> + 'a;
 /// What the pipeline takes from a bundle and from the options, checked before anything runs.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    cleaner: (String, CleanerSpec),
+    graphs: Graphs,
+    cleaner: CleanerSpec,
+    min_short_edge: usize,
+    diffusion: Diffusion,
+    options: Options,
+    strength: [f32; CONTROLS],
+    rule: Option<Rule>,
+    prompt: Prompt,
+    /// Where no uncond branch runs, its prompt need not be known.
+    negative_prompt: Option<Prompt>,
+}
+
+/// The graphs that a run uses, by their names in the bundle.
+#[derive(Debug, Clone)]
+struct Graphs {
+    text_encoder: Option<String>,
+    cleaner: Option<String>,
     encoder: String,
     denoiser: String,
     decoder: String,
-    min_short_edge: usize,
-    diffusion: Diffusion,
-    restore: RestoreOptions,
-    sampling: SamplingOptions,
-    c_txt: crate::nets::cldm::Context,
-    uncond_txt: crate::nets::cldm::Context,
+    /// The decoder's derivative, where guidance needs it.
+    vjp: Option<String>,
 }
 
 impl Pipeline {
-    /// Checks `restore` and `sampling` and finds their graphs and contexts in `bundle`.
+    /// Checks `options` and finds their graphs and contexts in `bundle`.
     ///
     /// # Errors
     /// [`Option`](crate::error::ErrorKind::Option): a value that is not accepted, a task or prompt that the bundle
     /// does not serve. [`Bundle`](crate::error::ErrorKind::Bundle): a graph that is missing.
-    pub fn new(
-        bundle: &Bundle,
-        restore: &RestoreOptions,
-        sampling: &SamplingOptions,
-    ) -> Result<Self> {
-        restore.validate()?;
-        sampling.validate()?;
-        let (cleaner, _, spec) = bundle.cleaner(&restore.task)?;
-        let diffusion = Diffusion::new(&bundle.manifest().diffusion)?;
-        if sampling.steps > diffusion.timesteps() {
-            return Err(Error::option(format!(
-                "sampling.steps is {}, expected at most {}, the timesteps of the bundle's schedule",
-                sampling.steps,
-                diffusion.timesteps()
-            )));
-        }
-        let c_txt = bundle.context(&sampling.prompt)?;
-        // Without guidance no uncond branch runs, so its prompt need not be known.
-        let uncond_txt = match sampling.cfg_scale {
-            1.0 => c_txt.clone(),
-            _ => bundle.context(&sampling.negative_prompt)?,
+    pub fn new(bundle: &Bundle, options: &Options, prompts: &Prompts) -> Result<Self> {
+        options.validate()?;
+        let sampling = &options.sampling;
+        let (cleaner, _, spec) = bundle.cleaner(&options.restore.task)?;
+        let (cleaner, spec) = match options.restore.cleaner {
+            Cleaner::Task => (Some(cleaner.to_owned()), spec),
+            Cleaner::None => (None, stage1::NO_CLEANER),
         };
-        Ok(Pipeline {
-            cleaner: (cleaner.to_owned(), spec),
-            encoder: bundle.graph_of(GraphKind::VaeEncoder)?.to_owned(),
-            denoiser: bundle.graph_of(GraphKind::Denoiser)?.to_owned(),
-            decoder: bundle.graph_of(GraphKind::VaeDecoder)?.to_owned(),
+        let diffusion = Diffusion::new(&bundle.manifest().diffusion)?;
+        check_timesteps(options, &diffusion)?;
+        check_tiles(options, spec)?;
+        let prompt = prompts.find(bundle, &sampling.prompt)?;
+        let negative_prompt = match sampling.cfg_scale {
+            1.0 => None,
+            _ => Some(prompts.find(bundle, &sampling.negative_prompt)?),
+        };
+        let rule = options.guidance.rule(&bundle.manifest().family);
+        let pipeline = Pipeline {
+            graphs: Graphs {
+                text_encoder: bundle.graph_of(GraphKind::TextEncoder).ok().map(str::to_owned),
+                cleaner,
+                encoder: bundle.graph_of(GraphKind::VaeEncoder)?.to_owned(),
+                denoiser: bundle.graph_of(GraphKind::Denoiser)?.to_owned(),
+                decoder: bundle.graph_of(GraphKind::VaeDecoder)?.to_owned(),
+                vjp: derivative(bundle, options, rule)?,
+            },
+            cleaner: spec,
             min_short_edge: bundle.manifest().min_short_edge,
             diffusion,
-            restore: restore.clone(),
-            sampling: sampling.clone(),
-            c_txt,
-            uncond_txt,
-        })
+            options: options.clone(),
+            strength: sampling.strengths()?,
+            rule,
+            prompt,
+            negative_prompt,
+        };
+        Ok(pipeline)
     }
 
     /// Whether a run uses `graph`.
     pub fn uses(&self, graph: &str) -> bool {
-        [
-            &self.cleaner.0,
-            &self.encoder,
-            &self.denoiser,
-            &self.decoder,
-        ]
-        .into_iter()
-        .any(|name| name == graph)
+        let graphs = &self.graphs;
+        let encoder = graphs.text_encoder.as_ref();
+        let always = [&graphs.encoder, &graphs.denoiser, &graphs.decoder];
+        let sometimes = [
+            encoder.filter(|_| self.prompts().any(Prompt::needs_encoder)),
+            graphs.cleaner.as_ref(),
+            graphs.vjp.as_ref(),
+        ];
+        let mut used = always.into_iter().chain(sometimes.into_iter().flatten());
+        used.any(|name| name == graph)
     }
 
-    /// Restores `lq` `[N, H, W, 3]`, N low-quality pictures of one size, to `[N, upscale * H, upscale * W, 3]`.
+    /// The prompts of a run.
+    pub fn prompts(&self) -> impl Iterator<Item = &Prompt> {
+        [Some(&self.prompt), self.negative_prompt.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Restores `lq` `[H, W, 3]`, a low-quality picture, to as many samples `[upscale * H, upscale * W, 3]` as asked.
     ///
-    /// Draws from `noise`, in order: `x_T`, then what the sampler documents.
+    /// Draws, for each batch of samples in order: `x_T`; the noise on the condition, where that is asked for; then what
+    /// the sampler and guidance document. Stage 1 and the encoding are the same for all samples and run once.
     ///
     /// # Errors
-    /// What `networks`, `noise` and `observe` report.
+    /// What `networks`, `draws` and `observe` report.
     pub fn run(
         &self,
-        lq: &Array4<u8>,
+        lq: ArrayView3<'_, u8>,
+        prompts: &Prompts,
         networks: &mut dyn Networks,
-        noise: &mut dyn NoiseSource,
+        draws: &mut Draws,
         observe: &mut Observer<'_>,
-    ) -> Result<Array4<u8>> {
-        let (lq, sizes) = stage1::prepare(lq, self.restore.upscale, self.cleaner.1);
+    ) -> Result<Vec<Array3<u8>>> {
+        let contexts = self.contexts(prompts, networks, observe)?;
+        let lq = lq.insert_axis(Axis(0)).to_owned();
+        let (lq, sizes) = stage1::prepare(&lq, self.options.restore.upscale, self.cleaner);
         let cond_img = self.clean(lq, &sizes, networks, observe)?;
         let c_img = self.encode(&cond_img, networks, observe)?;
-        let z = self.sample(c_img, networks, noise, observe)?;
-        let decoded = self.decode(z, size(&cond_img), networks, observe)?;
+        let latents = self.sample(&c_img, &cond_img, contexts, networks, draws, observe)?;
+        let decoded = self.decode(latents, &cond_img, networks, observe)?;
         self.finish(decoded, &cond_img, &sizes, observe)
     }
 
-    fn clean(
+    /// The contexts of the prompt and, where an uncond branch runs, of the negative one (else the same again).
+    fn contexts(
         &self,
-        lq: Image,
-        sizes: &Sizes,
+        prompts: &Prompts,
         networks: &mut dyn Networks,
         observe: &mut Observer<'_>,
-    ) -> Result<Image> {
-        let (graph, spec) = &self.cleaner;
-        let timer = Timer::start(Stage::Cleaner, observe)?;
-        let net = networks.get(graph)?;
-        timer.loaded(observe)?;
-        let cond_img = stage1::clean(net, *spec, lq, sizes, self.min_short_edge)?;
-        observe(Event::Tensor(Intermediate::Stage1, &cond_img))?;
-        timer.finish(observe)?;
-        Ok(cond_img)
-    }
-
-    /// The latent of the cleaned picture, padded with black to multiples of 64 pixels. Encoded once: the reference
-    /// encodes the same picture for cond and uncond.
-    fn encode(
-        &self,
-        cond_img: &Image,
-        networks: &mut dyn Networks,
-        observe: &mut Observer<'_>,
-    ) -> Result<Latent> {
-        let timer = Timer::start(Stage::VaeEncoder, observe)?;
-        let net = networks.get(&self.encoder)?;
-        timer.loaded(observe)?;
-        let c_img = vae::encode(net, &pad_to_multiple(cond_img, 64))?;
-        observe(Event::Tensor(Intermediate::CImg, &c_img))?;
-        timer.finish(observe)?;
-        Ok(c_img)
-    }
-
-    fn sample(
-        &self,
-        c_img: Latent,
-        networks: &mut dyn Networks,
-        noise: &mut dyn NoiseSource,
-        observe: &mut Observer<'_>,
-    ) -> Result<Latent> {
-        let timer = Timer::start(Stage::Sampling, observe)?;
-        let (n, c, h, w) = c_img.dim();
-        let x_t = noise.randn([n, c, h, w])?;
-        observe(Event::Tensor(Intermediate::XT, &x_t))?;
-        let condition = Condition {
-            c_img,
-            c_txt: self.c_txt.clone(),
-            uncond_txt: self.uncond_txt.clone(),
-            strength: self.sampling.strengths(),
+    ) -> Result<(Context, Context)> {
+        let graph = self.graphs.text_encoder.as_deref().unwrap_or_default();
+        let timer = match self.prompts().any(Prompt::needs_encoder) {
+            true => Some(Timer::start(Stage::TextEncoder, observe)?),
+            false => None,
         };
-        let net = networks.get(&self.denoiser)?;
-        timer.loaded(observe)?;
-        let mut model = Denoiser::new(net, &condition);
-        let mut on_step = |step: &StepInfo<'_>| observe(Event::Step(step));
-        let sampling = Sampling {
-            diffusion: &self.diffusion,
-            steps: self.sampling.steps,
-            cfg: self.sampling.cfg(),
+        if timer.is_some() {
+            networks.stage(&[graph]);
+        }
+        let cond = prompts.context(&self.prompt, networks, graph)?;
+        let uncond = match &self.negative_prompt {
+            Some(prompt) => prompts.context(prompt, networks, graph)?,
+            None => cond.clone(),
         };
-        let z = (self.sampling.sampler()?.sample)(&sampling, &mut model, x_t, noise, &mut on_step)?;
-        observe(Event::Tensor(Intermediate::Z, &z))?;
-        timer.finish(observe)?;
-        Ok(z)
+        timer.map_or(Ok(()), |timer| timer.finish(observe))?;
+        Ok((cond, uncond))
     }
+}
 
-    fn decode(
-        &self,
-        z: Latent,
-        (height, width): (usize, usize),
-        networks: &mut dyn Networks,
-        observe: &mut Observer<'_>,
-    ) -> Result<Image> {
-        let timer = Timer::start(Stage::VaeDecoder, observe)?;
-        let net = networks.get(&self.decoder)?;
-        timer.loaded(observe)?;
-        let decoded = crop(&vae::decode(net, &z)?, height, width);
-        observe(Event::Tensor(Intermediate::Decoded, &decoded))?;
-        timer.finish(observe)?;
-        Ok(decoded)
+fn check_timesteps(options: &Options, diffusion: &Diffusion) -> Result<()> {
+    let (sampling, timesteps) = (&options.sampling, diffusion.timesteps());
+    if sampling.steps > timesteps {
+        return Err(Error::option(format!(
+            "sampling.steps is {}, expected at most {timesteps}, the timesteps of the bundle's schedule",
+            sampling.steps
+        )));
     }
+    if sampling.noise_aug >= timesteps {
+        return Err(Error::option(format!(
+            "sampling.noise_aug is {}, expected at most {}, the last timestep of the bundle's schedule",
+            sampling.noise_aug,
+            timesteps - 1
+        )));
+    }
+    Ok(())
+}
 
-    fn finish(
-        &self,
-        decoded: Image,
-        cond_img: &Image,
-        sizes: &Sizes,
-        observe: &mut Observer<'_>,
-    ) -> Result<Array4<u8>> {
-        let timer = Timer::start(Stage::Finish, observe)?;
-        let sample = decoded.mapv_into(|x| (x + 1.0) / 2.0);
-        let fixed = match self.restore.color_fix {
-            ColorFix::Wavelet => color::wavelet_reconstruction(sample, cond_img)?,
-            ColorFix::Adain => color::adaptive_instance_normalization(sample, cond_img)?,
-            ColorFix::None => sample,
-        };
-        observe(Event::Tensor(Intermediate::ColorFixed, &fixed))?;
-        let (height, width) = sizes.padded_output;
-        let resized = resize::torch_bicubic(&fixed, height, width);
-        drop(fixed);
-        let (height, width) = sizes.output;
-        let result = to_hwc(resize::quantise(&crop(&resized, height, width)));
-        timer.finish(observe)?;
-        Ok(result)
+fn check_tiles(options: &Options, cleaner: CleanerSpec) -> Result<()> {
+    match options.tiling.cleaner {
+        Some(tiles) if !tiles.size.is_multiple_of(cleaner.multiple) => {
+            Err(Error::option(format!(
+                "tiling.cleaner.size is {}, expected a multiple of {} for this task's cleaner",
+                tiles.size, cleaner.multiple
+            )))
+        }
+        _ => Ok(()),
     }
+}
+
+/// The graph of the decoder's derivative, where `rule` works between pictures.
+fn derivative(bundle: &Bundle, options: &Options, rule: Option<Rule>) -> Result<Option<String>> {
+    if rule.is_none() || options.guidance.space == Space::Latent {
+        return Ok(None);
+    }
+    let found = bundle.graph_of(GraphKind::VaeDecoderVjp);
+    found.map(|name| Some(name.to_owned())).map_err(|_| {
+        Error::option(
+            "guidance.space is rgb, but this bundle has no graph of the VAE decoder's derivative: export it with \
+             --guidance-graph, or use guidance.space=latent",
+        )
+    })
 }
 
 /// Times one stage and tells the observer.

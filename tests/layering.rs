@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("options", 7),
     ("bundle", 7),
     ("config", 8),
+    ("prompts", 8),
     ("pipeline", 8),
     ("imageio", 9),
     ("engine", 10),

@@ -4,13 +4,21 @@ use ndarray::Array4;
 
 use crate::error::Result;
 use crate::nets::Network;
-use crate::nets::cleaner::{CleanerSpec, clean as run_cleaner};
+use crate::nets::cleaner::{CleanerSpec, clean as run_whole, clean_tiled};
 use crate::resize;
 use crate::tensor::{Image, pad_reflect, size};
+use crate::tiling::Tiles;
 
 /// The longest edge over the shortest of what the networks see. A longer strip is padded by reflection: without that,
 /// bringing its short edge to 512 pixels would blow up the long one without bound.
 pub const MAX_ASPECT: usize = 8;
+
+/// What stands in for a cleaner where there is none.
+pub(super) const NO_CLEANER: CleanerSpec = CleanerSpec {
+    multiple: 1,
+    scale: 1,
+    enlarge_first: true,
+};
 
 /// The sizes (height, width) on a picture's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,16 +61,17 @@ pub(super) fn prepare(lq: &Array4<u8>, upscale: f64, spec: CleanerSpec) -> (Imag
     )
 }
 
-/// Runs the cleaner and brings its result to at least `min_short_edge`.
+/// Runs the cleaner, if any, and brings its result to at least `min_short_edge`.
 ///
 /// Source: `SwinIRPipeline`, `BSRNetPipeline` and `SCUNetPipeline`, diffbir/pipeline.py at 3f8b530: SwinIR enlarges
-/// before the network, the others after it.
+/// before the network, the others, and SwinIR in tiles, after it.
 pub(super) fn clean(
-    net: &mut dyn Network,
+    net: Option<&mut dyn Network>,
     spec: CleanerSpec,
     lq: Image,
     sizes: &Sizes,
     min_short_edge: usize,
+    tiles: Option<Tiles>,
 ) -> Result<Image> {
     let to_short_edge = |image: Image| {
         let (h, w) = size(&image);
@@ -72,10 +81,14 @@ pub(super) fn clean(
             resize::resize_short_edge_to(&image, min_short_edge)
         }
     };
-    if spec.enlarge_first {
-        return run_cleaner(net, spec, &to_short_edge(lq));
-    }
-    let cleaned = run_cleaner(net, spec, &lq)?;
+    let Some(net) = net else {
+        return Ok(to_short_edge(lq));
+    };
+    let cleaned = match tiles.filter(|tiles| tiles.fit(size(&lq))) {
+        Some(tiles) => clean_tiled(net, spec, &lq, tiles)?,
+        None if spec.enlarge_first => return run_whole(net, spec, &to_short_edge(lq)),
+        None => run_whole(net, spec, &lq)?,
+    };
     let (height, width) = sizes.padded_output;
     if spec.scale > 1 && height.min(width) >= min_short_edge {
         return Ok(resize::torch_bicubic(&cleaned, height, width));

@@ -1,0 +1,306 @@
+//! From the cleaned picture to samples of the restored one.
+
+use ndarray::{Array3, Array4, Axis, concatenate};
+
+use super::{Event, Intermediate, Observer, Pipeline, Samples, Sizes, Stage, Timer, stage1};
+use crate::color;
+use crate::error::{Error, Result};
+use crate::guidance::{Guidance, Rule, Space, Target, Weights};
+use crate::nets::cldm::{Condition, Context, Denoiser};
+use crate::nets::vae::{self, DOWNSCALE, GuidingDecoder};
+use crate::nets::{Networks, Shared};
+use crate::options::{ColorFix, StartPoint};
+use crate::denoise::Guide;
+use crate::resize;
+use crate::rng::{Draws, NoiseSource};
+use crate::samplers::{Run, Sampling, StepInfo};
+use crate::tensor::{Image, Latent, crop, pad_to_multiple, size, to_hwc};
+use crate::tiling::Tiles;
+
+/// The condition is padded to multiples of this many pixels; where the denoiser runs in tiles, of [`DOWNSCALE`].
+const MULTIPLE: usize = 64;
+
+/// The samples that a result before sampling serves.
+const ALL: Samples = Samples { first: 0, count: 1 };
+
+impl Pipeline {
+    pub(super) fn clean(
+        &self,
+        lq: Image,
+        sizes: &Sizes,
+        networks: &mut dyn Networks,
+        observe: &mut Observer<'_>,
+    ) -> Result<Image> {
+        let timer = Timer::start(Stage::Cleaner, observe)?;
+        let net = match &self.graphs.cleaner {
+            Some(graph) => {
+                networks.stage(&[graph]);
+                Some(networks.get(graph)?)
+            }
+            None => None,
+        };
+        timer.loaded(observe)?;
+        let tiles = self.options.tiling.cleaner;
+        let cond_img = stage1::clean(net, self.cleaner, lq, sizes, self.min_short_edge, tiles)?;
+        observe(Event::Tensor(Intermediate::Stage1, ALL, &cond_img))?;
+        timer.finish(observe)?;
+        Ok(cond_img)
+    }
+
+    /// The latent of the cleaned picture, padded with black. Encoded once: the reference encodes the same picture for
+    /// cond and uncond and for every sample.
+    pub(super) fn encode(
+        &self,
+        cond_img: &Image,
+        networks: &mut dyn Networks,
+        observe: &mut Observer<'_>,
+    ) -> Result<Latent> {
+        let timer = Timer::start(Stage::VaeEncoder, observe)?;
+        networks.stage(&[&self.graphs.encoder]);
+        let net = networks.get(&self.graphs.encoder)?;
+        timer.loaded(observe)?;
+        let multiple = match self.options.tiling.cldm {
+            Some(_) => DOWNSCALE,
+            None => MULTIPLE,
+        };
+        let c_img = vae::encode(net, &pad_to_multiple(cond_img, multiple))?;
+        observe(Event::Tensor(Intermediate::CImg, ALL, &c_img))?;
+        timer.finish(observe)?;
+        Ok(c_img)
+    }
+
+    /// The latents of all samples, batch by batch.
+    pub(super) fn sample(
+        &self,
+        c_img: &Latent,
+        cond_img: &Image,
+        contexts: (Context, Context),
+        networks: &mut dyn Networks,
+        draws: &mut Draws,
+        observe: &mut Observer<'_>,
+    ) -> Result<Vec<Latent>> {
+        let timer = Timer::start(Stage::Sampling, observe)?;
+        let graphs = &self.graphs;
+        match &graphs.vjp {
+            Some(vjp) => networks.stage(&[&graphs.denoiser, &graphs.decoder, vjp]),
+            None => networks.stage(&[&graphs.denoiser]),
+        }
+        networks.get(&graphs.denoiser)?;
+        timer.loaded(observe)?;
+        let batch = Batch {
+            pipeline: self,
+            networks: &Shared::new(networks),
+            tiles: self.latent_tiles(size(c_img)),
+            c_img: &self.padded_latent(c_img),
+            cond_img,
+            contexts: &contexts,
+        };
+        let (total, size) = (self.options.sampling.samples, self.options.sampling.batch_size);
+        let mut latents = Vec::with_capacity(total);
+        for first in (0..total).step_by(size) {
+            let samples = Samples {
+                first,
+                count: size.min(total - first),
+            };
+            let z = batch.sample(samples, draws.batch(first, samples.count), observe)?;
+            let (_, _, h, w) = c_img.dim();
+            let z = crop(&z, h, w);
+            observe(Event::Tensor(Intermediate::Z, samples, &z))?;
+            latents.extend(z.axis_chunks_iter(Axis(0), 1).map(|z| z.to_owned()));
+        }
+        timer.finish(observe)?;
+        Ok(latents)
+    }
+
+    /// The denoiser's tiles in latent cells, where they fit into a latent of this size.
+    fn latent_tiles(&self, size: (usize, usize)) -> Option<Tiles> {
+        let tiles = self.options.tiling.cldm?;
+        let tiles = Tiles {
+            size: tiles.size / DOWNSCALE,
+            stride: tiles.stride / DOWNSCALE,
+        };
+        tiles.fit(size).then_some(tiles)
+    }
+
+    /// `c_img` with as many cells as the denoiser needs.
+    fn padded_latent(&self, c_img: &Latent) -> Latent {
+        match self.latent_tiles(size(c_img)) {
+            Some(_) => c_img.clone(),
+            None => pad_to_multiple(c_img, MULTIPLE / DOWNSCALE),
+        }
+    }
+
+    /// One after another, so that a batch takes no more memory here than a single sample.
+    pub(super) fn decode(
+        &self,
+        latents: Vec<Latent>,
+        cond_img: &Image,
+        networks: &mut dyn Networks,
+        observe: &mut Observer<'_>,
+    ) -> Result<Vec<Image>> {
+        let timer = Timer::start(Stage::VaeDecoder, observe)?;
+        networks.stage(&[&self.graphs.decoder]);
+        let net = networks.get(&self.graphs.decoder)?;
+        timer.loaded(observe)?;
+        let (height, width) = size(cond_img);
+        let mut images = Vec::with_capacity(latents.len());
+        for (first, z) in latents.iter().enumerate() {
+            let decoded = crop(&vae::decode(net, z)?, height, width);
+            let sample = Samples { first, count: 1 };
+            observe(Event::Tensor(Intermediate::Decoded, sample, &decoded))?;
+            images.push(decoded);
+        }
+        timer.finish(observe)?;
+        Ok(images)
+    }
+
+    pub(super) fn finish(
+        &self,
+        decoded: Vec<Image>,
+        cond_img: &Image,
+        sizes: &Sizes,
+        observe: &mut Observer<'_>,
+    ) -> Result<Vec<Array3<u8>>> {
+        let timer = Timer::start(Stage::Finish, observe)?;
+        let mut pictures = Vec::with_capacity(decoded.len());
+        for (first, image) in decoded.into_iter().enumerate() {
+            let fixed = self.fix_colors(image, cond_img)?;
+            let sample = Samples { first, count: 1 };
+            observe(Event::Tensor(Intermediate::ColorFixed, sample, &fixed))?;
+            let (height, width) = sizes.padded_output;
+            let resized = resize::torch_bicubic(&fixed, height, width);
+            let (height, width) = sizes.output;
+            let picture = to_hwc(resize::quantise(&crop(&resized, height, width)));
+            pictures.push(picture.index_axis_move(Axis(0), 0));
+        }
+        timer.finish(observe)?;
+        Ok(pictures)
+    }
+
+    /// `decoded` in `[-1, 1]` to `[0, 1]`, with its colours from `cond_img`.
+    fn fix_colors(&self, decoded: Image, cond_img: &Image) -> Result<Image> {
+        let sample = decoded.mapv_into(|x| (x + 1.0) / 2.0);
+        match self.options.restore.color_fix {
+            ColorFix::Wavelet => color::wavelet_reconstruction(sample, cond_img),
+            ColorFix::Adain => color::adaptive_instance_normalization(sample, cond_img),
+            ColorFix::None => Ok(sample),
+        }
+    }
+}
+
+/// What all batches of a picture's samples share.
+struct Batch<'a> {
+    pipeline: &'a Pipeline,
+    networks: &'a Shared<'a>,
+    tiles: Option<Tiles>,
+    c_img: &'a Latent,
+    cond_img: &'a Image,
+    contexts: &'a (Context, Context),
+}
+
+impl Batch<'_> {
+    /// One batch: `[count, 4, h, w]`.
+    fn sample(
+        &self,
+        samples: Samples,
+        noise: &mut dyn NoiseSource,
+        observe: &mut Observer<'_>,
+    ) -> Result<Latent> {
+        let options = &self.pipeline.options.sampling;
+        let c_img = repeated(self.c_img, samples.count)?;
+        let x_t = self.start(&c_img, noise)?;
+        observe(Event::Tensor(Intermediate::XT, samples, &x_t))?;
+        let target = c_img.clone();
+        let condition = Condition {
+            c_img: self.noised(c_img, noise)?,
+            c_txt: self.contexts.0.clone(),
+            uncond_txt: self.contexts.1.clone(),
+            strength: self.pipeline.strength,
+        };
+        let denoiser = &self.pipeline.graphs.denoiser;
+        let mut model = Denoiser::new(self.networks, denoiser, condition, self.tiles);
+        let mut guidance = match self.pipeline.rule {
+            Some(rule) => Some(self.guidance(rule, target)?),
+            None => None,
+        };
+        let sampling = Sampling {
+            diffusion: &self.pipeline.diffusion,
+            steps: options.steps,
+            cfg: options.cfg(),
+            knobs: options.knobs(),
+            fidelity: options.fidelity,
+        };
+        let mut run = Run {
+            model: &mut model,
+            noise,
+            guide: guidance.as_mut().map(|guide| guide as &mut dyn Guide),
+            observe: &mut |step: &StepInfo<'_>| observe(Event::Step(samples, step)),
+        };
+        (options.sampler()?.sample)(&sampling, &mut run, x_t)
+    }
+
+    /// What sampling starts from.
+    fn start(&self, c_img: &Latent, noise: &mut dyn NoiseSource) -> Result<Latent> {
+        let x_t = noise.randn(shape(c_img))?;
+        match self.pipeline.options.sampling.start_point {
+            StartPoint::Noise => Ok(x_t),
+            StartPoint::Cond => {
+                let diffusion = &self.pipeline.diffusion;
+                diffusion.q_sample(c_img, diffusion.timesteps() - 1, &x_t)
+            }
+        }
+    }
+
+    /// The condition with noise on it, where that is asked for; the same for cond and uncond.
+    fn noised(&self, c_img: Latent, noise: &mut dyn NoiseSource) -> Result<Latent> {
+        match self.pipeline.options.sampling.noise_aug {
+            0 => Ok(c_img),
+            timestep => {
+                let noise = noise.randn(shape(&c_img))?;
+                self.pipeline.diffusion.q_sample(&c_img, timestep, &noise)
+            }
+        }
+    }
+
+    /// Guidance towards the stage-1 picture, padded as the condition is.
+    fn guidance(&self, rule: Rule, target: Latent) -> Result<Guidance<'_>> {
+        let options = &self.pipeline.options.guidance;
+        let graphs = &self.pipeline.graphs;
+        if options.space == Space::Latent {
+            let discard_draws = true;
+            return Ok(Guidance::new(rule, Target::Latent { target, discard_draws }));
+        }
+        let (n, _, h, w) = target.dim();
+        let mut image = Image::zeros((1, 3, h * DOWNSCALE, w * DOWNSCALE));
+        let (height, width) = size(self.cond_img);
+        image
+            .slice_mut(ndarray::s![.., .., ..height, ..width])
+            .assign(self.cond_img);
+        let target = repeated(&image.mapv_into(|x| x * 2.0 - 1.0), n)?;
+        let vjp = graphs.vjp.as_deref();
+        let decoder = GuidingDecoder {
+            networks: self.networks,
+            decoder: &graphs.decoder,
+            vjp: vjp.ok_or_else(|| Error::internal("guidance lacks the decoder's derivative"))?,
+        };
+        Ok(Guidance::new(
+            rule,
+            Target::Rgb {
+                weights: Weights::of(options.loss, &target),
+                target,
+                decoder: Box::new(decoder),
+            },
+        ))
+    }
+}
+
+/// `x` `[1, C, H, W]`, `n` times.
+fn repeated(x: &Array4<f32>, n: usize) -> Result<Array4<f32>> {
+    concatenate(Axis(0), &vec![x.view(); n])
+        .map_err(|e| Error::internal("a batch cannot be made").with_source(e))
+}
+
+fn shape(x: &Latent) -> [usize; 4] {
+    let (n, c, h, w) = x.dim();
+    [n, c, h, w]
+}

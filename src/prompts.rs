@@ -1,0 +1,132 @@
+//! From prompts to text contexts: precomputed ones, and those that the text encoder makes.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::bundle::Bundle;
+use crate::error::{Error, Result};
+use crate::nets::cldm::Context;
+use crate::nets::contract::GraphKind;
+use crate::nets::{Networks, text};
+use crate::text::{Tokenizer, Tokens};
+
+/// The contexts of a bundle's prompts, each computed once.
+#[derive(Default)]
+pub struct Prompts {
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    contexts: HashMap<String, Context>,
+    tokenizer: Option<Tokenizer>,
+}
+
+/// A prompt that the bundle can serve.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    text: String,
+    state: State,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Ready(Context),
+    Tokenised(Box<Tokens>),
+}
+
+impl Prompt {
+    /// How many of its tokens the text encoder does not see, because there are more than 75.
+    pub fn truncated(&self) -> usize {
+        match &self.state {
+            State::Ready(_) => 0,
+            State::Tokenised(tokens) => tokens.truncated,
+        }
+    }
+
+    /// Whether the text encoder has to run for it.
+    pub fn needs_encoder(&self) -> bool {
+        matches!(self.state, State::Tokenised(_))
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Prompts {
+    /// Finds out how `bundle` serves the prompt `text`, without loading a graph.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option): the bundle has neither a context for it nor a text encoder.
+    /// [`Bundle`](crate::error::ErrorKind::Bundle): its files are damaged.
+    pub fn find(&self, bundle: &Bundle, text: &str) -> Result<Prompt> {
+        let mut known = self.known();
+        let context = match known.contexts.get(text) {
+            Some(context) => Some(context.clone()),
+            None => bundle.context(text)?,
+        };
+        let state = match context {
+            Some(context) => {
+                known.contexts.insert(text.to_owned(), context.clone());
+                State::Ready(context)
+            }
+            None => State::Tokenised(Box::new(known.tokenise(bundle, text)?)),
+        };
+        Ok(Prompt {
+            text: text.to_owned(),
+            state,
+        })
+    }
+
+    /// The context of `prompt`, from the text encoder `graph` where it has to run.
+    ///
+    /// # Errors
+    /// What the network reports.
+    pub fn context(
+        &self,
+        prompt: &Prompt,
+        networks: &mut dyn Networks,
+        graph: &str,
+    ) -> Result<Context> {
+        let tokens = match &prompt.state {
+            State::Ready(context) => return Ok(context.clone()),
+            State::Tokenised(tokens) => tokens,
+        };
+        if let Some(context) = self.known().contexts.get(&prompt.text) {
+            return Ok(context.clone());
+        }
+        let context = text::encode(networks.get(graph)?, tokens)?;
+        let mut known = self.known();
+        known.contexts.insert(prompt.text.clone(), context.clone());
+        Ok(context)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn tokenise(&mut self, bundle: &Bundle, text: &str) -> Result<Tokens> {
+        let (Some(path), Ok(_)) = (
+            bundle.tokenizer(),
+            bundle.graph_of(GraphKind::TextEncoder),
+        ) else {
+            let prompts = &bundle.manifest().contexts.prompts;
+            let served: Vec<String> = prompts.iter().map(|e| format!("{:?}", e.prompt)).collect();
+            return Err(Error::option(format!(
+                "prompt {text:?}: this bundle has no text encoder; the prompts it can serve are {}",
+                served.join(", ")
+            )));
+        };
+        if self.tokenizer.is_none() {
+            self.tokenizer = Some(Tokenizer::open(&path)?);
+        }
+        match &self.tokenizer {
+            Some(tokenizer) => tokenizer.encode(text),
+            None => Err(Error::internal("the tokenizer is gone")),
+        }
+    }
+}
