@@ -51,18 +51,19 @@ def export_graph(
 ) -> dict[str, Any]:
     """Exports and verifies one graph; returns its entry in `bundle.yaml`."""
     started = time.perf_counter()
+    precision = "fp32" if plan.f32_only else request.precision
     module = load_module(plan, weights, request.storage)
     wanted = verify.reference(module, plan.contract)
-    if request.precision == "fp16":
+    if precision == "fp16":
         module = to_half(module)
     model = graph.trace(module, plan.contract)
     graph.strip(model)
-    if request.storage == "fp16" and request.precision == "fp32":
+    if request.storage == "fp16" and precision == "fp32":
         graph.store_half(model)
     files = graph.save(model, folder / f"{plan.name}.onnx")
     del module, model
     gc.collect()
-    measured = verify.verify(files[0], plan.contract, wanted, request.precision)
+    measured = verify.verify(files[0], plan.contract, wanted, precision)
     for row in measured:
         log(
             f"{plan.name:16} {row.batch}x{row.height}x{row.width:<6} "
@@ -73,7 +74,7 @@ def export_graph(
         "kind": plan.contract.kind,
         "architecture": plan.architecture,
         "file": files[0].name,
-        "precision": request.precision,
+        "precision": precision,
         "multiple": plan.contract.multiple,
         "scale": plan.contract.scale,
         "max_activation": float(f"{wanted.max_activation:.4g}"),
@@ -81,7 +82,7 @@ def export_graph(
         "verified": [row.as_dict() for row in measured],
         "variants": [],
     }
-    if request.storage != request.precision and request.precision == "fp32":
+    if request.storage != precision and precision == "fp32":
         entry["storage"] = request.storage
     return entry
 

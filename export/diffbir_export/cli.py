@@ -74,6 +74,11 @@ def parser() -> Parser:
     )
     p.add_argument("--split", action="store_true", help="also write control.onnx and unet.onnx")
     p.add_argument(
+        "--guidance-graph",
+        action="store_true",
+        help="also write vae_decoder_vjp.onnx, for restoration guidance in RGB",
+    )
+    p.add_argument(
         "--no-text-encoder",
         action="store_true",
         help="write neither text_encoder.onnx nor tokenizer.json",
@@ -145,6 +150,7 @@ def request(arguments: list[str] | None) -> object:
         min_short_edge=args.min_short_edge,
         split=args.split,
         text_encoder=not args.no_text_encoder,
+        guidance_graph=args.guidance_graph,
         overwrite=args.overwrite,
     )
 

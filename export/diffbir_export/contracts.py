@@ -22,6 +22,7 @@ INPUTS = {
     "cleaner": ("image",),
     "vae_encoder": ("image",),
     "vae_decoder": ("latent",),
+    "vae_decoder_vjp": ("latent", "cotangent"),
     "text_encoder": ("token_ids",),
     "denoiser": DENOISER_INPUTS,
     "control": DENOISER_INPUTS,
@@ -31,6 +32,7 @@ OUTPUTS = {
     "cleaner": ("clean",),
     "vae_encoder": ("latent",),
     "vae_decoder": ("image",),
+    "vae_decoder_vjp": ("image", "gradient"),
     "text_encoder": ("context",),
     "denoiser": ("output",),
     "control": CONTROLS,
@@ -88,6 +90,9 @@ class Contract:
                 - (1 if self.kind == "vae_encoder" else 0)
             ),
             "latent": lambda: normal(batch, channels, *size),
+            "cotangent": lambda: normal(
+                batch, config.vae.out_ch, *(side * config.vae.downscale for side in size)
+            ),
             "token_ids": lambda: torch.randint(
                 0, config.text.vocab_size, (batch, config.text.context_length), generator=g
             ),
@@ -118,6 +123,9 @@ class Contract:
                 shapes[name] = {0: n}
             elif name == "strength":
                 shapes[name] = {}
+            elif name == "cotangent":
+                down = self.config.vae.downscale
+                shapes[name] = {0: n, 2: down * h, 3: down * w}
         if self.kind == "unet":
             shapes |= self.control_dynamics(n)
         return shapes

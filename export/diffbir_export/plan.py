@@ -19,7 +19,7 @@ from .models.scunet import SCUNet
 from .models.swinir import SwinIR
 from .models.text import TextEncoder
 from .models.unet import UNet
-from .models.vae import VAEDecoder, VAEEncoder
+from .models.vae import VAEDecoder, VAEDecoderVJP, VAEEncoder
 from .weights import on_meta
 
 ROLES = ("sd", "control", *(f"cleaner.{task}" for task in TASKS))
@@ -45,6 +45,7 @@ class Request:
     min_short_edge: int = 512
     split: bool = False
     text_encoder: bool = True
+    guidance_graph: bool = False
     overwrite: bool = False
 
 
@@ -57,6 +58,8 @@ class GraphPlan:
     build: Callable[[], nn.Module]
     keys: keys.KeyMap
     contract: Contract
+    f32_only: bool = False
+    """Whether it computes in f32 whatever the bundle's precision."""
 
 
 def cleaner_roles(request: Request) -> dict[str, str]:
@@ -100,17 +103,25 @@ def cleaner_plans(request: Request) -> list[GraphPlan]:
     return plans
 
 
-def vae_plans(config: ArchConfig) -> list[GraphPlan]:
-    """Encoder and decoder."""
+def vae_plans(config: ArchConfig, guidance_graph: bool) -> list[GraphPlan]:
+    """Encoder and decoder, with `guidance_graph` the decoder's reverse pass too."""
     down, factor, key_map = config.vae.downscale, config.scale_factor, keys.vae_map(config.vae)
     encoder = Contract("vae_encoder", down, 1 / down, config, ((64, 64), (128, 96)))
-    decoder = Contract("vae_decoder", 1, down, config, ((8, 8), (16, 12)))
-    return [
+    sizes = ((8, 8), (16, 12))
+    decoder = Contract("vae_decoder", 1, down, config, sizes)
+    plans = [
         GraphPlan("vae_encoder", "autoencoder_kl", lambda: VAEEncoder(config.vae, factor),
                   key_map, encoder),
         GraphPlan("vae_decoder", "autoencoder_kl", lambda: VAEDecoder(config.vae, factor),
                   key_map, decoder),
     ]  # fmt: skip
+    if guidance_graph:
+        contract = Contract("vae_decoder_vjp", 1, down, config, sizes)
+        plans.append(
+            GraphPlan("vae_decoder_vjp", "autoencoder_kl",
+                      lambda: VAEDecoderVJP(config.vae, factor), key_map, contract, f32_only=True)
+        )  # fmt: skip
+    return plans
 
 
 def text_plan(config: ArchConfig) -> GraphPlan:
@@ -143,7 +154,7 @@ def denoiser_plans(config: ArchConfig, split: bool) -> list[GraphPlan]:
 
 def graph_plans(request: Request) -> list[GraphPlan]:
     """Every graph that is written, small ones first."""
-    plans = [*cleaner_plans(request), *vae_plans(request.config)]
+    plans = [*cleaner_plans(request), *vae_plans(request.config, request.guidance_graph)]
     if request.text_encoder:
         plans.append(text_plan(request.config))
     return [*plans, *denoiser_plans(request.config, request.split)]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..config import VAEConfig
 from .attention import use_plain_attention
+from .reverse import autograd_vjp, conv, decoder
 
 
 class VAEEncoder(nn.Module):
@@ -52,3 +53,21 @@ class VAEDecoder(nn.Module):
         """Undoes the scale, then decodes."""
         latent = (latent / self.scale_factor).to(self.post_quant_conv.weight.dtype)
         return self.decoder(self.post_quant_conv(latent)).float()
+
+
+class VAEDecoderVJP(VAEDecoder):
+    """Decodes, and pulls a gradient at the picture back to the scaled latent.
+
+    latent [N,4,h,w] and cotangent [N,3,8h,8w] -> picture [N,3,8h,8w] and J(latent)^T cotangent
+    [N,4,h,w]. f32 only: a loss averaged over a picture has gradients far below fp16's range.
+    """
+
+    def forward(self, latent: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward and reverse pass, written out."""
+        x, pull_first = conv(self.post_quant_conv, latent / self.scale_factor)
+        image, pull = decoder(self.decoder, x)
+        return image, pull_first(pull(cotangent)) / self.scale_factor
+
+    def reference(self, latent: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """The same by autograd through the decoder itself; `verify.py` compares with this."""
+        return autograd_vjp(super().forward, latent, cotangent)
