@@ -57,12 +57,15 @@ pub const DEFAULT_MAX_PIXELS: u64 = 100_000_000;
 pub struct InputConfig {
     /// The largest picture that is decoded, in pixels. Default: 100,000,000.
     pub max_pixels: u64,
+    /// Whether a file `NAME.txt` beside a picture is its caption, put before the prompt. Default: true.
+    pub captions: bool,
 }
 
 impl Default for InputConfig {
     fn default() -> Self {
         InputConfig {
             max_pixels: DEFAULT_MAX_PIXELS,
+            captions: true,
         }
     }
 }
@@ -235,7 +238,13 @@ fn parse(tree: &Value) -> Result<Config> {
 }
 
 /// Keys below these hold names of the user's own.
-const FREE: &[&str] = &["runtime.options", "runtime.graphs", "runtime.providers", "tiling.cleaner", "tiling.cldm"];
+const FREE: &[&str] = &[
+    "runtime.options",
+    "runtime.graphs",
+    "runtime.providers",
+    "tiling.cleaner",
+    "tiling.cldm",
+];
 
 /// Refuses a key that the defaults do not have.
 fn check_keys(layer: &Value, known: &Value, path: &mut Vec<String>) -> Result<()> {

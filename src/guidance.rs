@@ -27,7 +27,9 @@ pub enum Semantics {
 }
 
 /// Where the loss is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Space {
     /// Between latents: the gradient has a closed form.
@@ -133,7 +135,12 @@ impl<'a> Guidance<'a> {
                     let (n, c, h, w) = target.dim();
                     noise.randn([n, c, h, w])?;
                 }
-                Ok(loss::loss_and_delta(pred_x0, target, &Weights::none(), scale))
+                Ok(loss::loss_and_delta(
+                    pred_x0,
+                    target,
+                    &Weights::none(),
+                    scale,
+                ))
             }
             Target::Rgb {
                 target,
@@ -208,7 +215,9 @@ mod tests {
     fn steered(semantics: Semantics, scale: f64, repeat: usize, weight: f32) -> f32 {
         let mut x0 = Latent::from_elem((1, 4, 2, 2), 1.0);
         let mut guide = guidance(semantics, scale, repeat);
-        guide.steer(&mut x0, 500.0, weight, &mut Replay::new(Vec::new())).unwrap();
+        guide
+            .steer(&mut x0, 500.0, weight, &mut Replay::new(Vec::new()))
+            .unwrap();
         assert!(guide.take_loss().is_some());
         assert!(guide.take_loss().is_none());
         x0[[0, 0, 0, 0]]

@@ -105,10 +105,9 @@ pub struct TilingOptions {
 
 impl TilingOptions {
     fn validate(&self) -> Result<()> {
-        for (key, tiles, size, stride) in [
-            ("cleaner", self.cleaner, 1, 1),
-            ("cldm", self.cldm, 64, 8),
-        ] {
+        for (key, tiles, size, stride) in
+            [("cleaner", self.cleaner, 1, 1), ("cldm", self.cldm, 64, 8)]
+        {
             let Some(tiles) = tiles else { continue };
             let fits = tiles.size > 0
                 && tiles.size.is_multiple_of(size)

@@ -152,7 +152,10 @@ impl Pipeline {
         let rule = options.guidance.rule(&bundle.manifest().family);
         let pipeline = Pipeline {
             graphs: Graphs {
-                text_encoder: bundle.graph_of(GraphKind::TextEncoder).ok().map(str::to_owned),
+                text_encoder: bundle
+                    .graph_of(GraphKind::TextEncoder)
+                    .ok()
+                    .map(str::to_owned),
                 cleaner,
                 encoder: bundle.graph_of(GraphKind::VaeEncoder)?.to_owned(),
                 denoiser: bundle.graph_of(GraphKind::Denoiser)?.to_owned(),
@@ -262,12 +265,10 @@ fn check_timesteps(options: &Options, diffusion: &Diffusion) -> Result<()> {
 
 fn check_tiles(options: &Options, cleaner: CleanerSpec) -> Result<()> {
     match options.tiling.cleaner {
-        Some(tiles) if !tiles.size.is_multiple_of(cleaner.multiple) => {
-            Err(Error::option(format!(
-                "tiling.cleaner.size is {}, expected a multiple of {} for this task's cleaner",
-                tiles.size, cleaner.multiple
-            )))
-        }
+        Some(tiles) if !tiles.size.is_multiple_of(cleaner.multiple) => Err(Error::option(format!(
+            "tiling.cleaner.size is {}, expected a multiple of {} for this task's cleaner",
+            tiles.size, cleaner.multiple
+        ))),
         _ => Ok(()),
     }
 }

@@ -110,10 +110,8 @@ impl Prompts {
 
 impl Known {
     fn tokenise(&mut self, bundle: &Bundle, text: &str) -> Result<Tokens> {
-        let (Some(path), Ok(_)) = (
-            bundle.tokenizer(),
-            bundle.graph_of(GraphKind::TextEncoder),
-        ) else {
+        let (Some(path), Ok(_)) = (bundle.tokenizer(), bundle.graph_of(GraphKind::TextEncoder))
+        else {
             let prompts = &bundle.manifest().contexts.prompts;
             let served: Vec<String> = prompts.iter().map(|e| format!("{:?}", e.prompt)).collect();
             return Err(Error::option(format!(

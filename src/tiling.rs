@@ -149,7 +149,11 @@ mod tests {
     #[test]
     fn gaps_and_oversized_tiles_are_refused() {
         let tiles = |size, stride| Tiles { size, stride };
-        for (tiles, size) in [(tiles(8, 9), (20, 20)), (tiles(8, 0), (20, 20)), (tiles(8, 4), (7, 20))] {
+        for (tiles, size) in [
+            (tiles(8, 9), (20, 20)),
+            (tiles(8, 0), (20, 20)),
+            (tiles(8, 4), (7, 20)),
+        ] {
             assert!(tiles.windows(size).is_err());
         }
         assert_eq!(tiles(8, 4).windows((8, 13)).unwrap().len(), 3);

@@ -1,5 +1,7 @@
 //! The command line exactly as typed. Nothing here touches a file; [`Common::config`] turns it into a [`Builder`].
 
+mod sampling;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::config::Builder;
 use crate::error::Result;
+
+use sampling::{GuidanceArgs, SamplingArgs, TileArgs};
 
 /// Blind image restoration with DiffBIR on ONNX Runtime.
 #[derive(Debug, Parser)]
@@ -41,8 +45,11 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Restore {
     /// Files, folders and globs
-    #[arg(required = true)]
+    #[arg(required_unless_present = "input")]
     pub inputs: Vec<String>,
+    /// The reference's spelling of an input.
+    #[arg(long, hide = true)]
+    pub input: Option<String>,
     /// A PNG file for one input, else a folder
     #[arg(short, long)]
     pub output: PathBuf,
@@ -140,6 +147,15 @@ pub enum ColorFixArg {
     None,
 }
 
+/// Stage 1, as typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum CleanerArg {
+    /// The task's network
+    Task,
+    /// The enlarged picture itself
+    None,
+}
+
 /// Flags that several commands share. Each is also a configuration key.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
@@ -158,30 +174,9 @@ pub struct Common {
     /// Output size over input size
     #[arg(long)]
     pub upscale: Option<f64>,
-    /// Sampling steps
-    #[arg(long)]
-    pub steps: Option<u64>,
-    /// The sampler, by the reference's name
-    #[arg(long)]
-    pub sampler: Option<String>,
-    /// Scale of classifier-free guidance
-    #[arg(long, alias = "cfg_scale", allow_negative_numbers = true)]
-    pub cfg_scale: Option<f64>,
-    /// Raise the guidance scale over the steps
-    #[arg(long, alias = "rescale_cfg")]
-    pub rescale_cfg: bool,
-    /// The positive prompt
-    #[arg(long, alias = "pos_prompt")]
-    pub prompt: Option<String>,
-    /// The negative prompt
-    #[arg(long, alias = "neg_prompt")]
-    pub negative_prompt: Option<String>,
-    /// Weight of the control module
-    #[arg(long, allow_negative_numbers = true)]
-    pub strength: Option<f64>,
-    /// Seed of the noise
-    #[arg(long)]
-    pub seed: Option<u64>,
+    /// task: its network; none: the enlarged picture itself is stage 1
+    #[arg(long, value_enum)]
+    pub cleaner: Option<CleanerArg>,
     /// Where the colours come from
     #[arg(long, value_enum)]
     pub color_fix: Option<ColorFixArg>,
@@ -206,11 +201,26 @@ pub struct Common {
     /// Write PNG without the chunk that says how it was made
     #[arg(long)]
     pub no_metadata: bool,
+    /// Execution provider instead of the configured ones
+    #[arg(long, value_name = "PROVIDER")]
+    pub device: Option<String>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub guidance: GuidanceArgs,
+    #[command(flatten)]
+    pub tiles: TileArgs,
 }
+
+/// A configuration key and the value that a flag gives it, if it was given.
+type Setting = (&'static str, Option<Value>);
 
 impl Common {
     /// The flags that were given, as configuration keys and values.
-    fn settings(&self) -> Vec<(&'static str, Value)> {
+    fn settings(&self) -> Result<Vec<(&'static str, Value)>> {
+        let cleaner = self
+            .cleaner
+            .map(|cleaner| format!("{cleaner:?}").to_lowercase());
         let color_fix = self.color_fix.map(|fix| format!("{fix:?}").to_lowercase());
         let existing = match (self.overwrite, self.skip_existing) {
             (true, _) => Some("overwrite"),
@@ -221,22 +231,13 @@ impl Common {
             ("bundle", self.bundle.as_ref().map(|x| json!(x))),
             ("restore.task", self.task.as_ref().map(|x| json!(x))),
             ("restore.upscale", self.upscale.map(number)),
+            ("restore.cleaner", cleaner.map(|x| json!(x))),
             ("restore.color_fix", color_fix.map(|x| json!(x))),
-            ("sampling.steps", self.steps.map(|x| json!(x))),
-            ("sampling.sampler", self.sampler.as_ref().map(|x| json!(x))),
-            ("sampling.cfg_scale", self.cfg_scale.map(number)),
-            (
-                "sampling.rescale_cfg",
-                self.rescale_cfg.then_some(json!(true)),
-            ),
-            ("sampling.prompt", self.prompt.as_ref().map(|x| json!(x))),
-            (
-                "sampling.negative_prompt",
-                self.negative_prompt.as_ref().map(|x| json!(x)),
-            ),
-            ("sampling.strength", self.strength.map(number)),
-            ("sampling.seed", self.seed.map(|x| json!(x))),
             ("input.max_pixels", self.max_pixels.map(|x| json!(x))),
+            (
+                "runtime.providers",
+                self.device.as_ref().map(|x| json!([x])),
+            ),
             ("runtime.offline", self.offline.then_some(json!(true))),
             ("output.existing", existing.map(|x| json!(x))),
             (
@@ -245,10 +246,14 @@ impl Common {
             ),
             ("output.metadata", self.no_metadata.then_some(json!(false))),
         ];
-        given
+        let given = given
             .into_iter()
+            .chain(self.sampling.settings())
+            .chain(self.guidance.settings())
+            .chain(self.tiles.settings()?);
+        Ok(given
             .filter_map(|(key, value)| Some((key, value?)))
-            .collect()
+            .collect())
     }
 
     /// Lays the config file over `builder`.
@@ -269,7 +274,7 @@ impl Common {
         for assignment in &self.set {
             builder.set(assignment).map_err(|e| e.at("--set"))?;
         }
-        for (key, value) in self.settings() {
+        for (key, value) in self.settings()? {
             builder.put(key, value)?;
         }
         Ok(())

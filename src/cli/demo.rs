@@ -27,7 +27,7 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> Result<Tally> {
     common.save_stages.get_or_insert_with(|| stages.clone());
     let stages = common.save_stages.clone().unwrap_or(stages);
     let pictures = folder.join("pictures").to_string_lossy().into_owned();
-    let jobs = inputs::plan(&[pictures], &args.output, false, Existing::Overwrite)?;
+    let jobs = inputs::plan(&[pictures], &args.output, false, Existing::Overwrite, 1)?;
     let session = Session::open(&common, Some(&folder), jobs.len(), reporter)?;
     if session.engine().bundle().manifest().weights.source == "random" {
         reporter.note(

@@ -14,13 +14,49 @@ const ENDINGS: &[&str] = &["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp"];
 pub struct Job {
     /// The low-quality picture.
     pub input: PathBuf,
-    /// The PNG that is written.
+    /// The PNG that is written; of several samples the name without their number.
     pub output: PathBuf,
+    /// How many samples are written.
+    pub samples: usize,
     /// Whether the result exists and is to be left as it is.
     pub skip: bool,
 }
 
-/// The jobs of a run, in the order of the inputs.
+impl Job {
+    /// The file of sample `k`: `NAME.png`, or `NAME_k.png` where there are several.
+    pub fn file(&self, k: usize) -> PathBuf {
+        if self.samples == 1 {
+            return self.output.clone();
+        }
+        let stem = self.output.file_stem().unwrap_or_default();
+        let mut name = stem.to_os_string();
+        name.push(format!("_{k}.png"));
+        self.output.with_file_name(name)
+    }
+
+    /// The files of all samples.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        (0..self.samples).map(|k| self.file(k))
+    }
+
+    /// The caption beside the picture, `NAME.txt`, on one line; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Input`](crate::error::ErrorKind::Input) where it cannot be read.
+    pub fn caption(&self) -> Result<Option<String>> {
+        let path = self.input.with_extension("txt");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            Error::input(format!("cannot read the caption {}", path.display())).with_source(e)
+        })?;
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        Ok((!line.is_empty()).then_some(line))
+    }
+}
+
+/// The jobs of a run, in the order of the inputs, each with `samples` results.
 ///
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option): nothing to do, two inputs with one result, a result that is an input,
@@ -30,6 +66,7 @@ pub fn plan(
     output: &Path,
     recursive: bool,
     existing: Existing,
+    samples: usize,
 ) -> Result<Vec<Job>> {
     let found = expand(inputs, recursive)?;
     let mut jobs = match found.as_slice() {
@@ -43,6 +80,7 @@ pub fn plan(
             vec![Job {
                 input: one.path.clone(),
                 output: output.to_owned(),
+                samples,
                 skip: false,
             }]
         }
@@ -53,22 +91,23 @@ pub fn plan(
                 output.display()
             )));
         }
-        many => many.iter().map(|found| in_folder(found, output)).collect(),
+        many => many
+            .iter()
+            .map(|found| in_folder(found, output, samples))
+            .collect(),
     };
     refuse_collisions(&jobs)?;
     for job in &mut jobs {
-        if !job.output.exists() {
-            continue;
-        }
-        match existing {
-            Existing::Overwrite => {}
-            Existing::Skip => job.skip = true,
-            Existing::Refuse => {
+        let there: Vec<PathBuf> = job.files().filter(|file| file.exists()).collect();
+        match (existing, there.first()) {
+            (Existing::Refuse, Some(file)) => {
                 return Err(Error::option(format!(
                     "{} exists: choose --overwrite or --skip-existing",
-                    job.output.display()
+                    file.display()
                 )));
             }
+            (Existing::Skip, Some(_)) => job.skip = there.len() == samples,
+            _ => {}
         }
     }
     Ok(jobs)
@@ -155,35 +194,38 @@ fn names_a_file(output: &Path) -> Result<bool> {
     }
 }
 
-fn in_folder(found: &Found, output: &Path) -> Job {
+fn in_folder(found: &Found, output: &Path, samples: usize) -> Job {
     let stem = found.path.file_stem().unwrap_or_default();
     let mut name = stem.to_os_string();
     name.push(".png");
     Job {
         input: found.path.clone(),
         output: output.join(&found.folder).join(name),
+        samples,
         skip: false,
     }
 }
 
 fn refuse_collisions(jobs: &[Job]) -> Result<()> {
-    let mut writers: BTreeMap<&Path, &Path> = BTreeMap::new();
+    let mut writers: BTreeMap<PathBuf, &Path> = BTreeMap::new();
     for job in jobs {
-        if let Some(other) = writers.insert(&job.output, &job.input) {
-            return Err(Error::option(format!(
-                "{} and {} would both be written to {}",
-                other.display(),
-                job.input.display(),
-                job.output.display()
-            )));
-        }
-        if let (Ok(input), Ok(output)) = (job.input.canonicalize(), job.output.canonicalize())
-            && input == output
-        {
-            return Err(Error::option(format!(
-                "{} would be replaced by its own result",
-                job.input.display()
-            )));
+        for file in job.files() {
+            if let (Ok(input), Ok(output)) = (job.input.canonicalize(), file.canonicalize())
+                && input == output
+            {
+                return Err(Error::option(format!(
+                    "{} would be replaced by its own result",
+                    job.input.display()
+                )));
+            }
+            if let Some(other) = writers.insert(file.clone(), &job.input) {
+                return Err(Error::option(format!(
+                    "{} and {} would both be written to {}",
+                    other.display(),
+                    job.input.display(),
+                    file.display()
+                )));
+            }
         }
     }
     Ok(())
@@ -204,7 +246,7 @@ mod tests {
     fn two_inputs_with_one_result_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let inputs = [touch(dir.path(), "a.jpg"), touch(dir.path(), "a.png")];
-        let error = plan(&inputs, &dir.path().join("out"), false, Existing::Refuse).unwrap_err();
+        let error = plan(&inputs, &dir.path().join("out"), false, Existing::Refuse, 1).unwrap_err();
         assert!(
             error.to_string().contains("would both be written"),
             "{error}"
@@ -219,7 +261,7 @@ mod tests {
         }
         let input = [dir.path().join("in").to_string_lossy().into_owned()];
         let outputs = |recursive| -> Vec<PathBuf> {
-            let jobs = plan(&input, Path::new("out"), recursive, Existing::Refuse).unwrap();
+            let jobs = plan(&input, Path::new("out"), recursive, Existing::Refuse, 1).unwrap();
             jobs.into_iter().map(|job| job.output).collect()
         };
         assert_eq!(
@@ -237,10 +279,41 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let input = [touch(dir.path(), "a.jpg")];
         let output = PathBuf::from(touch(dir.path(), "r.png"));
-        assert!(plan(&input, &output, false, Existing::Refuse).is_err());
-        assert!(plan(&input, &output, false, Existing::Skip).unwrap()[0].skip);
-        assert!(!plan(&input, &output, false, Existing::Overwrite).unwrap()[0].skip);
+        assert!(plan(&input, &output, false, Existing::Refuse, 1).is_err());
+        assert!(plan(&input, &output, false, Existing::Skip, 1).unwrap()[0].skip);
+        assert!(!plan(&input, &output, false, Existing::Overwrite, 1).unwrap()[0].skip);
         let own = [output.to_string_lossy().into_owned()];
-        assert!(plan(&own, &output, false, Existing::Overwrite).is_err());
+        assert!(plan(&own, &output, false, Existing::Overwrite, 1).is_err());
+    }
+
+    #[test]
+    fn several_samples_are_numbered_and_left_out_only_when_all_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = [touch(dir.path(), "a.jpg")];
+        let output = dir.path().join("out");
+        let job = || {
+            plan(&input, &output, false, Existing::Skip, 2)
+                .unwrap()
+                .remove(0)
+        };
+        let names: Vec<PathBuf> = job().files().collect();
+        assert_eq!(names, [output.join("a_0.png"), output.join("a_1.png")]);
+        touch(&output, "a_0.png");
+        assert!(!job().skip);
+        assert!(plan(&input, &output, false, Existing::Refuse, 2).is_err());
+        touch(&output, "a_1.png");
+        assert!(job().skip);
+    }
+
+    #[test]
+    fn a_caption_stands_beside_its_picture() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = [touch(dir.path(), "a.jpg")];
+        let job = plan(&input, Path::new("out"), false, Existing::Refuse, 1)
+            .unwrap()
+            .remove(0);
+        assert_eq!(job.caption().unwrap(), None);
+        std::fs::write(dir.path().join("a.txt"), " a cat\n on a mat \n").unwrap();
+        assert_eq!(job.caption().unwrap().as_deref(), Some("a cat on a mat"));
     }
 }

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::cli::args::Reporting;
 use crate::error::Error;
-use crate::pipeline::{Event, Stage};
+use crate::pipeline::{Event, Samples, Stage};
+use crate::samplers::StepInfo;
 
 /// The schema of `--json`: every line is one object that fits it.
 pub const SCHEMA: &str = include_str!("report.schema.json");
@@ -65,9 +66,7 @@ impl Reporter {
     pub fn progress(&self, input: &Path, event: &Event<'_>) {
         match event {
             Event::Started(stage) => self.stage_started(input, *stage),
-            Event::Step(step) => {
-                self.step(input, step.index + 1, step.total, f64::from(step.timestep))
-            }
+            Event::Step(samples, step) => self.step(input, *samples, step),
             Event::Finished(stage, seconds) => {
                 if let Mode::Bars(bar) = &self.mode {
                     bar.set_position(bar.length().unwrap_or(1));
@@ -86,7 +85,8 @@ impl Reporter {
         }
     }
 
-    fn step(&self, input: &Path, step: usize, total: usize, timestep: f64) {
+    fn step(&self, input: &Path, samples: Samples, info: &StepInfo<'_>) {
+        let (step, total) = (info.index + 1, info.total);
         match &self.mode {
             Mode::Bars(bar) => {
                 bar.set_length(total as u64);
@@ -97,7 +97,8 @@ impl Reporter {
             }
             Mode::Lines | Mode::Quiet => {}
             Mode::Json => self.json(json!({
-                "event": "step", "input": input, "step": step, "total": total, "timestep": timestep
+                "event": "step", "input": input, "first_sample": samples.first, "step": step, "total": total,
+                "timestep": info.timestep, "guidance_loss": info.guidance_loss
             })),
         }
     }

@@ -1,7 +1,8 @@
 //! `diffbir restore`: every input in turn; a bad one is reported and the rest goes on.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ndarray::{Array4, Axis};
@@ -15,8 +16,10 @@ use crate::cli::setup::{self, Setup};
 use crate::config::{Config, Existing};
 use crate::engine::{Engine, Noise, Request};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imageio;
-use crate::pipeline::{Event, Intermediate};
+use crate::imageio::{self, Rgb};
+use crate::options::Options;
+use crate::pipeline::{Event, Intermediate, Pipeline};
+use crate::prompts::Prompts;
 use crate::{resize, tensor};
 
 /// How a run over several pictures ended.
@@ -37,11 +40,13 @@ const CHUNK: &str = "diffbir";
 pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally> {
     let config = setup::without_bundle(&args.common)?;
     let noise = args.replay_noise.as_deref().map(read_noise).transpose()?;
+    let named: Vec<String> = args.inputs.iter().chain(&args.input).cloned().collect();
     let jobs = inputs::plan(
-        &args.inputs,
+        &named,
         &args.output,
         args.recursive,
         config.output.existing,
+        config.sampling.samples,
     )?;
     let session = Session::open(&args.common, None, jobs.len(), reporter)?;
     session.run(
@@ -56,6 +61,8 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally
 pub struct Session {
     config: Config,
     engine: Engine,
+    /// Prompts that were said to be too long.
+    warned: RefCell<BTreeSet<String>>,
 }
 
 impl Session {
@@ -69,7 +76,7 @@ impl Session {
     ) -> Result<Self> {
         let Setup { config, bundle } = setup::prepare(common, fallback.map(Path::to_owned))?;
         // What the options ask of the bundle is checked before its files are read.
-        crate::pipeline::Pipeline::new(&bundle, &config.restore, &config.sampling)?;
+        Pipeline::new(&bundle, &config.options(), &Prompts::default())?;
         let mut say = |message: String| reporter.note(&message);
         setup::verify(&bundle, common.verify, &mut say)?;
         let loaded = setup::ensure_runtime(&config, &mut say)?;
@@ -79,7 +86,11 @@ impl Session {
             "runtime": { "library": loaded.candidate.path, "version": loaded.version },
         }));
         let engine = Engine::open(bundle, config.runtime.options()?);
-        Ok(Session { config, engine })
+        Ok(Session {
+            config,
+            engine,
+            warned: RefCell::default(),
+        })
     }
 
     /// The engine.
@@ -104,11 +115,11 @@ impl Session {
             if job.skip {
                 tally.skipped += 1;
                 let record = json!({
-                    "event": "picture", "status": "skipped", "input": job.input, "output": job.output
+                    "event": "picture", "status": "skipped", "input": job.input, "outputs": files(job)
                 });
                 reporter.picture(
                     &record,
-                    &format!("{} exists, left out", job.output.display()),
+                    &format!("{} exists, left out", job.file(0).display()),
                 );
                 continue;
             }
@@ -128,11 +139,7 @@ impl Session {
     fn one(&self, job: &Job, noise: Noise, cancel: &Cancel, reporter: &Reporter) -> Result<()> {
         let start = Instant::now();
         let picture = imageio::read(&job.input, self.config.input.max_pixels)?;
-        let mut request = Request::new(
-            picture.rgb,
-            self.config.restore.clone(),
-            self.config.sampling.clone(),
-        );
+        let mut request = Request::new(picture.rgb, self.options(job, reporter)?);
         request.noise = noise;
         request.cancel = cancel.clone();
         let mut seconds = BTreeMap::new();
@@ -145,19 +152,23 @@ impl Session {
                 Event::Finished(stage, time) => {
                     seconds.insert(stage.name().to_owned(), time);
                 }
-                Event::Tensor(what, array) => self.save_stage(job, what, array)?,
-                Event::Started(_) | Event::Step(_) => {}
+                Event::Tensor(what, samples, array) => {
+                    self.save_stage(job, what, samples.first, array)?
+                }
+                Event::Started(_) | Event::Step(..) => {}
             }
             Ok(())
         };
         let restored = self.engine.restore(&request, &mut observe)?;
         let provenance = serde_json::to_value(&restored.provenance)
             .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
-        self.write(job, &restored.rgb, &provenance)?;
+        for (k, rgb) in restored.samples.iter().enumerate() {
+            self.write(job, k, rgb, provenance.clone())?;
+        }
         seconds.insert("total".to_owned(), start.elapsed().as_secs_f64());
-        let (height, width, _) = restored.rgb.dim();
+        let (height, width, _) = restored.samples.first().map_or((0, 0, 0), |rgb| rgb.dim());
         let record = json!({
-            "event": "picture", "status": "done", "input": job.input, "output": job.output, "width": width,
+            "event": "picture", "status": "done", "input": job.input, "outputs": files(job), "width": width,
             "height": height, "dropped": picture.dropped, "seconds": seconds, "provenance": provenance,
         });
         reporter.picture(
@@ -167,17 +178,48 @@ impl Session {
         Ok(())
     }
 
-    fn write(&self, job: &Job, rgb: &imageio::Rgb, provenance: &Value) -> Result<()> {
+    /// The options of one picture: its caption stands before the prompt.
+    fn options(&self, job: &Job, reporter: &Reporter) -> Result<Options> {
+        let mut options = self.config.options();
+        if self.config.input.captions
+            && let Some(caption) = job.caption()?
+        {
+            let prompt = &mut options.sampling.prompt;
+            *prompt = match prompt.is_empty() {
+                true => caption,
+                false => format!("{caption}, {prompt}"),
+            };
+        }
+        for prompt in self.engine.check(&options)?.prompts() {
+            let left_out = prompt.truncated();
+            if left_out > 0 && self.warned.borrow_mut().insert(prompt.text().to_owned()) {
+                reporter.note(&format!(
+                    "the prompt {:?} is too long for the text encoder: its last {left_out} tokens are left out",
+                    prompt.text()
+                ));
+            }
+        }
+        Ok(options)
+    }
+
+    fn write(&self, job: &Job, k: usize, rgb: &Rgb, mut provenance: Value) -> Result<()> {
+        provenance["sample"] = json!(k);
         let text = match self.config.output.metadata {
             true => BTreeMap::from([(CHUNK.to_owned(), provenance.to_string())]),
             false => BTreeMap::new(),
         };
         let replace = self.config.output.existing == Existing::Overwrite;
-        imageio::write_atomic(&job.output, &imageio::encode_png(rgb, &text)?, replace)
+        imageio::write_atomic(&job.file(k), &imageio::encode_png(rgb, &text)?, replace)
     }
 
     /// Writes an intermediate picture to the folder of `output.save_stages`, where there is one.
-    fn save_stage(&self, job: &Job, what: Intermediate, array: &Array4<f32>) -> Result<()> {
+    fn save_stage(
+        &self,
+        job: &Job,
+        what: Intermediate,
+        sample: usize,
+        array: &Array4<f32>,
+    ) -> Result<()> {
         let Some(folder) = &self.config.output.save_stages else {
             return Ok(());
         };
@@ -190,11 +232,19 @@ impl Session {
             Intermediate::ColorFixed => ("color_fixed", resize::quantise(array)),
             Intermediate::CImg | Intermediate::XT | Intermediate::Z => return Ok(()),
         };
-        let stem = job.output.file_stem().unwrap_or_default().to_string_lossy();
+        let file = match what {
+            Intermediate::Stage1 => job.output.clone(),
+            _ => job.file(sample),
+        };
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         let path = folder.join(format!("{stem}_{name}.png"));
         let rgb = tensor::to_hwc(picture).index_axis_move(Axis(0), 0);
         imageio::write_atomic(&path, &imageio::encode_png(&rgb, &BTreeMap::new())?, true)
     }
+}
+
+fn files(job: &Job) -> Vec<PathBuf> {
+    job.files().collect()
 }
 
 /// Whether another picture may do better.
@@ -215,7 +265,10 @@ fn summary(job: &Job, (width, height): (usize, usize), start: Instant, dropped: 
     let mut line = format!(
         "{} -> {} ({width}x{height}, {:.1} s)",
         job.input.display(),
-        job.output.display(),
+        match job.samples {
+            1 => job.file(0).display().to_string(),
+            n => format!("{} … {}", job.file(0).display(), job.file(n - 1).display()),
+        },
         start.elapsed().as_secs_f64()
     );
     if !dropped.is_empty() {

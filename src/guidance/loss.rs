@@ -5,7 +5,9 @@ use ndarray::{Array4, s};
 use crate::tensor::Image;
 
 /// The loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
     /// Mean square.
@@ -79,8 +81,7 @@ fn sobel_weights(target: &Image) -> Array4<f32> {
             let (y, x) = ((y + dy).saturating_sub(1), (x + dx).saturating_sub(1));
             grey[[i, 0, y.min(h - 1), x.min(w - 1)]]
         };
-        let horizontal =
-            at(0, 0) - at(0, 2) + 2.0 * (at(1, 0) - at(1, 2)) + at(2, 0) - at(2, 2);
+        let horizontal = at(0, 0) - at(0, 2) + 2.0 * (at(1, 0) - at(1, 2)) + at(2, 0) - at(2, 2);
         let vertical = at(0, 0) - at(2, 0) + 2.0 * (at(0, 1) - at(2, 1)) + at(0, 2) - at(2, 2);
         horizontal.hypot(vertical)
     });
@@ -120,7 +121,13 @@ mod tests {
     fn flat_targets_weigh_fully_and_edges_less() {
         let flat = Array4::from_elem((1, 3, 4, 6), 0.3);
         let weights = Weights::of(LossKind::WMse, &flat);
-        assert!(weights.map().unwrap().iter().all(|&w| (w - 1.0).abs() < 1e-6));
+        assert!(
+            weights
+                .map()
+                .unwrap()
+                .iter()
+                .all(|&w| (w - 1.0).abs() < 1e-6)
+        );
         let mut edge = flat;
         edge.slice_mut(s![.., .., .., 3..]).fill(-1.0);
         let weights = Weights::of(LossKind::WMse, &edge);

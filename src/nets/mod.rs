@@ -88,15 +88,10 @@ impl<'a> Shared<'a> {
     ///
     /// # Errors
     /// As [`Networks::get`], and what `f` reports.
-    pub fn with<T>(
-        &self,
-        graph: &str,
-        f: impl FnOnce(&mut dyn Network) -> Result<T>,
-    ) -> Result<T> {
-        let mut networks = self
-            .0
-            .try_borrow_mut()
-            .map_err(|e| Error::internal("a network was asked for while another ran").with_source(e))?;
+    pub fn with<T>(&self, graph: &str, f: impl FnOnce(&mut dyn Network) -> Result<T>) -> Result<T> {
+        let mut networks = self.0.try_borrow_mut().map_err(|e| {
+            Error::internal("a network was asked for while another ran").with_source(e)
+        })?;
         f(networks.get(graph)?)
     }
 }

@@ -47,7 +47,9 @@ impl Decoder for GuidingDecoder<'_> {
 
     fn pull_back(&mut self, z: &Latent, cotangent: &Image) -> Result<Latent> {
         let inputs = [("latent", z.into()), ("cotangent", cotangent.into())];
-        let outputs = self.networks.with(self.vjp, |net| net.run(&inputs, &["gradient"]))?;
+        let outputs = self
+            .networks
+            .with(self.vjp, |net| net.run(&inputs, &["gradient"]))?;
         let gradient = outputs.into_iter().next();
         let gradient = gradient.and_then(|array| array.into_dimensionality::<Ix4>().ok());
         let gradient = gradient.ok_or_else(|| {

@@ -4,13 +4,13 @@ use ndarray::{Array3, Array4, Axis, concatenate};
 
 use super::{Event, Intermediate, Observer, Pipeline, Samples, Sizes, Stage, Timer, stage1};
 use crate::color;
+use crate::denoise::Guide;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Rule, Space, Target, Weights};
 use crate::nets::cldm::{Condition, Context, Denoiser};
 use crate::nets::vae::{self, DOWNSCALE, GuidingDecoder};
 use crate::nets::{Networks, Shared};
 use crate::options::{ColorFix, StartPoint};
-use crate::denoise::Guide;
 use crate::resize;
 use crate::rng::{Draws, NoiseSource};
 use crate::samplers::{Run, Sampling, StepInfo};
@@ -95,7 +95,10 @@ impl Pipeline {
             cond_img,
             contexts: &contexts,
         };
-        let (total, size) = (self.options.sampling.samples, self.options.sampling.batch_size);
+        let (total, size) = (
+            self.options.sampling.samples,
+            self.options.sampling.batch_size,
+        );
         let mut latents = Vec::with_capacity(total);
         for first in (0..total).step_by(size) {
             let samples = Samples {
@@ -268,7 +271,13 @@ impl Batch<'_> {
         let graphs = &self.pipeline.graphs;
         if options.space == Space::Latent {
             let discard_draws = true;
-            return Ok(Guidance::new(rule, Target::Latent { target, discard_draws }));
+            return Ok(Guidance::new(
+                rule,
+                Target::Latent {
+                    target,
+                    discard_draws,
+                },
+            ));
         }
         let (n, _, h, w) = target.dim();
         let mut image = Image::zeros((1, 3, h * DOWNSCALE, w * DOWNSCALE));

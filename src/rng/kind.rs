@@ -158,8 +158,17 @@ mod tests {
         for name in ["torch-cpu", "torch-cuda:132", "torch-cuda:128x1536"] {
             assert_eq!(name.parse::<Rng>().unwrap().to_string(), name);
         }
-        assert_eq!("torch-cuda".parse::<Rng>().unwrap().to_string(), "torch-cuda:132");
-        for name in ["torch", "torch-cuda:", "torch-cuda:0", "torch-cuda:1x2", "torch-cuda:x"] {
+        assert_eq!(
+            "torch-cuda".parse::<Rng>().unwrap().to_string(),
+            "torch-cuda:132"
+        );
+        for name in [
+            "torch",
+            "torch-cuda:",
+            "torch-cuda:0",
+            "torch-cuda:1x2",
+            "torch-cuda:x",
+        ] {
             let error = name.parse::<Rng>().unwrap_err().to_string();
             assert!(error.contains("torch-cuda:132"), "{error}");
         }

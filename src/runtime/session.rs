@@ -314,7 +314,8 @@ impl Sessions {
 impl Networks for Sessions {
     fn stage(&mut self, graphs: &[&str]) {
         if !self.keep {
-            self.loaded.retain(|name, _| graphs.contains(&name.as_str()));
+            self.loaded
+                .retain(|name, _| graphs.contains(&name.as_str()));
         }
     }
 

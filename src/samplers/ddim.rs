@@ -22,7 +22,7 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
     let mut x = x_t;
     for (index, step) in schedule.steps.iter().enumerate() {
         let timestep = step.timestep as f32;
-        let output = run.output(sampling.cfg, &x, timestep)?;
+        let output = run.predict(sampling.cfg, &x, timestep, &|output| output)?;
         let (eps, pred_x0) = predict(sampling.diffusion.parameterization, step, &x, output);
         let (eps, pred_x0) = steer(run, step, &x, (eps, pred_x0))?;
         let noise = run.randn_like(&x)?;

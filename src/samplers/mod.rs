@@ -85,16 +85,17 @@ pub type Observer<'a> = dyn FnMut(&StepInfo<'_>) -> Result<()> + 'a;
 pub type SampleFn = fn(&Sampling<'_>, &mut Run<'_>, Latent) -> Result<Latent>;
 
 impl Run<'_> {
-    /// The network's output at `x_t` under classifier-free guidance as it stands at `timestep`.
-    fn output(&mut self, cfg: Cfg, x_t: &Latent, timestep: f32) -> Result<Latent> {
+    /// The network's output at `x_t`, made into what is guided by `convert`, under classifier-free guidance as it
+    /// stands at `timestep`.
+    fn predict(
+        &mut self,
+        cfg: Cfg,
+        x_t: &Latent,
+        timestep: f32,
+        convert: &dyn Fn(Latent) -> Latent,
+    ) -> Result<Latent> {
         let scale = cfg.scale_at(f64::from(timestep));
-        let output = guided(self.model, x_t, timestep, scale)?;
-        if output.dim() != x_t.dim() {
-            return Err(Error::internal(
-                "the denoiser's output differs from its input in shape",
-            ));
-        }
-        Ok(output)
+        guided(self.model, x_t, timestep, scale, convert)
     }
 
     /// Lets restoration guidance move `pred_x0`; `weight` is its share in the latent that this step leads to.

@@ -36,7 +36,7 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
     for index in 0..total {
         let step = schedule.step(total - 1 - index, parameterization);
         let timestep = step.timestep as f32;
-        let output = run.output(sampling.cfg, &x, timestep)?;
+        let output = run.predict(sampling.cfg, &x, timestep, &|output| output)?;
         let mut pred_x0 = predict_x0(&step, &x, output);
         run.steer(&mut pred_x0, timestep, step.mean_from_x0)?;
         let noise = run.randn_like(&x)?;

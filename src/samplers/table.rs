@@ -39,7 +39,9 @@ const fn line(
 pub const SAMPLERS: &[Sampler] = &[
     line("spaced", 2, &[], spaced::sample),
     line("ddim", 1, &[Knob::EtaToOne], ddim::sample),
-    line("dpm++_m2", 2, &[], |s, r, x| dpm::multistep(s, r, x, Data, 2)),
+    line("dpm++_m2", 2, &[], |s, r, x| {
+        dpm::multistep(s, r, x, Data, 2)
+    }),
     line("edm_euler", 1, CHURN, edm::euler),
     line("edm_euler_a", 1, ANCESTRAL, edm::euler_ancestral),
     line("edm_heun", 1, CHURN, edm::heun),
@@ -52,17 +54,39 @@ pub const SAMPLERS: &[Sampler] = &[
     line("edm_dpm++_2m_sde", 1, ANCESTRAL, edm::dpmpp_2m_sde),
     line("edm_dpm++_3m_sde", 1, ANCESTRAL, edm::dpmpp_3m_sde),
     line("unipc", 1, &[Knob::Order(2, 3)], unipc::sample),
-    line("dpm_s1", 1, &[], |s, r, x| dpm::singlestep(s, r, x, Noise, 1)),
-    line("dpm_s2", 1, &[], |s, r, x| dpm::singlestep(s, r, x, Noise, 2)),
-    line("dpm_s3", 1, &[], |s, r, x| dpm::singlestep(s, r, x, Noise, 3)),
-    line("dpm_m1", 1, &[], |s, r, x| dpm::multistep(s, r, x, Noise, 1)),
-    line("dpm_m2", 2, &[], |s, r, x| dpm::multistep(s, r, x, Noise, 2)),
-    line("dpm_m3", 3, &[], |s, r, x| dpm::multistep(s, r, x, Noise, 3)),
-    line("dpm++_s1", 1, &[], |s, r, x| dpm::singlestep(s, r, x, Data, 1)),
-    line("dpm++_s2", 1, &[], |s, r, x| dpm::singlestep(s, r, x, Data, 2)),
-    line("dpm++_s3", 1, &[], |s, r, x| dpm::singlestep(s, r, x, Data, 3)),
-    line("dpm++_m1", 1, &[], |s, r, x| dpm::multistep(s, r, x, Data, 1)),
-    line("dpm++_m3", 3, &[], |s, r, x| dpm::multistep(s, r, x, Data, 3)),
+    line("dpm_s1", 1, &[], |s, r, x| {
+        dpm::singlestep(s, r, x, Noise, 1)
+    }),
+    line("dpm_s2", 1, &[], |s, r, x| {
+        dpm::singlestep(s, r, x, Noise, 2)
+    }),
+    line("dpm_s3", 1, &[], |s, r, x| {
+        dpm::singlestep(s, r, x, Noise, 3)
+    }),
+    line("dpm_m1", 1, &[], |s, r, x| {
+        dpm::multistep(s, r, x, Noise, 1)
+    }),
+    line("dpm_m2", 2, &[], |s, r, x| {
+        dpm::multistep(s, r, x, Noise, 2)
+    }),
+    line("dpm_m3", 3, &[], |s, r, x| {
+        dpm::multistep(s, r, x, Noise, 3)
+    }),
+    line("dpm++_s1", 1, &[], |s, r, x| {
+        dpm::singlestep(s, r, x, Data, 1)
+    }),
+    line("dpm++_s2", 1, &[], |s, r, x| {
+        dpm::singlestep(s, r, x, Data, 2)
+    }),
+    line("dpm++_s3", 1, &[], |s, r, x| {
+        dpm::singlestep(s, r, x, Data, 3)
+    }),
+    line("dpm++_m1", 1, &[], |s, r, x| {
+        dpm::multistep(s, r, x, Data, 1)
+    }),
+    line("dpm++_m3", 3, &[], |s, r, x| {
+        dpm::multistep(s, r, x, Data, 3)
+    }),
 ];
 
 /// The sampler called `name`.
@@ -97,7 +121,10 @@ mod tests {
     fn an_unknown_name_is_answered_with_the_nearest() {
         for (wrong, right) in [("spacd", "spaced"), ("edm_dpm++_3m_sd", "edm_dpm++_3m_sde")] {
             let error = by_name(wrong).unwrap_err().to_string();
-            assert!(error.contains(&format!("did you mean `{right}`?")), "{error}");
+            assert!(
+                error.contains(&format!("did you mean `{right}`?")),
+                "{error}"
+            );
         }
     }
 }

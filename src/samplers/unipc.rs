@@ -134,7 +134,9 @@ fn solve(nodes: &[f64], conditions: &[f64]) -> Vec<f64> {
         for (k, row) in rows.iter_mut().enumerate() {
             if k != pivot {
                 let factor = row[pivot] / lead[pivot];
-                row.iter_mut().zip(&lead).for_each(|(value, lead)| *value -= factor * lead);
+                row.iter_mut()
+                    .zip(&lead)
+                    .for_each(|(value, lead)| *value -= factor * lead);
             }
         }
     }
@@ -150,7 +152,11 @@ mod tests {
         let (nodes, conditions) = ([-1.3, -0.6, 1.0], [0.5, 0.2, 0.1]);
         let weights = solve(&nodes, &conditions);
         for (k, condition) in conditions.iter().enumerate() {
-            let sum: f64 = nodes.iter().zip(&weights).map(|(x, w)| w * x.powi(k as i32)).sum();
+            let sum: f64 = nodes
+                .iter()
+                .zip(&weights)
+                .map(|(x, w)| w * x.powi(k as i32))
+                .sum();
             assert!((sum - condition).abs() < 1e-12);
         }
     }

@@ -78,7 +78,11 @@ impl LogSnrSchedule {
         let x = -2.0 * lambda;
         let log_alpha = -0.5 * (x.max(0.0) + (-x.abs()).exp().ln_1p());
         let reversed = |values: &[f32]| values.iter().rev().copied().collect::<Vec<f32>>();
-        interpolate(log_alpha, &reversed(&self.log_alphas), &reversed(&self.times))
+        interpolate(
+            log_alpha,
+            &reversed(&self.log_alphas),
+            &reversed(&self.times),
+        )
     }
 }
 

@@ -6,7 +6,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../common/analytic.rs"]
+mod analytic;
+
 mod pictures;
 mod rng;
 mod samplers;
 mod schedule;
+mod tiled;

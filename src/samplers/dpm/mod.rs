@@ -83,10 +83,12 @@ impl<'a> Solver<'a> {
     ) -> Result<Evaluation> {
         let label = self.label(time);
         let (alpha, sigma) = (self.schedule.alpha(time), self.schedule.sigma(time));
-        let mut noise = run.output(self.sampling.cfg, x, label)?;
-        if self.sampling.diffusion.parameterization == Parameterization::V {
-            noise.zip_mut_with(x, |v, &x| *v = alpha * *v + sigma * x);
-        }
+        let is_v = self.sampling.diffusion.parameterization == Parameterization::V;
+        let convert = |output: Latent| match is_v {
+            true => super::combine(alpha, &output, sigma, x),
+            false => output,
+        };
+        let mut noise = run.predict(self.sampling.cfg, x, label, &convert)?;
         let mut pred_x0 = noise.clone();
         pred_x0.zip_mut_with(x, |e, &x| *e = (x - sigma * *e) / alpha);
         let weight = self.schedule.alpha(next) - self.schedule.sigma(next) * alpha / sigma;

@@ -30,17 +30,22 @@ pub fn euler_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) 
 /// # Errors
 /// As [`euler_ancestral`].
 pub fn dpm_2_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    solve(sampling, run, x_t, |edm, run, x, (sigma, down), denoised| {
-        if down == 0.0 {
-            return Ok(euler_step(x, sigma, down, denoised));
-        }
-        let mid = middle(sigma, down);
-        let x_2 = euler_step(x, sigma, mid, denoised);
-        let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid)?);
-        let mut next = x.clone();
-        add_scaled(&mut next, down - sigma, &d_2);
-        Ok(next)
-    })
+    solve(
+        sampling,
+        run,
+        x_t,
+        |edm, run, x, (sigma, down), denoised| {
+            if down == 0.0 {
+                return Ok(euler_step(x, sigma, down, denoised));
+            }
+            let mid = middle(sigma, down);
+            let x_2 = euler_step(x, sigma, mid, denoised);
+            let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid)?);
+            let mut next = x.clone();
+            add_scaled(&mut next, down - sigma, &d_2);
+            Ok(next)
+        },
+    )
 }
 
 /// DPM-Solver++(2S) (Lu et al., arXiv 2211.01095). Evaluations and draws as [`dpm_2_ancestral`].
@@ -52,16 +57,21 @@ pub fn dpmpp_2s_ancestral(
     run: &mut Run<'_>,
     x_t: Latent,
 ) -> Result<Latent> {
-    solve(sampling, run, x_t, |edm, run, x, (sigma, down), denoised| {
-        if down == 0.0 {
-            return Ok(euler_step(x, sigma, down, denoised));
-        }
-        let (t, to) = (-sigma.ln(), -down.ln());
-        let mid = t + 0.5 * (to - t);
-        let x_2 = exponential_step(x, t, mid, denoised);
-        let denoised_2 = edm.denoised(run, &x_2, (-mid).exp())?;
-        Ok(exponential_step(x, t, to, &denoised_2))
-    })
+    solve(
+        sampling,
+        run,
+        x_t,
+        |edm, run, x, (sigma, down), denoised| {
+            if down == 0.0 {
+                return Ok(euler_step(x, sigma, down, denoised));
+            }
+            let (t, to) = (-sigma.ln(), -down.ln());
+            let mid = t + 0.5 * (to - t);
+            let x_2 = exponential_step(x, t, mid, denoised);
+            let denoised_2 = edm.denoised(run, &x_2, (-mid).exp())?;
+            Ok(exponential_step(x, t, to, &denoised_2))
+        },
+    )
 }
 
 /// Walks down the levels: `step` to the lower of the two, then noise.

@@ -53,8 +53,7 @@ pub fn dpm_2(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<
 }
 
 /// A step from the first level to the second, given the denoised latent at the first.
-type Step<'s> =
-    dyn Fn(&Edm<'_>, &mut Run<'_>, &Latent, (f32, f32), &Latent) -> Result<Latent> + 's;
+type Step<'s> = dyn Fn(&Edm<'_>, &mut Run<'_>, &Latent, (f32, f32), &Latent) -> Result<Latent> + 's;
 
 /// Walks down the levels; raises each by noise first where `s_churn` asks for it.
 fn solve(

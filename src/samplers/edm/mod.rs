@@ -61,8 +61,9 @@ impl<'a> Edm<'a> {
             Parameterization::Eps => (1.0, -sigma),
             Parameterization::V => (1.0 / norm, -sigma / norm.sqrt()),
         };
-        let output = run.output(self.sampling.cfg, &x.mapv(|x| x * c_in), timestep)?;
-        let mut denoised = combine(c_out, &output, c_skip, x);
+        let convert = |output: Latent| combine(c_out, &output, c_skip, x);
+        let x_in = x.mapv(|x| x * c_in);
+        let mut denoised = run.predict(self.sampling.cfg, &x_in, timestep, &convert)?;
         // The share of the denoised latent in a first-order step to the next level, both in variance-preserving form.
         let below = self.schedule.below(sigma);
         let weight = (1.0 - below / sigma) / (1.0 + below.powi(2)).sqrt();

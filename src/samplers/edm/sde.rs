@@ -20,11 +20,7 @@ struct Driven<'a> {
 }
 
 impl<'a> Driven<'a> {
-    fn start(
-        sampling: &'a Sampling<'a>,
-        run: &mut Run<'_>,
-        x_t: Latent,
-    ) -> Result<(Self, Latent)> {
+    fn start(sampling: &'a Sampling<'a>, run: &mut Run<'_>, x_t: Latent) -> Result<(Self, Latent)> {
         let (n, c, h, w) = x_t.dim();
         let (edm, x) = Edm::start(sampling, x_t)?;
         let (low, high) = edm.schedule.range();
