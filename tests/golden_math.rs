@@ -13,7 +13,7 @@ use diffbir::denoise::{Branch, Cfg, NoiseModel, Parameterization};
 use diffbir::error::Result;
 use diffbir::resize::{pillow_bicubic, torch_bicubic};
 use diffbir::rng::Replay;
-use diffbir::samplers::{Sampling, spaced};
+use diffbir::samplers::{Run, Sampling, spaced};
 use diffbir::schedule::{Diffusion, DiffusionConfig, SpacedSchedule};
 use diffbir::tensor::{Image, Latent};
 use ndarray::{Array1, Axis, Ix3, Ix4, Ix5};
@@ -92,13 +92,13 @@ fn spaced_trajectories_are_those_of_diffusers() {
         };
         let noise = goldens.array::<Ix5>(&name("noise"));
         let trajectory = goldens.array::<Ix5>(&name("trajectory"));
+        let diffusion = diffusion(v, parameterization);
         let sampling = Sampling {
-            diffusion: &diffusion(v, parameterization),
-            steps: noise.len_of(Axis(0)),
             cfg: Cfg {
                 scale: goldens.f64(&name("scale"))[[0]],
                 rescale: false,
             },
+            ..Sampling::new(&diffusion, noise.len_of(Axis(0)))
         };
         let mut model = LinearModel {
             c: goldens.array(&name("c")),
@@ -112,7 +112,13 @@ fn spaced_trajectories_are_those_of_diffusers() {
             Ok(())
         };
         let x_t = goldens.array::<Ix4>(&name("x_T"));
-        spaced::sample(&sampling, &mut model, x_t, &mut noise, &mut observe).unwrap();
+        let mut run = Run {
+            model: &mut model,
+            noise: &mut noise,
+            guide: None,
+            observe: &mut observe,
+        };
+        spaced::sample(&sampling, &mut run, x_t).unwrap();
     }
 }
 

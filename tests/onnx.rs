@@ -14,7 +14,7 @@ use diffbir::error::ErrorKind;
 use diffbir::imageio::Rgb;
 use diffbir::nets::contract::GraphKind;
 use diffbir::nets::{Input, Network};
-use diffbir::options::{RestoreOptions, SamplingOptions};
+use diffbir::options::{Options, RestoreOptions, SamplingOptions};
 use diffbir::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session};
 use ndarray::{Array3, Array4, s};
 use program::Program;
@@ -28,25 +28,26 @@ fn request(side: usize) -> Request {
     let lq = Array3::from_shape_fn((side, side, 3), |(y, x, c)| {
         ((y * 5 + x * 3) % 200 + c * 20) as u8
     });
-    let restore = RestoreOptions {
-        upscale: 1.0,
-        ..RestoreOptions::default()
-    };
-    Request::new(
-        lq,
-        restore,
-        SamplingOptions {
+    let options = Options {
+        restore: RestoreOptions {
+            upscale: 1.0,
+            ..RestoreOptions::default()
+        },
+        sampling: SamplingOptions {
             steps: 3,
             ..SamplingOptions::default()
         },
-    )
+        ..Options::default()
+    };
+    Request::new(lq, options)
 }
 
 fn run(options: RuntimeOptions, request: &Request) -> Rgb {
     Engine::open(demo(), options)
         .restore(request, &mut |_| Ok(()))
         .unwrap()
-        .rgb
+        .samples
+        .remove(0)
 }
 
 #[test]

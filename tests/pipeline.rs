@@ -9,7 +9,9 @@ use diffbir::cancel::Cancel;
 use diffbir::engine::{Engine, Noise, Request};
 use diffbir::error::{Error, ErrorKind};
 use diffbir::imageio::Rgb;
-use diffbir::options::{ColorFix, RestoreOptions, SamplingOptions};
+use diffbir::options::{
+    Cleaner, ColorFix, Options, RestoreOptions, SamplingOptions, SeedMode, StartPoint, Strength,
+};
 use diffbir::pipeline::{Event, Intermediate, Stage};
 use fakes::{Calls, FakeNetworks, write_bundle};
 use ndarray::{Array3, Array4};
@@ -47,22 +49,29 @@ fn request(height: usize, width: usize, upscale: f64, steps: usize) -> Request {
     let lq = Array3::from_shape_fn((height, width, 3), |(y, x, c)| {
         (y * 7 + x * 3 + c * 50) as u8
     });
-    let restore = RestoreOptions {
-        upscale,
-        ..RestoreOptions::default()
-    };
-    Request::new(
-        lq,
-        restore,
-        SamplingOptions {
+    let options = Options {
+        restore: RestoreOptions {
+            upscale,
+            ..RestoreOptions::default()
+        },
+        sampling: SamplingOptions {
             steps,
             ..SamplingOptions::default()
         },
-    )
+        ..Options::default()
+    };
+    Request::new(lq, options)
 }
 
 fn run(bench: &Bench, request: &Request) -> Rgb {
-    bench.engine.restore(request, &mut |_| Ok(())).unwrap().rgb
+    run_all(bench, request).remove(0)
+}
+
+/// All samples.
+fn run_all(bench: &Bench, request: &Request) -> Vec<Rgb> {
+    let restored = bench.engine.restore(request, &mut |_| Ok(())).unwrap();
+    assert_eq!(restored.samples.len(), request.options.sampling.samples);
+    restored.samples
 }
 
 #[test]
@@ -127,10 +136,10 @@ fn stages_come_in_order_and_each_is_timed_once() {
         seen.push(match event {
             Event::Started(stage) => format!("{stage:?} starts"),
             Event::Finished(stage, _) => format!("{stage:?} ends"),
-            Event::Step(step) => {
+            Event::Step(_, step) => {
                 format!("step {} of {} at {}", step.index, step.total, step.timestep)
             }
-            Event::Tensor(what, _) => format!("{what:?}"),
+            Event::Tensor(what, ..) => format!("{what:?}"),
             Event::Loaded(..) => return Ok(()),
         });
         Ok(())
@@ -170,7 +179,7 @@ fn a_cancelled_request_stops_after_the_step() {
     let mut request = request(8, 8, 1.0, 50);
     request.cancel = cancel.clone();
     let mut stop_at_3 = |event: Event<'_>| {
-        if let Event::Step(step) = event
+        if let Event::Step(_, step) = event
             && step.index == 3
         {
             cancel.cancel();
@@ -206,7 +215,7 @@ fn a_result_depends_on_its_seed_alone() {
     let bench = Bench::new("swinir", 1, 64);
     let seeded = |seed| {
         let mut request = request(16, 16, 1.0, 4);
-        request.sampling.seed = seed;
+        request.options.sampling.seed = seed;
         run(&bench, &request)
     };
     let first = seeded(231);
@@ -219,7 +228,7 @@ fn replayed_noise_gives_what_the_seed_gives() {
     let bench = Bench::new("swinir", 1, 64);
     let mut request = request(16, 16, 1.0, 4);
     let from_seed = run(&bench, &request);
-    let mut generator = diffbir::rng::PerSample::torch_cpu(231, 0, 1);
+    let mut generator = diffbir::rng::TorchCpu::new(231);
     let mut draw = || diffbir::rng::NoiseSource::randn(&mut generator, [1, 4, 8, 8]).unwrap();
     let draws: Vec<Array4<f32>> = (0..5).map(|_| draw()).collect();
     request.noise = Noise::Replay(draws.clone());
@@ -240,10 +249,10 @@ fn strength_and_colour_fix_reach_their_stage() {
     let bench = Bench::new("swinir", 1, 64);
     let colours = |fix| {
         let mut request = request(16, 16, 1.0, 3);
-        request.restore.color_fix = fix;
+        request.options.restore.color_fix = fix;
         let mut fixed = None;
         let mut keep = |event: Event<'_>| {
-            if let Event::Tensor(Intermediate::ColorFixed, array) = event {
+            if let Event::Tensor(Intermediate::ColorFixed, _, array) = event {
                 fixed = Some(array.clone());
             }
             Ok(())
@@ -271,14 +280,16 @@ fn bad_options_are_refused_before_any_network_runs() {
         assert_eq!(error.kind(), ErrorKind::Option, "{error}");
         error.to_string()
     };
-    assert!(refused(&|r| r.sampling.steps = 0).contains("at least 2"));
-    assert!(refused(&|r| r.sampling.steps = 1001).contains("at most 1000"));
-    assert!(refused(&|r| r.restore.upscale = f64::NAN).contains("upscale"));
-    assert!(refused(&|r| r.restore.upscale = 0.0).contains("upscale"));
-    assert!(refused(&|r| r.sampling.cfg_scale = f64::NAN).contains("cfg_scale"));
-    assert!(refused(&|r| r.sampling.sampler = "spacd".into()).contains("did you mean `spaced`"));
-    assert!(refused(&|r| r.restore.task = "face".into()).contains("serves sr"));
-    assert!(refused(&|r| r.sampling.prompt = "a cat".into()).contains("\"\""));
+    assert!(refused(&|r| r.options.sampling.steps = 0).contains("at least 2"));
+    assert!(refused(&|r| r.options.sampling.steps = 1001).contains("at most 1000"));
+    assert!(refused(&|r| r.options.restore.upscale = f64::NAN).contains("upscale"));
+    assert!(refused(&|r| r.options.restore.upscale = 0.0).contains("upscale"));
+    assert!(refused(&|r| r.options.sampling.cfg_scale = f64::NAN).contains("cfg_scale"));
+    assert!(
+        refused(&|r| r.options.sampling.sampler = "spacd".into()).contains("did you mean `spaced`")
+    );
+    assert!(refused(&|r| r.options.restore.task = "face".into()).contains("serves sr"));
+    assert!(refused(&|r| r.options.sampling.prompt = "a cat".into()).contains("\"\""));
     assert!(bench.calls.lock().unwrap().is_empty());
 }
 
@@ -286,7 +297,7 @@ fn bad_options_are_refused_before_any_network_runs() {
 fn guidance_runs_both_branches_in_one_batch() {
     let bench = Bench::new("swinir", 1, 64);
     let mut request = request(8, 8, 1.0, 2);
-    request.sampling.cfg_scale = 4.0;
+    request.options.sampling.cfg_scale = 4.0;
     run(&bench, &request);
     assert_eq!(bench.shapes("denoiser", "x"), [[2, 4, 8, 8], [2, 4, 8, 8]]);
     assert_eq!(

@@ -125,16 +125,6 @@ impl PerSample {
     pub fn new(sources: Vec<Box<dyn NoiseSource + Send>>) -> Self {
         PerSample { sources }
     }
-
-    /// A batch of `n` samples from torch's CPU generator, sample `k` seeded with `seed + first + k` (wrapping).
-    pub fn torch_cpu(seed: u64, first: usize, n: usize) -> Self {
-        let seed = |k: usize| seed.wrapping_add((first + k) as u64);
-        PerSample::new(
-            (0..n)
-                .map(|k| Box::new(TorchCpu::new(seed(k))) as Box<dyn NoiseSource + Send>)
-                .collect(),
-        )
-    }
 }
 
 impl PerSample {
@@ -205,8 +195,9 @@ mod tests {
 
     #[test]
     fn a_sample_does_not_depend_on_its_batch() {
-        let mut batch = PerSample::torch_cpu(7, 0, 3);
-        let mut alone = PerSample::torch_cpu(7, 2, 1);
+        let seeded = |seed| Box::new(TorchCpu::new(seed)) as Box<dyn NoiseSource + Send>;
+        let mut batch = PerSample::new(vec![seeded(7), seeded(8), seeded(9)]);
+        let mut alone = PerSample::new(vec![seeded(9)]);
         for _ in 0..2 {
             let three = batch.randn([3, 4, 3, 5]).unwrap();
             let one = alone.randn([1, 4, 3, 5]).unwrap();

@@ -48,6 +48,8 @@ impl FakeNetworks {
 }
 
 impl Networks for FakeNetworks {
+    fn stage(&mut self, _: &[&str]) {}
+
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
         let net = self.nets.get_mut(graph);
         Ok(net.ok_or_else(|| Error::bundle(format!("the bundle has no graph `{graph}`")))?)

@@ -68,7 +68,11 @@ fn check_case(goldens: &Goldens, case: &Value, on_recorded_outputs: bool) -> f64
     if case["tile_size"].is_null() {
         // A step down from sigma 10000 takes the difference of values of that size: the sine's last digit in the formula
         // shows there.
-        let call_tolerance = if on_recorded_outputs { TOLERANCE } else { 5.0 * TOLERANCE };
+        let call_tolerance = if on_recorded_outputs {
+            TOLERANCE
+        } else {
+            5.0 * TOLERANCE
+        };
         let expected = recorded_rows(goldens, prefix, "call_x", sampling.cfg);
         assert_eq!(
             model.rows.len(),
