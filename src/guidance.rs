@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::rng::NoiseSource;
 use crate::tensor::{Image, Latent};
 
-pub use loss::{LossKind, Weights};
+pub use loss::{LossKind, Weights, loss_and_delta};
 
 /// What a `delta` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

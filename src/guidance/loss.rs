@@ -44,7 +44,7 @@ impl Weights {
 /// The loss, the sum over the batch of `mean(weight * (pred - target)^2)`, and `-scale` times its gradient at `pred`.
 ///
 /// Source: `MSEGuidance` and `WeightedMSEGuidance`, utils/cond_fn.py at 858068f.
-pub(super) fn loss_and_delta(
+pub fn loss_and_delta(
     pred: &Array4<f32>,
     target: &Array4<f32>,
     weights: &Weights,

@@ -9,6 +9,7 @@ mod common;
 #[path = "../common/analytic.rs"]
 mod analytic;
 
+mod guidance;
 mod pictures;
 mod rng;
 mod samplers;
