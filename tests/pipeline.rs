@@ -8,13 +8,19 @@ mod fakes;
 use diffbir::cancel::Cancel;
 use diffbir::engine::{Engine, Noise, Request};
 use diffbir::error::{Error, ErrorKind};
+use diffbir::guidance::{LossKind, Space};
 use diffbir::imageio::Rgb;
 use diffbir::options::{
     Cleaner, ColorFix, Options, RestoreOptions, SamplingOptions, SeedMode, StartPoint, Strength,
 };
 use diffbir::pipeline::{Event, Intermediate, Stage};
+use diffbir::rng::{NoiseSource, TorchCpu};
+use diffbir::samplers::SAMPLERS;
+use diffbir::schedule::{Diffusion, DiffusionConfig};
+use diffbir::tiling::Tiles;
+use diffbir::{resize, tensor};
 use fakes::{Calls, FakeNetworks, write_bundle};
-use ndarray::{Array3, Array4};
+use ndarray::{Array3, Array4, Axis};
 
 struct Bench {
     engine: Engine,
@@ -228,8 +234,8 @@ fn replayed_noise_gives_what_the_seed_gives() {
     let bench = Bench::new("swinir", 1, 64);
     let mut request = request(16, 16, 1.0, 4);
     let from_seed = run(&bench, &request);
-    let mut generator = diffbir::rng::TorchCpu::new(231);
-    let mut draw = || diffbir::rng::NoiseSource::randn(&mut generator, [1, 4, 8, 8]).unwrap();
+    let mut generator = TorchCpu::new(231);
+    let mut draw = || generator.randn([1, 4, 8, 8]).unwrap();
     let draws: Vec<Array4<f32>> = (0..5).map(|_| draw()).collect();
     request.noise = Noise::Replay(draws.clone());
     assert_eq!(
@@ -289,12 +295,32 @@ fn bad_options_are_refused_before_any_network_runs() {
         refused(&|r| r.options.sampling.sampler = "spacd".into()).contains("did you mean `spaced`")
     );
     assert!(refused(&|r| r.options.restore.task = "face".into()).contains("serves sr"));
-    assert!(refused(&|r| r.options.sampling.prompt = "a cat".into()).contains("\"\""));
+    assert!(refused(&|r| r.options.sampling.prompt = "a cat".into()).contains("no text encoder"));
+    assert!(refused(&|r| r.options.sampling.prompt = "a cat".into()).contains("serve are \"\""));
+    assert!(refused(&|r| r.options.sampling.eta = Some(0.5)).contains("spaced ignores it"));
+    assert!(refused(&|r| r.options.sampling.noise_aug = 1000).contains("at most 999"));
+    assert!(refused(&|r| r.options.sampling.samples = 0).contains("samples is 0"));
+    assert!(refused(&|r| r.options.sampling.batch_size = 0).contains("batch_size is 0"));
+    let three = Strength::Each(vec![1.0; 3]);
+    assert!(refused(&|r| r.options.sampling.strength = three.clone()).contains("1 or 13"));
+    assert!(refused(&|r| r.options.guidance.scale = -1.0).contains("guidance.scale"));
+    assert!(refused(&|r| r.options.guidance.repeat = Some(0)).contains("guidance.repeat"));
+    assert!(refused(&|r| r.options.guidance.stop = 1001).contains("above stop"));
+    assert!(refused(&|r| r.options.guidance.loss = LossKind::WMse).contains("rgb"));
+    let rgb = |r: &mut Request| {
+        r.options.guidance.scale = 1.0;
+        r.options.guidance.space = Space::Rgb;
+    };
+    assert!(refused(&rgb).contains("--guidance-graph"));
+    let tiles = |size, stride| Some(Tiles { size, stride });
+    assert!(refused(&|r| r.options.tiling.cldm = tiles(96, 32)).contains("multiple of 64"));
+    assert!(refused(&|r| r.options.tiling.cldm = tiles(64, 128)).contains("at most SIZE"));
+    assert!(refused(&|r| r.options.tiling.cleaner = tiles(48, 24)).contains("multiple of 64"));
     assert!(bench.calls.lock().unwrap().is_empty());
 }
 
 #[test]
-fn guidance_runs_both_branches_in_one_batch() {
+fn both_branches_run_in_one_batch() {
     let bench = Bench::new("swinir", 1, 64);
     let mut request = request(8, 8, 1.0, 2);
     request.options.sampling.cfg_scale = 4.0;
@@ -315,4 +341,176 @@ fn threads_share_an_engine() {
             scope.spawn(|| assert_eq!(run(&bench, &request(16, 16, 1.0, 4)), expected));
         }
     });
+}
+
+/// Every latent of a request's samples, in order.
+fn latents(bench: &Bench, request: &Request) -> Vec<Array4<f32>> {
+    let mut found = Vec::new();
+    let mut keep = |event: Event<'_>| {
+        if let Event::Tensor(Intermediate::Z, samples, z) = event {
+            assert_eq!((samples.first, samples.count), (found.len(), z.dim().0));
+            found.extend(z.axis_chunks_iter(Axis(0), 1).map(|z| z.to_owned()));
+        }
+        Ok(())
+    };
+    bench.engine.restore(request, &mut keep).unwrap();
+    found
+}
+
+#[test]
+fn a_sample_does_not_depend_on_its_batch() {
+    let bench = Bench::new("swinir", 1, 64);
+    let run = |seed, samples, batch_size| {
+        let mut request = request(16, 16, 1.0, 4);
+        let sampling = &mut request.options.sampling;
+        sampling.sampler = "edm_dpm++_2m_sde".to_owned();
+        sampling.noise_aug = 100;
+        (sampling.seed, sampling.samples, sampling.batch_size) = (seed, samples, batch_size);
+        request.options.guidance.scale = 0.01;
+        latents(&bench, &request)
+    };
+    let batch = run(231, 5, 2);
+    assert_eq!(
+        bench.shapes("cleaner_sr", "image").len(),
+        1,
+        "stage 1 runs once"
+    );
+    assert_eq!(bench.shapes("vae_encoder", "image").len(), 1);
+    let first_calls: Vec<usize> = bench.shapes("denoiser", "x").iter().map(|x| x[0]).collect();
+    assert_eq!(first_calls, [2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1]);
+    for (k, sample) in batch.iter().enumerate() {
+        assert_eq!(*sample, run(231 + k as u64, 1, 1)[0], "sample {k}");
+    }
+}
+
+#[test]
+fn a_stream_draws_a_batch_at_once() {
+    let bench = Bench::new("swinir", 1, 64);
+    let mut request = request(16, 16, 1.0, 3);
+    let sampling = &mut request.options.sampling;
+    sampling.seed_mode = SeedMode::Stream;
+    (sampling.samples, sampling.batch_size) = (2, 2);
+    let found = latents(&bench, &request);
+    let mut stream = TorchCpu::new(231);
+    let draws = (0..4)
+        .map(|_| stream.randn([2, 4, 8, 8]).unwrap())
+        .collect();
+    request.noise = Noise::Replay(draws);
+    assert_eq!(latents(&bench, &request), found);
+}
+
+#[test]
+fn the_start_point_and_the_condition_are_noised_in_the_references_order() {
+    let bench = Bench::new("swinir", 1, 64);
+    let mut request = request(16, 16, 1.0, 3);
+    request.options.sampling.start_point = StartPoint::Cond;
+    request.options.sampling.noise_aug = 200;
+    let (mut c_img, mut x_t) = (None, None);
+    let mut keep = |event: Event<'_>| {
+        match event {
+            Event::Tensor(Intermediate::CImg, _, x) => c_img = Some(x.clone()),
+            Event::Tensor(Intermediate::XT, _, x) => x_t = Some(x.clone()),
+            _ => {}
+        }
+        Ok(())
+    };
+    bench.engine.restore(&request, &mut keep).unwrap();
+    let diffusion = Diffusion::new(&DiffusionConfig::default()).unwrap();
+    let noise = TorchCpu::new(231).randn([1, 4, 8, 8]).unwrap();
+    let expected = diffusion.q_sample(&c_img.unwrap(), 999, &noise).unwrap();
+    assert_eq!(
+        x_t.unwrap(),
+        expected,
+        "x_T comes first, the condition's noise after it"
+    );
+}
+
+#[test]
+fn without_a_cleaner_the_enlarged_picture_is_stage_1() {
+    let bench = Bench::new("bsrnet", 4, 64);
+    let mut request = request(40, 50, 2.0, 2);
+    request.options.restore.cleaner = Cleaner::None;
+    let mut stage1 = None;
+    let mut keep = |event: Event<'_>| {
+        if let Event::Tensor(Intermediate::Stage1, _, x) = event {
+            stage1 = Some(x.clone());
+        }
+        Ok(())
+    };
+    let restored = bench.engine.restore(&request, &mut keep).unwrap();
+    assert_eq!(restored.samples[0].dim(), (80, 100, 3));
+    assert!(bench.shapes("cleaner_sr", "image").is_empty());
+    let enlarged = resize::pillow_bicubic(request.lq.view(), 80, 100);
+    let stage1 = resize::quantise(&stage1.unwrap());
+    assert_eq!(tensor::to_hwc(stage1).index_axis_move(Axis(0), 0), enlarged);
+    assert!(!restored.provenance.graphs.contains_key("cleaner_sr"));
+}
+
+#[test]
+fn stages_run_in_tiles_where_they_fit() {
+    let bench = Bench::new("bsrnet", 4, 64);
+    let mut request = request(40, 50, 4.0, 2);
+    request.options.restore.color_fix = ColorFix::None;
+    let whole = run(&bench, &request);
+    request.options.tiling.cleaner = Some(Tiles {
+        size: 32,
+        stride: 16,
+    });
+    request.options.tiling.cldm = Some(Tiles {
+        size: 64,
+        stride: 32,
+    });
+    bench.calls.lock().unwrap().clear();
+    let tiled = run(&bench, &request);
+    assert_eq!(bench.shapes("cleaner_sr", "image"), [[1, 3, 32, 32]; 6]);
+    // 160x200 in windows of 64 every 32, in each of two steps: 4 rows, 6 columns, the last ones moved inwards.
+    assert_eq!(bench.shapes("denoiser", "x"), [[1, 4, 8, 8]; 2 * 4 * 6]);
+    // The fakes work pixel by pixel, so that tiles change the noise's padding alone: none here but the width's.
+    assert_eq!(tiled.dim(), whole.dim());
+
+    request.options.tiling.cldm = Some(Tiles {
+        size: 256,
+        stride: 128,
+    });
+    bench.calls.lock().unwrap().clear();
+    run(&bench, &request);
+    assert_eq!(bench.shapes("vae_encoder", "image"), [[1, 3, 160, 200]]);
+    assert_eq!(
+        bench.shapes("denoiser", "x"),
+        [[1, 4, 24, 32]; 2],
+        "smaller than a tile: padded, whole"
+    );
+    assert_eq!(bench.shapes("vae_decoder", "latent"), [[1, 4, 20, 25]]);
+}
+
+#[test]
+fn guidance_draws_to_stage_1_with_every_sampler() {
+    let bench = Bench::new("swinir", 1, 64);
+    for sampler in SAMPLERS {
+        let distance = |scale| {
+            let mut request = request(16, 16, 1.0, 4);
+            request.options.sampling.sampler = sampler.name.to_owned();
+            request.options.guidance.scale = scale;
+            request.options.guidance.repeat = Some(1);
+            let mut c_img = None;
+            let mut keep = |event: Event<'_>| {
+                if let Event::Tensor(Intermediate::CImg, _, x) = event {
+                    c_img = Some(x.clone());
+                }
+                if let Event::Step(_, step) = event {
+                    assert_eq!(step.guidance_loss.is_some(), scale > 0.0);
+                }
+                Ok(())
+            };
+            bench.engine.restore(&request, &mut keep).unwrap();
+            let difference = &latents(&bench, &request)[0] - &c_img.unwrap();
+            difference.mapv(|x| x * x).sum()
+        };
+        let distances = [0.0, 10.0, 30.0].map(distance);
+        assert!(
+            distances.is_sorted_by(|a, b| a > b),
+            "{}: {distances:?}",
+            sampler.name
+        );
+    }
 }

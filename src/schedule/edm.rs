@@ -75,12 +75,6 @@ impl EdmSchedule {
     pub fn range(&self) -> (f32, f32) {
         (self.sigmas[self.steps() - 1], self.sigmas[0])
     }
-
-    /// The next noise level below `sigma`.
-    pub fn below(&self, sigma: f32) -> f32 {
-        let below = self.sigmas.iter().find(|&&level| level < sigma);
-        below.copied().unwrap_or(0.0)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Ancestral samplers: each step goes below its level, and noise brings it back up.
 
-use super::{Edm, derivative, euler_step, exponential_step, middle};
+use super::{Edm, derivative, euler_step, exponential_step, middle, share};
 use crate::error::Result;
 use crate::samplers::{Run, Sampling, add_scaled};
 use crate::tensor::Latent;
@@ -40,7 +40,7 @@ pub fn dpm_2_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) 
             }
             let mid = middle(sigma, down);
             let x_2 = euler_step(x, sigma, mid, denoised);
-            let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid)?);
+            let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid, share(mid, down))?);
             let mut next = x.clone();
             add_scaled(&mut next, down - sigma, &d_2);
             Ok(next)
@@ -66,9 +66,10 @@ pub fn dpmpp_2s_ancestral(
                 return Ok(euler_step(x, sigma, down, denoised));
             }
             let (t, to) = (-sigma.ln(), -down.ln());
-            let mid = t + 0.5 * (to - t);
-            let x_2 = exponential_step(x, t, mid, denoised);
-            let denoised_2 = edm.denoised(run, &x_2, (-mid).exp())?;
+            let t_mid = t + 0.5 * (to - t);
+            let x_2 = exponential_step(x, t, t_mid, denoised);
+            let mid = (-t_mid).exp();
+            let denoised_2 = edm.denoised(run, &x_2, mid, share(mid, down))?;
             Ok(exponential_step(x, t, to, &denoised_2))
         },
     )
@@ -86,7 +87,7 @@ fn solve(
     let (edm, mut x) = Edm::start(sampling, x_t)?;
     for i in 0..edm.steps() {
         let (sigma, to) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
-        let denoised = edm.denoised(run, &x, sigma)?;
+        let denoised = edm.denoised(run, &x, sigma, share(sigma, to))?;
         let (down, up) = ancestral_levels(sigma, to, eta);
         x = step(&edm, run, &x, (sigma, down), &denoised)?;
         if to > 0.0 {

@@ -1,6 +1,6 @@
 //! Solvers of the probability flow ODE with optional noise before each step (Karras et al., algorithm 2).
 
-use super::{Edm, derivative, euler_step, middle};
+use super::{Edm, derivative, euler_step, middle, share};
 use crate::error::Result;
 use crate::samplers::{Run, Sampling, add_scaled};
 use crate::tensor::Latent;
@@ -25,8 +25,9 @@ pub fn heun(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<L
         if to == 0.0 {
             return Ok(x_2);
         }
+        let share_2 = (sigma - to) / (2.0 * to) / (1.0 + to.powi(2)).sqrt();
         let mut d = derivative(x, sigma, denoised);
-        let d_2 = derivative(&x_2, to, &edm.denoised(run, &x_2, to)?);
+        let d_2 = derivative(&x_2, to, &edm.denoised(run, &x_2, to, share_2)?);
         d.zip_mut_with(&d_2, |d, &d_2| *d = (*d + d_2) / 2.0);
         let mut next = x.clone();
         add_scaled(&mut next, to - sigma, &d);
@@ -45,7 +46,7 @@ pub fn dpm_2(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<
         }
         let mid = middle(sigma, to);
         let x_2 = euler_step(x, sigma, mid, denoised);
-        let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid)?);
+        let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid, share(mid, to))?);
         let mut next = x.clone();
         add_scaled(&mut next, to - sigma, &d_2);
         Ok(next)
@@ -74,8 +75,9 @@ fn solve(
             let level = (raised.powi(2) - sigma.powi(2)).sqrt();
             x.zip_mut_with(&noise, |x, &n| *x += n * s_noise * level);
         }
-        let denoised = edm.denoised(run, &x, raised)?;
-        x = step(&edm, run, &x, (raised, edm.sigmas()[i + 1]), &denoised)?;
+        let to = edm.sigmas()[i + 1];
+        let denoised = edm.denoised(run, &x, raised, share(raised, to))?;
+        x = step(&edm, run, &x, (raised, to), &denoised)?;
         edm.report(run, i, &x, &denoised)?;
     }
     Ok(x)

@@ -52,8 +52,9 @@ impl<'a> Edm<'a> {
         self.schedule.steps()
     }
 
-    /// D(x; sigma). The network is asked at the timestep whose noise level is nearest.
-    fn denoised(&self, run: &mut Run<'_>, x: &Latent, sigma: f32) -> Result<Latent> {
+    /// D(x; sigma). The network is asked at the timestep whose noise level is nearest. Restoration guidance moves it
+    /// by its `share` in the latent that the step leads to.
+    fn denoised(&self, run: &mut Run<'_>, x: &Latent, sigma: f32, share: f32) -> Result<Latent> {
         let timestep = self.schedule.timestep(sigma) as f32;
         let norm = sigma.powi(2) + 1.0;
         let c_in = 1.0 / norm.sqrt();
@@ -64,10 +65,7 @@ impl<'a> Edm<'a> {
         let convert = |output: Latent| combine(c_out, &output, c_skip, x);
         let x_in = x.mapv(|x| x * c_in);
         let mut denoised = run.predict(self.sampling.cfg, &x_in, timestep, &convert)?;
-        // The share of the denoised latent in a first-order step to the next level, both in variance-preserving form.
-        let below = self.schedule.below(sigma);
-        let weight = (1.0 - below / sigma) / (1.0 + below.powi(2)).sqrt();
-        run.steer(&mut denoised, timestep, weight)?;
+        run.steer(&mut denoised, timestep, share)?;
         Ok(denoised)
     }
 
@@ -76,6 +74,11 @@ impl<'a> Edm<'a> {
         let timestep = self.schedule.timesteps[i] as f32;
         run.step((i, self.steps()), timestep, x, denoised)
     }
+}
+
+/// The share of the denoised latent in a first-order step from `sigma` to `to`, in variance-preserving form.
+fn share(sigma: f32, to: f32) -> f32 {
+    (1.0 - to / sigma) / (1.0 + to.powi(2)).sqrt()
 }
 
 /// dx / dsigma at `x`.

@@ -1,6 +1,6 @@
 //! Deterministic solvers that remember earlier steps.
 
-use super::{Edm, derivative, exponential_step};
+use super::{Edm, derivative, exponential_step, share};
 use crate::error::Result;
 use crate::samplers::{Run, Sampling, add_scaled, combine};
 use crate::tensor::Latent;
@@ -16,8 +16,9 @@ pub fn lms(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<La
     let sigmas: Vec<f64> = edm.sigmas().iter().map(|&sigma| sigma.into()).collect();
     let mut derivatives: Vec<Latent> = Vec::new(); // the latest first
     for i in 0..edm.steps() {
-        let denoised = edm.denoised(run, &x, edm.sigmas()[i])?;
-        derivatives.insert(0, derivative(&x, edm.sigmas()[i], &denoised));
+        let (sigma, to) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
+        let denoised = edm.denoised(run, &x, sigma, share(sigma, to))?;
+        derivatives.insert(0, derivative(&x, sigma, &denoised));
         derivatives.truncate(order);
         let known: Vec<f64> = (0..derivatives.len()).map(|j| sigmas[i - j]).collect();
         let mut change = Latent::zeros(x.raw_dim());
@@ -54,9 +55,10 @@ pub fn dpmpp_2m(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Resu
     let t = |i: usize| -edm.sigmas()[i].ln();
     let mut last: Option<Latent> = None;
     for i in 0..edm.steps() {
-        let denoised = edm.denoised(run, &x, edm.sigmas()[i])?;
+        let (sigma, to) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
+        let denoised = edm.denoised(run, &x, sigma, share(sigma, to))?;
         x = match &last {
-            Some(last) if edm.sigmas()[i + 1] > 0.0 => {
+            Some(last) if to > 0.0 => {
                 let r = (t(i) - t(i - 1)) / (t(i + 1) - t(i));
                 let share = 1.0 / (2.0 * r);
                 let extrapolated = combine(1.0 + share, &denoised, -share, last);

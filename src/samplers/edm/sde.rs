@@ -5,7 +5,7 @@
 //! was never set), that latent is the result.
 
 use super::ancestral::ancestral_levels;
-use super::{Edm, combine, euler_step, exponential_step};
+use super::{Edm, combine, euler_step, exponential_step, share};
 use crate::error::Result;
 use crate::rng::Path;
 use crate::samplers::{Run, Sampling, add_scaled};
@@ -63,7 +63,7 @@ pub fn dpmpp_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Res
     let (mut driven, mut x) = Driven::start(sampling, run, x_t)?;
     for i in 0..driven.edm.steps() {
         let (sigma, to) = (driven.edm.sigmas()[i], driven.edm.sigmas()[i + 1]);
-        let denoised = driven.edm.denoised(run, &x, sigma)?;
+        let denoised = driven.edm.denoised(run, &x, sigma, share(sigma, to))?;
         x = if to == 0.0 {
             euler_step(&x, sigma, to, &denoised)
         } else {
@@ -88,7 +88,7 @@ fn dpmpp_sde_step(
     let (down, up) = ancestral_levels(sigma, mid, driven.eta);
     let mut x_2 = exponential_step(x, t, -down.ln(), denoised);
     driven.add_noise(&mut x_2, sigma, mid, up)?;
-    let denoised_2 = driven.edm.denoised(run, &x_2, mid)?;
+    let denoised_2 = driven.edm.denoised(run, &x_2, mid, share(mid, to))?;
 
     let (down, up) = ancestral_levels(sigma, to, driven.eta);
     // With the middle at one half the second denoised latent alone counts.
@@ -106,7 +106,7 @@ pub fn dpmpp_2m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> 
     let mut last: Option<(Latent, f32)> = None;
     for i in 0..driven.edm.steps() {
         let (sigma, to) = (driven.edm.sigmas()[i], driven.edm.sigmas()[i + 1]);
-        let denoised = driven.edm.denoised(run, &x, sigma)?;
+        let denoised = driven.edm.denoised(run, &x, sigma, share(sigma, to))?;
         if to == 0.0 {
             x = denoised.clone();
         } else {
@@ -135,7 +135,7 @@ pub fn dpmpp_3m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> 
     let mut past: Vec<(Latent, f32)> = Vec::new(); // denoised latents and step sizes, the latest first
     for i in 0..driven.edm.steps() {
         let (sigma, to) = (driven.edm.sigmas()[i], driven.edm.sigmas()[i + 1]);
-        let denoised = driven.edm.denoised(run, &x, sigma)?;
+        let denoised = driven.edm.denoised(run, &x, sigma, share(sigma, to))?;
         if to == 0.0 {
             x = denoised.clone();
         } else {
