@@ -239,7 +239,7 @@ fn bad_options_and_configurations() {
     restore(
         &["--prompt", "a cat"],
         2,
-        &["precomputed contexts for \"\" only"],
+        &["no text encoder", "the prompts it can serve are \"\""],
     );
     restore(
         &["--set", "sampling.stepz=3"],
@@ -266,6 +266,268 @@ fn bad_options_and_configurations() {
         restore(&["--config", &config], 3, &["c.yaml", says]);
     }
     restore(&["--config", "absent.yaml"], 3, &["absent.yaml"]);
+}
+
+/// Every value is held against what the sampler and the bundle accept before the runtime is even looked for.
+#[test]
+fn sampling_options_that_cannot_work_are_refused_at_once() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    let library = ["--set", "runtime.library=/nowhere/libonnxruntime.so"];
+    for (flags, says) in [
+        (
+            "--sampler edm_euler_a --eta -1",
+            "sampling.eta is -1, expected at least 0",
+        ),
+        (
+            "--sampler ddim --eta 1.5",
+            "sampling.eta is 1.5, expected 0 to 1",
+        ),
+        (
+            "--eta 1",
+            "the sampler spaced ignores it (it uses no knobs)",
+        ),
+        (
+            "--sampler edm_lms --order 5",
+            "sampling.order is 5, expected 1 to 4",
+        ),
+        (
+            "--sampler unipc --order 1",
+            "sampling.order is 1, expected 2 to 3",
+        ),
+        (
+            "--sampler edm_heun --s_churn -1",
+            "sampling.s_churn is -1, expected at least 0",
+        ),
+        (
+            "--sampler edm_heun --order 2",
+            "it uses s_churn, s_tmin, s_tmax, s_noise",
+        ),
+        ("--sampler edm_heun --s-noise nan", "sampling.s_noise"),
+        (
+            "--sampler dpm++_m3 --steps 2",
+            "expected at least 3 for the sampler dpm++_m3",
+        ),
+        ("--sampler edm_dpm_2s", "did you mean `edm_dpm_2`"),
+        ("--steps 1001", "at most 1000"),
+        ("--cfg-scale nan", "sampling.cfg_scale"),
+        (
+            "--noise-aug 1000",
+            "sampling.noise_aug is 1000, expected at most 999",
+        ),
+        (
+            "--strength 1,2,3",
+            "sampling.strength has 3 values, expected 1 or 13",
+        ),
+        ("--start-point middle", "[possible values: noise, cond]"),
+        ("--seed-mode each", "[possible values: per-sample, stream]"),
+        ("--rng philox", "expected torch-cpu, torch-cuda"),
+        ("--samples 0", "sampling.samples is 0, expected at least 1"),
+        (
+            "--batch-size 0",
+            "sampling.batch_size is 0, expected at least 1",
+        ),
+        ("--guidance-scale -1", "guidance.scale is -1"),
+        (
+            "--guidance-scale 1 --guidance-loss w-mse",
+            "set guidance.space to rgb",
+        ),
+        (
+            "--guidance-start 10 --guidance-stop 20",
+            "start has to be above stop",
+        ),
+        ("--tile cldm=96:32", "SIZE a multiple of 64"),
+        ("--tile cldm=512:600", "at most SIZE"),
+        (
+            "--tile cleaner=100",
+            "expected a multiple of 64 for this task's cleaner",
+        ),
+        (
+            "--tile vae_decoder=256",
+            "the VAE runs on the whole picture",
+        ),
+        ("--vae_encoder_tiled", "the VAE runs on the whole picture"),
+        ("--tile unet=64", "STAGE cleaner or cldm"),
+        (
+            "--negative-prompt dirt --cfg-scale 4",
+            "the prompts it can serve are \"\"",
+        ),
+    ] {
+        let mut args = vec!["restore", input.as_str(), "-o", "r.png"];
+        args.extend(flags.split(' '));
+        args.extend(library);
+        let run = program.demo_bundle(&args);
+        run.code(2);
+        run.says(&[says]);
+        assert_eq!(program.files("."), ["a.png"], "{flags}");
+    }
+}
+
+#[test]
+fn several_samples_are_numbered_files_and_equal_single_runs() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(24, 20));
+    let args = |out, more: &[&'static str]| -> Vec<String> {
+        let fixed = [
+            "restore",
+            &input,
+            "-o",
+            out,
+            "--steps",
+            "2",
+            "--upscale",
+            "1",
+            "--no-metadata",
+        ];
+        fixed
+            .iter()
+            .chain(more)
+            .map(|arg| arg.to_string())
+            .collect()
+    };
+    let run = |args: Vec<String>| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        program.demo_bundle(&args).code(0);
+    };
+    run(args(
+        "r.png",
+        &["--samples", "3", "--batch-size", "2", "--seed", "7"],
+    ));
+    assert_eq!(
+        program.files("."),
+        ["a.png", "r_0.png", "r_1.png", "r_2.png"]
+    );
+    for (k, seed) in ["7", "8", "9"].into_iter().enumerate() {
+        run(args("one.png", &["--overwrite", "--seed", seed]));
+        let difference = difference(&program, "one.png", &format!("r_{k}.png"));
+        assert!(difference <= 1, "sample {k} is {difference} levels off");
+    }
+    run(args(
+        "s.png",
+        &[
+            "--n_samples",
+            "2",
+            "--batch_size",
+            "2",
+            "--seed-mode",
+            "stream",
+        ],
+    ));
+    run(args(
+        "t.png",
+        &[
+            "--n_samples",
+            "2",
+            "--batch_size",
+            "1",
+            "--seed-mode",
+            "stream",
+        ],
+    ));
+    // Sample 0 begins with the same numbers; sample 1 with those after sample 0's, or after x_T of both.
+    assert_ne!(program.read("s_1.png"), program.read("t_1.png"));
+}
+
+/// The largest difference of two pictures, in levels.
+fn difference(program: &Program, a: &str, b: &str) -> i32 {
+    let read = |name| {
+        let picture = diffbir::imageio::read(&program.dir().join(name), 1 << 20).unwrap();
+        picture.rgb.mapv(i32::from)
+    };
+    let difference = (read(a) - read(b)).mapv(i32::abs);
+    *difference.iter().max().unwrap()
+}
+
+#[test]
+fn a_folder_in_another_order_gives_identical_files() {
+    let program = Program::new();
+    let inputs: Vec<String> = [("a", 16), ("b", 24), ("c", 20)]
+        .map(|(name, side)| write(program.dir(), &format!("{name}.png"), &picture(side, 16)))
+        .to_vec();
+    let run = |out, inputs: Vec<&str>| {
+        let args = [
+            "restore",
+            "-o",
+            out,
+            "--steps",
+            "2",
+            "--upscale",
+            "1",
+            "--sampler",
+            "edm_euler_a",
+        ];
+        program.demo_bundle(&[&args[..], &inputs].concat()).code(0);
+    };
+    run("forth", inputs.iter().map(String::as_str).collect());
+    run("back", inputs.iter().rev().map(String::as_str).collect());
+    for name in ["a.png", "b.png", "c.png"] {
+        let read = |folder: &str| program.read(&format!("{folder}/{name}"));
+        assert_eq!(read("forth"), read("back"), "{name}");
+    }
+}
+
+#[test]
+fn a_caption_beside_a_picture_is_part_of_its_prompt() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    write(program.dir(), "a.txt", b"a cat\n");
+    let args = [
+        "restore",
+        input.as_str(),
+        "-o",
+        "r.png",
+        "--steps",
+        "2",
+        "--upscale",
+        "1",
+    ];
+    let run = program.demo_bundle(&args);
+    run.code(1);
+    run.says(&["prompt \"a cat\"", "no text encoder", "\"\""]);
+    program
+        .demo_bundle(&[&args[..], &["--no-captions"]].concat())
+        .code(0);
+}
+
+#[test]
+fn guidance_tells_its_loss() {
+    let program = Program::new();
+    let input = write(program.dir(), "a.png", &picture(16, 16));
+    for space in ["latent", "rgb"] {
+        let args = [
+            "restore",
+            input.as_str(),
+            "-o",
+            "r.png",
+            "--overwrite",
+            "--steps",
+            "3",
+            "--upscale",
+            "1",
+            "--json",
+            "--guidance",
+            "--g_scale",
+            "20",
+            "--g_space",
+            space,
+            "--g_start",
+            "800",
+        ];
+        let run = program.demo_bundle(&args);
+        run.code(0);
+        let losses: Vec<serde_json::Value> = run
+            .stdout()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter(|line| line["event"] == "step")
+            .map(|line| line["guidance_loss"].clone())
+            .collect();
+        assert!(losses[0].is_null(), "timestep 999 is not below 800");
+        assert!(
+            losses[1..].iter().all(|loss| loss.as_f64().unwrap() > 0.0),
+            "{losses:?}"
+        );
+    }
 }
 
 #[test]

@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use diffbir::bundle::Bundle;
 use diffbir::engine::{Engine, Request};
 use diffbir::error::ErrorKind;
+use diffbir::guidance::Space;
 use diffbir::imageio::Rgb;
 use diffbir::nets::contract::GraphKind;
 use diffbir::nets::{Input, Network};
 use diffbir::options::{Options, RestoreOptions, SamplingOptions};
+use diffbir::pipeline::{Event, Intermediate};
 use diffbir::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session};
-use ndarray::{Array3, Array4, s};
+use ndarray::{Array3, Array4, Axis, concatenate, s};
 use program::Program;
 
 fn demo() -> Bundle {
@@ -205,4 +207,88 @@ fn a_file_that_is_no_graph_is_the_bundles_fault() {
         .unwrap();
     assert_eq!(error.kind(), ErrorKind::Bundle, "{error}");
     assert!(error.to_string().contains("nonsense.onnx"), "{error}");
+}
+
+/// What a request made on the way: stage 1's latent, and the latents and decoded pictures of all samples.
+struct Made {
+    c_img: Array4<f32>,
+    z: Array4<f32>,
+    stage1: Array4<f32>,
+    decoded: Array4<f32>,
+}
+
+fn made(engine: &Engine, request: &Request) -> Made {
+    let (mut c_img, mut stage1, mut z, mut decoded) = (None, None, Vec::new(), Vec::new());
+    let mut keep = |event: Event<'_>| {
+        match event {
+            Event::Tensor(Intermediate::CImg, _, x) => c_img = Some(x.clone()),
+            Event::Tensor(Intermediate::Stage1, _, x) => stage1 = Some(x.clone()),
+            Event::Tensor(Intermediate::Z, _, x) => z.push(x.clone()),
+            Event::Tensor(Intermediate::Decoded, _, x) => decoded.push(x.clone()),
+            _ => {}
+        }
+        Ok(())
+    };
+    engine.restore(request, &mut keep).unwrap();
+    let join = |parts: &[Array4<f32>]| {
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        concatenate(Axis(0), &views).unwrap()
+    };
+    Made {
+        c_img: c_img.unwrap(),
+        stage1: stage1.unwrap(),
+        z: join(&z),
+        decoded: join(&decoded),
+    }
+}
+
+fn largest(x: &Array4<f32>) -> f32 {
+    x.iter().fold(0.0, |max, x| max.max(x.abs()))
+}
+
+#[test]
+fn a_batch_of_four_equals_four_single_runs() {
+    let engine = Engine::open(demo(), RuntimeOptions::default());
+    for sampler in ["spaced", "edm_dpm++_3m_sde"] {
+        let run = |seed, samples| {
+            let mut request = request(40);
+            let sampling = &mut request.options.sampling;
+            sampling.sampler = sampler.to_owned();
+            (sampling.seed, sampling.samples, sampling.batch_size) = (seed, samples, samples);
+            made(&engine, &request).z
+        };
+        let batch = run(231, 4);
+        for k in 0..4 {
+            let single = run(231 + k as u64, 1);
+            let of_batch = batch.slice(s![k..k + 1, .., .., ..]).to_owned();
+            let difference = largest(&(&of_batch - &single)) / largest(&single);
+            assert!(difference < 1e-5, "{sampler} sample {k}: {difference:e}");
+        }
+    }
+}
+
+#[test]
+fn guidance_draws_the_result_to_stage_1() {
+    let engine = Engine::open(demo(), RuntimeOptions::default());
+    let square = |x: Array4<f32>| f64::from(x.mapv(|x| x * x).mean().unwrap());
+    for (space, scales) in [
+        (Space::Latent, [0.0, 20.0, 80.0, 320.0]),
+        (Space::Rgb, [0.0, 1000.0, 4000.0, 16000.0]),
+    ] {
+        let distances = scales.map(|scale| {
+            let mut request = request(40);
+            request.options.guidance.scale = scale;
+            request.options.guidance.space = space;
+            let made = made(&engine, &request);
+            match space {
+                Space::Latent => square(made.z - made.c_img),
+                Space::Rgb => square(made.decoded - made.stage1.mapv(|x| x * 2.0 - 1.0)),
+            }
+        });
+        eprintln!("{space:?}: mean square distance {distances:?} at scales {scales:?}");
+        assert!(
+            distances.is_sorted_by(|a, b| a > b),
+            "{space:?} {distances:?}"
+        );
+    }
 }
