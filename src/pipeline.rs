@@ -85,7 +85,7 @@ pub struct Samples {
 
 /// What an observer is told.
 pub enum Event<'a> {
-    /// A stage begins: its graph is loaded now, then run.
+    /// A stage begins: its graph is loaded now, then run. The last two stages begin anew for each sample.
     Started(Stage),
     /// A stage's graph is loaded; seconds since the stage began.
     Loaded(Stage, f64),
@@ -216,8 +216,14 @@ impl Pipeline {
         let cond_img = self.clean(lq, &sizes, networks, observe)?;
         let c_img = self.encode(&cond_img, networks, observe)?;
         let latents = self.sample(&c_img, &cond_img, contexts, networks, draws, observe)?;
-        let decoded = self.decode(latents, &cond_img, networks, observe)?;
-        self.finish(decoded, &cond_img, &sizes, observe)
+        networks.stage(&[&self.graphs.decoder]);
+        let samples = latents.into_iter().enumerate();
+        samples
+            .map(|(k, z)| {
+                let decoded = self.decode(k, z, &cond_img, networks, observe)?;
+                self.finish(k, decoded, &cond_img, &sizes, observe)
+            })
+            .collect()
     }
 
     /// The contexts of the prompt and, where an uncond branch runs, of the negative one (else the same again).

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use common::{Goldens, with_reference};
 use diffbir::bundle::Bundle;
 use diffbir::engine::{Engine, Noise, Request};
-use diffbir::guidance::{Decoder, Space};
+use diffbir::guidance::Decoder;
 use diffbir::imageio::{self, Rgb};
 use diffbir::nets::vae::GuidingDecoder;
 use diffbir::nets::{Networks, Shared};

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Goldens, abs, assert_close, rel};
-use diffbir::rng::{NoiseSource, TorchCpu};
+use diffbir::rng::{NoiseSource, TorchCpu, TorchCuda};
 use ndarray::{Array1, Axis, Ix4, Ix5};
 
 /// Compares draws with a golden array, bit for bit.
@@ -79,4 +79,31 @@ fn brownian_paths_are_torchsdes() {
             assert_close(&what, &found, &expected, abs(0.0));
         }
     }
+}
+
+/// What a CUDA device drew, where `benches/gpu/cuda_noise.py` recorded it.
+#[test]
+fn cuda_noise_is_torchs() {
+    let Some(path) = std::env::var_os("DIFFBIR_CUDA_NOISE") else {
+        eprintln!("SKIPPED: no DIFFBIR_CUDA_NOISE, see benches/gpu/README.md");
+        return;
+    };
+    let bytes = std::fs::read(&path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let facts = header.metadata().clone().unwrap();
+    let number = |key: &str| facts[key].parse::<usize>().unwrap();
+    let (multiprocessors, threads) = (number("multiprocessors"), number("threads"));
+    let goldens = Goldens::open(&path);
+    let mut worst = 0.0_f64;
+    for seed in [0, 231, (1 << 40) + 5] {
+        let mut rng = TorchCuda::with_threads(seed, multiprocessors, threads);
+        for i in 0..8 {
+            let name = format!("{seed}.{i}");
+            let expected = goldens.array::<Ix4>(&name);
+            let (n, c, h, w) = expected.dim();
+            let found = rng.randn([n, c, h, w]).unwrap();
+            worst = worst.max(assert_close(&name, &found, &expected, abs(1e-5)));
+        }
+    }
+    eprintln!("{facts:?}: largest difference {worst:.1e}");
 }

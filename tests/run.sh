@@ -17,14 +17,25 @@ if ! cmp -s export/pyproject.toml "$stamp"; then
     cp export/pyproject.toml "$stamp"
 fi
 
+# The tokenizer that the exporter puts into a bundle.
+export DIFFBIR_TOKENIZER="$PWD/target/tokenizer.json"
+(cd export && "$venv/bin/python" -c 'import pathlib, sys; from diffbir_export import tokenizer; tokenizer.write(pathlib.Path(sys.argv[1]))' \
+    "$DIFFBIR_TOKENIZER")
+
+# The reference's tiny model as bundles: v2 with all three cleaners and everything that is optional, v2.1 with nothing.
 golden="${DIFFBIR_GOLDEN:-$PWD/../shared/golden}"
 if [ -d "$golden/tiny" ]; then
     export DIFFBIR_GOLDEN="$golden"
     export DIFFBIR_GOLDEN_BUNDLE="$PWD/target/golden-bundle"
     tiny="$golden/tiny"
-    (cd export && "$venv/bin/python" -m diffbir_export --family v1 --arch-config "$tiny" --overwrite \
-        --weights "sd=$tiny/sd_tiny.ckpt" "control=$tiny/control_tiny.pth" "cleaner.sr=$tiny/swinir_tiny.ckpt" \
-        --out "$DIFFBIR_GOLDEN_BUNDLE")
+    bundle() {
+        (cd export && "$venv/bin/python" -m diffbir_export --family "$1" --arch-config "$tiny" --overwrite \
+            --out "$DIFFBIR_GOLDEN_BUNDLE/$1" "${@:2}")
+    }
+    common=("sd=$tiny/sd_tiny.ckpt" "control=$tiny/control_tiny.pth")
+    bundle v2 --guidance-graph --weights "${common[@]}" "cleaner.sr=$tiny/bsrnet_tiny.pth" \
+        "cleaner.face=$tiny/swinir_tiny.ckpt" "cleaner.denoise=$tiny/scunet_tiny.pth"
+    bundle v2.1 --no-text-encoder --weights "${common[@]}" "cleaner.sr=$tiny/swinir_tiny.ckpt"
 fi
 
 wait $build

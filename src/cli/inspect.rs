@@ -40,12 +40,15 @@ fn describe(bundle: &Bundle) -> String {
         .iter()
         .map(|(task, entry)| format!("{task} ({})", entry.cleaner))
         .collect();
-    let prompts: Vec<String> = manifest
+    let mut prompts: Vec<String> = manifest
         .contexts
         .prompts
         .iter()
         .map(|entry| format!("{:?}", shortened(&entry.prompt)))
         .collect();
+    if bundle.tokenizer().is_some() {
+        prompts.push("any other, by its text encoder".to_owned());
+    }
     let defaults = &manifest.defaults;
     let mut text = format!(
         "{}: bundle format {}, family {}, {} weights\n  sha256   {}\n  tasks    {}\n  prompts  {}\n  defaults {}, {} steps, cfg \

@@ -147,10 +147,12 @@ impl Session {
             reporter.progress(&job.input, &event);
             match event {
                 Event::Loaded(stage, time) => {
-                    seconds.insert(format!("load.{}", stage.name()), time);
+                    *seconds
+                        .entry(format!("load.{}", stage.name()))
+                        .or_insert(0.0) += time;
                 }
                 Event::Finished(stage, time) => {
-                    seconds.insert(stage.name().to_owned(), time);
+                    *seconds.entry(stage.name().to_owned()).or_insert(0.0) += time;
                 }
                 Event::Tensor(what, samples, array) => {
                     self.save_stage(job, what, samples.first, array)?

@@ -20,8 +20,10 @@ use crate::tiling::Tiles;
 /// The condition is padded to multiples of this many pixels; where the denoiser runs in tiles, of [`DOWNSCALE`].
 const MULTIPLE: usize = 64;
 
-/// The samples that a result before sampling serves.
-const ALL: Samples = Samples { first: 0, count: 1 };
+/// Sample `k` alone.
+fn one(k: usize) -> Samples {
+    Samples { first: k, count: 1 }
+}
 
 impl Pipeline {
     pub(super) fn clean(
@@ -42,7 +44,7 @@ impl Pipeline {
         timer.loaded(observe)?;
         let tiles = self.options.tiling.cleaner;
         let cond_img = stage1::clean(net, self.cleaner, lq, sizes, self.min_short_edge, tiles)?;
-        observe(Event::Tensor(Intermediate::Stage1, ALL, &cond_img))?;
+        observe(Event::Tensor(Intermediate::Stage1, one(0), &cond_img))?;
         timer.finish(observe)?;
         Ok(cond_img)
     }
@@ -64,7 +66,7 @@ impl Pipeline {
             None => MULTIPLE,
         };
         let c_img = vae::encode(net, &pad_to_multiple(cond_img, multiple))?;
-        observe(Event::Tensor(Intermediate::CImg, ALL, &c_img))?;
+        observe(Event::Tensor(Intermediate::CImg, one(0), &c_img))?;
         timer.finish(observe)?;
         Ok(c_img)
     }
@@ -133,51 +135,44 @@ impl Pipeline {
         }
     }
 
-    /// One after another, so that a batch takes no more memory here than a single sample.
+    /// The picture of sample `k`, as large as `cond_img`.
     pub(super) fn decode(
         &self,
-        latents: Vec<Latent>,
+        k: usize,
+        z: Latent,
         cond_img: &Image,
         networks: &mut dyn Networks,
         observe: &mut Observer<'_>,
-    ) -> Result<Vec<Image>> {
+    ) -> Result<Image> {
         let timer = Timer::start(Stage::VaeDecoder, observe)?;
-        networks.stage(&[&self.graphs.decoder]);
         let net = networks.get(&self.graphs.decoder)?;
         timer.loaded(observe)?;
         let (height, width) = size(cond_img);
-        let mut images = Vec::with_capacity(latents.len());
-        for (first, z) in latents.iter().enumerate() {
-            let decoded = crop(&vae::decode(net, z)?, height, width);
-            let sample = Samples { first, count: 1 };
-            observe(Event::Tensor(Intermediate::Decoded, sample, &decoded))?;
-            images.push(decoded);
-        }
+        let decoded = crop(&vae::decode(net, &z)?, height, width);
+        observe(Event::Tensor(Intermediate::Decoded, one(k), &decoded))?;
         timer.finish(observe)?;
-        Ok(images)
+        Ok(decoded)
     }
 
+    /// Colours, size and 8 bits: `[H, W, 3]`.
     pub(super) fn finish(
         &self,
-        decoded: Vec<Image>,
+        k: usize,
+        decoded: Image,
         cond_img: &Image,
         sizes: &Sizes,
         observe: &mut Observer<'_>,
-    ) -> Result<Vec<Array3<u8>>> {
+    ) -> Result<Array3<u8>> {
         let timer = Timer::start(Stage::Finish, observe)?;
-        let mut pictures = Vec::with_capacity(decoded.len());
-        for (first, image) in decoded.into_iter().enumerate() {
-            let fixed = self.fix_colors(image, cond_img)?;
-            let sample = Samples { first, count: 1 };
-            observe(Event::Tensor(Intermediate::ColorFixed, sample, &fixed))?;
-            let (height, width) = sizes.padded_output;
-            let resized = resize::torch_bicubic(&fixed, height, width);
-            let (height, width) = sizes.output;
-            let picture = to_hwc(resize::quantise(&crop(&resized, height, width)));
-            pictures.push(picture.index_axis_move(Axis(0), 0));
-        }
+        let fixed = self.fix_colors(decoded, cond_img)?;
+        observe(Event::Tensor(Intermediate::ColorFixed, one(k), &fixed))?;
+        let (height, width) = sizes.padded_output;
+        let resized = resize::torch_bicubic(&fixed, height, width);
+        drop(fixed);
+        let (height, width) = sizes.output;
+        let picture = to_hwc(resize::quantise(&crop(&resized, height, width)));
         timer.finish(observe)?;
-        Ok(pictures)
+        Ok(picture.index_axis_move(Axis(0), 0))
     }
 
     /// `decoded` in `[-1, 1]` to `[0, 1]`, with its colours from `cond_img`.

@@ -18,9 +18,11 @@ pub enum Rng {
     TorchCpu,
     /// torch's on a CUDA device.
     TorchCuda {
-        /// Multiprocessors of the device. Matters for more than `256 * threads / 256 * multiprocessors` values at once.
+        /// Multiprocessors of the device, at least 1. A draw depends on them where it has more values than all of them
+        /// hold threads.
         multiprocessors: usize,
-        /// Threads that a multiprocessor holds: 2048 on data centre devices, 1536 on GeForce RTX 30 and 40.
+        /// Threads that a multiprocessor holds, at least 256: 2048 on data centre devices, 1536 on GeForce RTX 30 and
+        /// 40.
         threads: usize,
     },
 }

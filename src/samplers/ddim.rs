@@ -1,6 +1,6 @@
 //! DDIM (Song et al., arXiv 2010.02502).
 
-use super::{Run, Sampling};
+use super::{Run, Sampling, needs_v};
 use crate::denoise::Parameterization;
 use crate::error::Result;
 use crate::schedule::{DdimSchedule, DdimStep};
@@ -14,11 +14,16 @@ use crate::tensor::Latent;
 /// Source: `DDIMSampler`, diffbir/sampler/ddim_sampler.py at 3f8b530, whose program never sets `eta`.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps, and what the run reports.
+/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps,
+/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model asked where there is no signal, and what the run
+/// reports.
 pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     let eta = sampling.knobs.eta.unwrap_or(0.0);
     let schedule = DdimSchedule::new(sampling.diffusion, sampling.steps, eta)?;
     let total = schedule.steps.len();
+    if schedule.steps.iter().any(|step| step.alpha == 0.0) {
+        needs_v("ddim", sampling.diffusion.parameterization)?;
+    }
     let mut x = x_t;
     for (index, step) in schedule.steps.iter().enumerate() {
         let timestep = step.timestep as f32;

@@ -12,7 +12,7 @@ pub mod spaced;
 mod table;
 pub mod unipc;
 
-use crate::denoise::{Cfg, Guide, NoiseModel, guided};
+use crate::denoise::{Cfg, Guide, NoiseModel, Parameterization, guided};
 use crate::error::{Error, Result};
 use crate::rng::NoiseSource;
 use crate::schedule::{Diffusion, Fidelity};
@@ -135,6 +135,17 @@ impl Run<'_> {
             pred_x0,
             guidance_loss,
         })
+    }
+}
+
+/// At zero SNR `x_T` is the noise itself: from eps nothing can be said about `x_0`, and the reference computes
+/// infinity minus infinity.
+fn needs_v(sampler: &str, parameterization: Parameterization) -> Result<()> {
+    match parameterization {
+        Parameterization::V => Ok(()),
+        Parameterization::Eps => Err(Error::bundle(format!(
+            "diffusion: with zero_snr the sampler {sampler} needs a model of parameterization v, found eps"
+        ))),
     }
 }
 

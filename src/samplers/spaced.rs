@@ -7,9 +7,8 @@
 //! | `mean_from_x0`, `mean_from_x` | the two weights in the mean of q(x_{t-1} \| x_t, x_0), equation 7 |
 //! | `sigma` | the root of its variance, equation 7 |
 
-use super::{Run, Sampling};
-use crate::denoise::Parameterization;
-use crate::error::{Error, Result};
+use super::{Run, Sampling, needs_v};
+use crate::error::Result;
 use crate::schedule::{SpacedSchedule, SpacedStep};
 use crate::tensor::Latent;
 
@@ -30,7 +29,13 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
     let schedule = SpacedSchedule::new(sampling.diffusion, sampling.steps)?;
     let parameterization = sampling.diffusion.parameterization;
     let total = schedule.steps();
-    refuse_eps_at_zero_snr(&schedule, parameterization)?;
+    if schedule
+        .sqrt_recip_alphas_cumprod
+        .iter()
+        .any(|weight| weight.is_infinite())
+    {
+        needs_v("spaced", parameterization)?;
+    }
 
     let mut x = x_t;
     for index in 0..total {
@@ -44,24 +49,6 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
         run.step((index, total), timestep, &x, &pred_x0)?;
     }
     Ok(x)
-}
-
-/// At zero SNR `x_T` is the noise itself: from eps nothing can be said about `x_0`, and the reference computes
-/// infinity minus infinity.
-fn refuse_eps_at_zero_snr(
-    schedule: &SpacedSchedule,
-    parameterization: Parameterization,
-) -> Result<()> {
-    let infinite = schedule
-        .sqrt_recip_alphas_cumprod
-        .iter()
-        .any(|weight| weight.is_infinite());
-    if infinite && parameterization == Parameterization::Eps {
-        return Err(Error::bundle(
-            "diffusion: with zero_snr the sampler spaced needs a model of parameterization v, found eps",
-        ));
-    }
-    Ok(())
 }
 
 /// The clean latent that the network's `output` at `x` amounts to.
@@ -86,8 +73,8 @@ fn posterior_sample(step: &SpacedStep, mut x: Latent, pred_x0: &Latent, noise: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::denoise::{Branch, Cfg, NoiseModel};
-    use crate::error::ErrorKind;
+    use crate::denoise::{Branch, Cfg, NoiseModel, Parameterization};
+    use crate::error::{Error, ErrorKind};
     use crate::rng::{NoiseSource, Replay, TorchCpu};
     use crate::samplers::Observer;
     use crate::schedule::{Diffusion, DiffusionConfig};
