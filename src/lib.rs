@@ -22,7 +22,10 @@
 //! | VAE encoder and decoder | [`nets::vae`] | `model/vae.py` |
 //! | control module and UNet | [`nets::cldm`] | `model/cldm.py` |
 //! | noise schedule | [`schedule`] | `model/gaussian_diffusion.py` |
+//! | prompts: CLIP's tokens and contexts | [`text`], [`prompts`] | `model/open_clip/tokenizer.py`, `model/clip.py` |
 //! | samplers, classifier-free guidance | [`samplers`], [`denoise`] | `sampler/` |
+//! | restoration guidance | [`guidance`] | `utils/cond_fn.py` at 858068f |
+//! | tiles of cleaner and denoiser | [`tiling`] | `make_tiled_fn`, `utils/common.py` |
 //! | noise, equal to torch's | [`rng`] | `torch.randn` |
 //! | colour correction | [`color`] | `utils/common.py` |
 //! | all of it in order | [`pipeline`] | `Pipeline.run`, `pipeline.py` |
@@ -38,7 +41,7 @@
 //!
 //! use diffbir::bundle::Bundle;
 //! use diffbir::engine::{Engine, Request};
-//! use diffbir::options::{RestoreOptions, SamplingOptions};
+//! use diffbir::options::Options;
 //! use diffbir::{config, imageio};
 //!
 //! # fn main() -> diffbir::error::Result<()> {
@@ -46,9 +49,9 @@
 //! bundle.verify(None, false, &mut |_, _| {})?;
 //! let engine = Engine::open(bundle, Default::default());
 //! let lq = imageio::read(Path::new("lq.png"), config::DEFAULT_MAX_PIXELS)?.rgb;
-//! let request = Request::new(lq, RestoreOptions::default(), SamplingOptions::default());
+//! let request = Request::new(lq, Options::default());
 //! let restored = engine.restore(&request, &mut |_| Ok(()))?;
-//! let png = imageio::encode_png(&restored.rgb, &Default::default())?;
+//! let png = imageio::encode_png(&restored.samples[0], &Default::default())?;
 //! imageio::write_atomic(Path::new("restored.png"), &png, false)?;
 //! # Ok(())
 //! # }
