@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 /// The size and stride of square tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tiles {
     /// Edge of a tile.
     pub size: usize,

@@ -22,7 +22,7 @@ use diffbir::imageio::{self, Rgb};
 use diffbir::nets::vae::GuidingDecoder;
 use diffbir::nets::{Networks, Shared};
 use diffbir::options::{Options, SeedMode, StartPoint, Strength};
-use diffbir::pipeline::{Event, Intermediate};
+use diffbir::pipeline::{Event, Intermediate, Stage};
 use diffbir::runtime::{RuntimeOptions, Sessions};
 use diffbir::tiling::Tiles;
 use ndarray::{Array4, Axis, Ix4, concatenate, s};
@@ -328,5 +328,61 @@ fn guidance_through_the_decoder() {
             eprintln!("{loss}: relative RMS errors of image and gradient {errors:?}");
             assert!(errors.iter().all(|error| *error < 1e-4), "{errors:?}");
         }
+    });
+}
+
+/// Prompts that the bundle has no context for go through its text encoder, once; what does not fit is told.
+#[test]
+fn prompts_through_the_text_encoder() {
+    with_bundles("prompts_through_the_text_encoder", |folder, bundles| {
+        let program = Program::new();
+        let engine = engine(bundles, "v2");
+        let run = Recorded::all(folder).remove(0);
+        let mut request = run.request();
+        request.options.sampling.prompt = "a photograph of a cat".to_owned();
+        request.options.sampling.samples = 1;
+        let mut encoded = 0;
+        for _ in 0..2 {
+            let mut count = |event: Event<'_>| {
+                encoded += usize::from(matches!(event, Event::Started(Stage::TextEncoder)));
+                Ok(())
+            };
+            engine.restore(&request, &mut count).unwrap();
+        }
+        assert_eq!(encoded, 1, "the context is kept");
+
+        let lq = std::fs::read(run.lq()).unwrap();
+        std::fs::write(program.dir().join("a.png"), lq).unwrap();
+        std::fs::write(program.dir().join("a.txt"), "a cat").unwrap();
+        let (bundle, long) = (bundles.join("v2"), "very ".repeat(100));
+        let args = [
+            "restore", "a.png", "-o", "r.png", "--steps", "2", "--task", "face", "--json",
+        ];
+        let more = [
+            "--upscale",
+            "1",
+            "--bundle",
+            bundle.to_str().unwrap(),
+            "--prompt",
+            &long,
+        ];
+        let run = program.run(&[&args[..], &more].concat());
+        run.code(0);
+        let stdout = run.stdout();
+        let lines = stdout.lines().map(|line| serde_json::from_str(line));
+        let lines: Vec<Value> = lines.collect::<Result<_, _>>().unwrap();
+        let note = lines.iter().find(|line| line["event"] == "note").unwrap();
+        // A comma and "a cat" stand before the hundred; 75 tokens fit.
+        let message = note["message"].as_str().unwrap();
+        assert!(
+            message.ends_with("its last 28 tokens are left out"),
+            "{message}"
+        );
+        let done = lines
+            .iter()
+            .find(|line| line["event"] == "picture")
+            .unwrap();
+        let prompt = done["provenance"]["sampling"]["prompt"].as_str().unwrap();
+        assert!(prompt.starts_with("a cat, very very"), "{prompt}");
     });
 }

@@ -514,3 +514,35 @@ fn guidance_draws_to_stage_1_with_every_sampler() {
         );
     }
 }
+
+/// The reference refuses guidance in tiles.
+#[test]
+fn guidance_works_in_tiles() {
+    let bench = Bench::new("bsrnet", 4, 64);
+    let run = |scale| {
+        let mut request = request(30, 40, 4.0, 3);
+        request.options.tiling.cldm = Some(Tiles {
+            size: 64,
+            stride: 32,
+        });
+        request.options.guidance.scale = scale;
+        let mut c_img = None;
+        let mut keep = |event: Event<'_>| {
+            if let Event::Tensor(Intermediate::CImg, _, x) = event {
+                c_img = Some(x.clone());
+            }
+            Ok(())
+        };
+        bench.engine.restore(&request, &mut keep).unwrap();
+        let difference = &latents(&bench, &request)[0] - &c_img.unwrap();
+        difference.mapv(|x| x * x).sum()
+    };
+    let distances = [0.0, 10.0, 30.0].map(run);
+    assert!(distances.is_sorted_by(|a, b| a > b), "{distances:?}");
+    assert!(
+        bench
+            .shapes("denoiser", "x")
+            .iter()
+            .all(|x| x[2..] == [8, 8])
+    );
+}

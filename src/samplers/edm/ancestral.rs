@@ -1,8 +1,8 @@
 //! Ancestral samplers: each step goes below its level, and noise brings it back up.
 
-use super::{Edm, derivative, euler_step, exponential_step, middle, share};
+use super::{Edm, dpm_2_step, euler_step, exponential_step, share};
 use crate::error::Result;
-use crate::samplers::{Run, Sampling, add_scaled};
+use crate::samplers::{Run, Sampling};
 use crate::tensor::Latent;
 
 /// The level to step down to, and that of the noise to add then, for a step from `from` to `to`.
@@ -30,22 +30,7 @@ pub fn euler_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) 
 /// # Errors
 /// As [`euler_ancestral`].
 pub fn dpm_2_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    solve(
-        sampling,
-        run,
-        x_t,
-        |edm, run, x, (sigma, down), denoised| {
-            if down == 0.0 {
-                return Ok(euler_step(x, sigma, down, denoised));
-            }
-            let mid = middle(sigma, down);
-            let x_2 = euler_step(x, sigma, mid, denoised);
-            let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid, share(mid, down))?);
-            let mut next = x.clone();
-            add_scaled(&mut next, down - sigma, &d_2);
-            Ok(next)
-        },
-    )
+    solve(sampling, run, x_t, dpm_2_step)
 }
 
 /// DPM-Solver++(2S) (Lu et al., arXiv 2211.01095). Evaluations and draws as [`dpm_2_ancestral`].

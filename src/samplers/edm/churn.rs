@@ -1,6 +1,6 @@
 //! Solvers of the probability flow ODE with optional noise before each step (Karras et al., algorithm 2).
 
-use super::{Edm, derivative, euler_step, middle, share};
+use super::{Edm, derivative, dpm_2_step, euler_step, share};
 use crate::error::Result;
 use crate::samplers::{Run, Sampling, add_scaled};
 use crate::tensor::Latent;
@@ -40,17 +40,7 @@ pub fn heun(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<L
 /// # Errors
 /// As [`euler`].
 pub fn dpm_2(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    solve(sampling, run, x_t, |edm, run, x, (sigma, to), denoised| {
-        if to == 0.0 {
-            return Ok(euler_step(x, sigma, to, denoised));
-        }
-        let mid = middle(sigma, to);
-        let x_2 = euler_step(x, sigma, mid, denoised);
-        let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid, share(mid, to))?);
-        let mut next = x.clone();
-        add_scaled(&mut next, to - sigma, &d_2);
-        Ok(next)
-    })
+    solve(sampling, run, x_t, dpm_2_step)
 }
 
 /// A step from the first level to the second, given the denoised latent at the first.

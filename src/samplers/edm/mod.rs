@@ -102,8 +102,22 @@ fn exponential_step(x: &Latent, t: f32, to: f32, denoised: &Latent) -> Latent {
     combine(keep, x, gain, denoised)
 }
 
-/// The level in the middle between two, on a logarithmic scale.
-fn middle(sigma: f32, to: f32) -> f32 {
-    let (from, to) = (sigma.ln(), to.ln());
-    (to - (to - from) * 0.5).exp()
+/// The step of DPM-Solver-2: the derivative is taken at the level in the middle, on a logarithmic scale.
+fn dpm_2_step(
+    edm: &Edm<'_>,
+    run: &mut Run<'_>,
+    x: &Latent,
+    (sigma, to): (f32, f32),
+    denoised: &Latent,
+) -> Result<Latent> {
+    if to == 0.0 {
+        return Ok(euler_step(x, sigma, to, denoised));
+    }
+    let (from, end) = (sigma.ln(), to.ln());
+    let mid = (end - (end - from) * 0.5).exp();
+    let x_2 = euler_step(x, sigma, mid, denoised);
+    let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid, share(mid, to))?);
+    let mut next = x.clone();
+    add_scaled(&mut next, to - sigma, &d_2);
+    Ok(next)
 }
