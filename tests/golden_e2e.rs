@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+#[path = "common/analytic.rs"]
+#[allow(dead_code)] // the samplers' goldens need more of it
+mod analytic;
 mod common;
 #[path = "common/program.rs"]
 #[allow(dead_code)] // the goldens need little of it
@@ -14,16 +17,19 @@ mod program;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use analytic::{AnalyticModel, diffusion, replay};
 use common::{Goldens, with_reference};
 use diffbir::bundle::Bundle;
+use diffbir::denoise::Parameterization;
 use diffbir::engine::{Engine, Noise, Request};
-use diffbir::guidance::Decoder;
+use diffbir::guidance::{Decoder, Guidance, LossKind, Rule, Semantics, Target, Weights};
 use diffbir::imageio::{self, Rgb};
 use diffbir::nets::vae::GuidingDecoder;
 use diffbir::nets::{Networks, Shared};
 use diffbir::options::{Options, SeedMode, StartPoint, Strength};
 use diffbir::pipeline::{Event, Intermediate, Stage};
 use diffbir::runtime::{RuntimeOptions, Sessions};
+use diffbir::samplers::{Run, Sampling, spaced};
 use diffbir::tiling::Tiles;
 use ndarray::{Array4, Axis, Ix4, concatenate, s};
 use program::Program;
@@ -328,6 +334,52 @@ fn guidance_through_the_decoder() {
             eprintln!("{loss}: relative RMS errors of image and gradient {errors:?}");
             assert!(errors.iter().all(|error| *error < 1e-4), "{errors:?}");
         }
+    });
+}
+
+/// A whole run, guided in every step through the decoder and its derivative; the denoiser is the analytic one.
+#[test]
+fn guidance_run_through_the_decoder() {
+    with_bundles("guidance_run_through_the_decoder", |folder, bundles| {
+        Program::new();
+        let bundle = Bundle::open(&bundles.join("v2")).unwrap();
+        let mut sessions = Sessions::new(bundle.graph_files(), RuntimeOptions::default());
+        let shared = Shared::new(&mut sessions as &mut dyn Networks);
+        let goldens = Goldens::open(folder.join("guidance.safetensors"));
+        let golden = |key: &str| goldens.array::<Ix4>(&format!("tinyvae.spaced_rgb_wmse.{key}"));
+        let rule = Rule {
+            semantics: Semantics::V2,
+            scale: 0.02,
+            start: 1001,
+            stop: -1,
+            repeat: 1,
+        };
+        let target = Target::Rgb {
+            weights: Weights::of(LossKind::WMse, &golden("target_rgb")),
+            target: golden("target_rgb"),
+            decoder: Box::new(GuidingDecoder {
+                networks: &shared,
+                decoder: "vae_decoder",
+                vjp: "vae_decoder_vjp",
+            }),
+        };
+        let mut model = AnalyticModel {
+            c_img: golden("c_img"),
+            recorded: None,
+            rows: Vec::new(),
+        };
+        let mut run = Run {
+            model: &mut model,
+            noise: &mut replay(&goldens, "tinyvae.spaced_rgb_wmse.noise"),
+            guide: Some(&mut Guidance::new(rule, target)),
+            observe: &mut |_| Ok(()),
+        };
+        let diffusion = diffusion(false, Parameterization::Eps);
+        let sampling = Sampling::new(&diffusion, 5);
+        let result = spaced::sample(&sampling, &mut run, golden("x_T")).unwrap();
+        let error = relative_rms(&result, &golden("result"));
+        eprintln!("relative RMS error {error:.1e}");
+        assert!(error < 1e-4, "{error:e}");
     });
 }
 
