@@ -551,6 +551,12 @@ fn a_provider_that_does_not_load_fails_loudly_unless_optional() {
     let run = program.demo_bundle(&args("1.png", "runtime.providers=[tensorrt, cpu]"));
     run.code(4);
     run.says(&["`tensorrt` does not load", "libnvinfer.so.10"]);
+    let device = [
+        &args("1.png", "runtime.memory=auto")[..],
+        &["--device", "tensorrt"],
+    ]
+    .concat();
+    program.demo_bundle(&device).code(4);
     let optional = "runtime.providers=[{tensorrt: {optional: true}}, cpu]";
     program.demo_bundle(&args("2.png", optional)).code(0);
     assert_eq!(program.files("."), ["2.png", "a.png"]);
