@@ -12,6 +12,8 @@ use analytic::{AnalyticModel, diffusion, replay, run, sampling_of};
 use common::{Goldens, abs, assert_close};
 use diffbir::denoise::Parameterization;
 use diffbir::guidance::{LossKind, Weights, loss_and_delta};
+use diffbir::rng::Replay;
+use diffbir::samplers::{Knobs, Sampling};
 use ndarray::Ix4;
 use serde_json::{Value, json};
 
@@ -42,6 +44,36 @@ fn edm_trajectories_are_those_of_k_diffusion() {
         samplers.insert(sampler.to_owned());
     }
     assert_eq!((index.len(), samplers.len()), (26, 11));
+}
+
+#[test]
+fn unipc_is_that_of_diffusers() {
+    let goldens = Goldens::of_module("unipc");
+    let diffusion = diffusion(false, Parameterization::Eps);
+    for order in [2, 3] {
+        for steps in [9, 27, 37] {
+            let array = |key: &str| goldens.array::<Ix4>(&format!("{order}.{steps}.{key}"));
+            let mut model = AnalyticModel {
+                c_img: array("c_img"),
+                recorded: None,
+                rows: Vec::new(),
+            };
+            let sampling = Sampling {
+                knobs: Knobs {
+                    order: Some(order),
+                    ..Knobs::default()
+                },
+                ..Sampling::new(&diffusion, steps)
+            };
+            let mut noise = Replay::new(Vec::new());
+            let result = run("unipc", &sampling, &mut model, &mut noise, array("x_T")).unwrap();
+            let expected = array("result");
+            let largest = expected.iter().fold(1.0_f32, |max, x| max.max(x.abs()));
+            let tolerance = abs(2e-5 * f64::from(largest));
+            let worst = assert_close("unipc", &result, &expected, tolerance);
+            eprintln!("order {order}, {steps} steps: {worst:.1e} of {largest:.1}");
+        }
+    }
 }
 
 #[test]

@@ -29,9 +29,8 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
             x = Step::new(&solver, &past, now.time).corrected(&x, &past, &now);
         }
         past.insert(0, now);
-        past.truncate(order.min(step));
-        let usable = past.len().min(steps + 1 - step);
-        predicted = Step::new(&solver, &past[..usable], times[step]).predicted(&x, &past[..usable]);
+        past.truncate(order.min(steps + 1 - step));
+        predicted = Step::new(&solver, &past, times[step]).predicted(&x, &past);
         let label = solver.label(past[0].time);
         run.step((step - 1, steps), label, &predicted, &past[0].pred_x0)?;
     }
