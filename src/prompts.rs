@@ -10,7 +10,10 @@ use crate::nets::contract::GraphKind;
 use crate::nets::{Networks, text};
 use crate::text::{Tokenizer, Tokens};
 
-/// The contexts of a bundle's prompts, each computed once.
+/// How many contexts are kept (300 kB each at full size): captions would pile up without end.
+const KEPT: usize = 64;
+
+/// The contexts of a bundle's prompts: what was used lately is not computed again.
 #[derive(Default)]
 pub struct Prompts {
     known: Mutex<Known>,
@@ -69,7 +72,7 @@ impl Prompts {
         };
         let state = match context {
             Some(context) => {
-                known.contexts.insert(text.to_owned(), context.clone());
+                known.keep(text, &context);
                 State::Ready(context)
             }
             None => State::Tokenised(Box::new(known.tokenise(bundle, text)?)),
@@ -98,8 +101,7 @@ impl Prompts {
             return Ok(context.clone());
         }
         let context = text::encode(networks.get(graph)?, tokens)?;
-        let mut known = self.known();
-        known.contexts.insert(prompt.text.clone(), context.clone());
+        self.known().keep(&prompt.text, &context);
         Ok(context)
     }
 
@@ -109,6 +111,13 @@ impl Prompts {
 }
 
 impl Known {
+    fn keep(&mut self, text: &str, context: &Context) {
+        if self.contexts.len() >= KEPT && !self.contexts.contains_key(text) {
+            self.contexts.clear();
+        }
+        self.contexts.insert(text.to_owned(), context.clone());
+    }
+
     fn tokenise(&mut self, bundle: &Bundle, text: &str) -> Result<Tokens> {
         let (Some(path), Ok(_)) = (bundle.tokenizer(), bundle.graph_of(GraphKind::TextEncoder))
         else {
