@@ -421,7 +421,7 @@ fn prompts_through_the_text_encoder() {
         let run = program.run(&[&args[..], &more].concat());
         run.code(0);
         let stdout = run.stdout();
-        let lines = stdout.lines().map(|line| serde_json::from_str(line));
+        let lines = stdout.lines().map(serde_json::from_str);
         let lines: Vec<Value> = lines.collect::<Result<_, _>>().unwrap();
         let note = lines.iter().find(|line| line["event"] == "note").unwrap();
         // A comma and "a cat" stand before the hundred; 75 tokens fit.
