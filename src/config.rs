@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::bundle::Defaults;
 use crate::error::{Error, Result, nearest};
+use crate::imageio::Format;
 use crate::options::{GuidanceOptions, Options, RestoreOptions, SamplingOptions, TilingOptions};
 
 pub use providers::{GraphConfig, RuntimeConfig};
@@ -57,6 +58,8 @@ pub const DEFAULT_MAX_PIXELS: u64 = 100_000_000;
 pub struct InputConfig {
     /// The largest picture that is decoded, in pixels. Default: 100,000,000.
     pub max_pixels: u64,
+    /// Whether colours are converted to sRGB for the networks, and back, as a picture's profile says. Default: true.
+    pub profiles: bool,
     /// Whether a file `NAME.txt` beside a picture is its caption, put before the prompt. Default: true.
     pub captions: bool,
 }
@@ -65,6 +68,7 @@ impl Default for InputConfig {
     fn default() -> Self {
         InputConfig {
             max_pixels: DEFAULT_MAX_PIXELS,
+            profiles: true,
             captions: true,
         }
     }
@@ -83,9 +87,50 @@ pub enum Existing {
     Skip,
 }
 
+/// The kind of file that results are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// As the result's name says; PNG in a folder.
+    #[default]
+    Auto,
+    /// As the input's.
+    Input,
+    /// PNG.
+    Png,
+    /// JPEG.
+    Jpeg,
+    /// WebP, lossless.
+    Webp,
+    /// TIFF.
+    Tiff,
+    /// BMP.
+    Bmp,
+}
+
+impl OutputFormat {
+    /// The kind, where it does not depend on a name.
+    pub fn fixed(self) -> Option<Format> {
+        match self {
+            OutputFormat::Auto | OutputFormat::Input => None,
+            OutputFormat::Png => Some(Format::Png),
+            OutputFormat::Jpeg => Some(Format::Jpeg),
+            OutputFormat::Webp => Some(Format::Webp),
+            OutputFormat::Tiff => Some(Format::Tiff),
+            OutputFormat::Bmp => Some(Format::Bmp),
+        }
+    }
+}
+
 /// What is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputConfig {
+    /// The kind of file. Default: as the result's name says, PNG in a folder.
+    pub format: OutputFormat,
+    /// Quality of JPEG, 1 to 100. Default: 95.
+    pub quality: u8,
+    /// Whether the result of a grey picture is grey. Default: false.
+    pub keep_grey: bool,
     /// What happens to a result that exists already. Default: refuse.
     pub existing: Existing,
     /// Whether the PNG carries how it was made. Default: true.
@@ -97,6 +142,9 @@ pub struct OutputConfig {
 impl Default for OutputConfig {
     fn default() -> Self {
         OutputConfig {
+            format: OutputFormat::Auto,
+            quality: 95,
+            keep_grey: false,
             existing: Existing::Refuse,
             metadata: true,
             save_stages: None,
@@ -207,6 +255,12 @@ impl Builder {
         let config: Config = parse(&self.tree)?;
         config.options().validate()?;
         config.runtime.validate()?;
+        if !(1..=100).contains(&config.output.quality) {
+            return Err(Error::option(format!(
+                "output.quality is {}, expected 1 to 100",
+                config.output.quality
+            )));
+        }
         Ok(config)
     }
 }

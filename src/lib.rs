@@ -42,13 +42,14 @@
 //! use diffbir::bundle::Bundle;
 //! use diffbir::engine::{Engine, Request};
 //! use diffbir::options::Options;
+//! use diffbir::imageio::DecodeOptions;
 //! use diffbir::{config, imageio};
 //!
 //! # fn main() -> diffbir::error::Result<()> {
 //! let bundle = Bundle::open(Path::new("onnx/diffbir-v1"))?;
 //! bundle.verify(None, false, &mut |_, _| {})?;
 //! let engine = Engine::open(bundle, Default::default());
-//! let lq = imageio::read(Path::new("lq.png"), config::DEFAULT_MAX_PIXELS)?.rgb;
+//! let lq = imageio::read(Path::new("lq.png"), DecodeOptions::up_to(config::DEFAULT_MAX_PIXELS))?.rgb;
 //! let request = Request::new(lq, Options::default());
 //! let restored = engine.restore(&request, &mut |_| Ok(()))?;
 //! let png = imageio::encode_png(&restored.samples[0], &Default::default())?;

@@ -428,10 +428,47 @@ fn several_samples_are_numbered_files_and_equal_single_runs() {
     assert_ne!(program.read("s_1.png"), program.read("t_1.png"));
 }
 
+#[test]
+fn results_are_of_the_kind_that_is_asked_for_and_keep_alpha() {
+    let program = Program::new();
+    let rgba = image::RgbaImage::from_fn(20, 16, |x, y| {
+        image::Rgba([
+            (x * 9) as u8,
+            (y * 9) as u8,
+            60,
+            if x < 10 { 0 } else { 255 },
+        ])
+    });
+    let input = program.dir().join("a.png");
+    rgba.save(&input).unwrap();
+    let input = input.to_str().unwrap();
+    let args = ["restore", input, "--steps", "2", "--upscale", "2"];
+    let run = |more: &[&str]| program.demo_bundle(&[&args[..], more].concat());
+    run(&["-o", "r.webp"]).code(0);
+    let result = image::open(program.dir().join("r.webp")).unwrap();
+    assert_eq!((result.width(), result.height()), (40, 32));
+    let result = result.to_rgba8();
+    assert_eq!(
+        (result.get_pixel(2, 9).0[3], result.get_pixel(37, 9).0[3]),
+        (0, 255)
+    );
+
+    let jpeg = run(&["-o", "out", "--format", "jpeg", "--quality", "50"]);
+    jpeg.code(0);
+    jpeg.says(&["not carried over: alpha"]);
+    assert_eq!(program.files("out"), ["a.jpg"]);
+    run(&["-o", "r.png", "--format", "jpeg"]).code(2);
+    run(&["-o", "r.jpg", "--quality", "0"]).code(2);
+}
+
 /// The largest difference of two pictures, in levels.
 fn difference(program: &Program, a: &str, b: &str) -> i32 {
     let read = |name| {
-        let picture = diffbir::imageio::read(&program.dir().join(name), 1 << 20).unwrap();
+        let picture = diffbir::imageio::read(
+            &program.dir().join(name),
+            diffbir::imageio::DecodeOptions::up_to(1 << 20),
+        )
+        .unwrap();
         picture.rgb.mapv(i32::from)
     };
     let difference = (read(a) - read(b)).mapv(i32::abs);
@@ -853,7 +890,11 @@ fn the_demo_writes_a_sheet_and_says_what_its_weights_are() {
     let run = program::Run::of(command);
     run.code(0);
     run.says(&["random weights", "side by side"]);
-    let sheet = diffbir::imageio::read(&program.dir().join("out/sheet.png"), 1 << 24).unwrap();
+    let sheet = diffbir::imageio::read(
+        &program.dir().join("out/sheet.png"),
+        diffbir::imageio::DecodeOptions::up_to(1 << 24),
+    )
+    .unwrap();
     assert!(sheet.rgb.dim().1 > 3 * 384, "three pictures side by side");
     assert_eq!(
         program.files("out"),

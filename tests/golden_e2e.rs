@@ -23,7 +23,7 @@ use diffbir::bundle::Bundle;
 use diffbir::denoise::Parameterization;
 use diffbir::engine::{Engine, Noise, Request};
 use diffbir::guidance::{Decoder, Guidance, LossKind, Rule, Semantics, Target, Weights};
-use diffbir::imageio::{self, Rgb};
+use diffbir::imageio::{self, DecodeOptions, Rgb};
 use diffbir::nets::vae::GuidingDecoder;
 use diffbir::nets::{Networks, Shared};
 use diffbir::options::{Options, SeedMode, StartPoint, Strength};
@@ -133,7 +133,12 @@ impl Recorded {
         sampling.seed_mode = SeedMode::Stream;
         options.tiling.cleaner = tiles("cleaner");
         options.tiling.cldm = tiles("cldm");
-        Request::new(imageio::read(&self.lq(), 1 << 20).unwrap().rgb, options)
+        Request::new(
+            imageio::read(&self.lq(), DecodeOptions::up_to(1 << 20))
+                .unwrap()
+                .rgb,
+            options,
+        )
     }
 
     /// The recorded noise; what was drawn without effect was not recorded.
@@ -288,7 +293,11 @@ fn check_picture(run: &Recorded, k: usize, dir: &Path) {
         1 => format!("{stem}.png"),
         _ => format!("{stem}_{k}.png"),
     };
-    let read = |path: &Path| imageio::read(path, 1 << 20).unwrap().rgb;
+    let read = |path: &Path| {
+        imageio::read(path, DecodeOptions::up_to(1 << 20))
+            .unwrap()
+            .rgb
+    };
     let found = read(&dir.join(numbered("r")));
     let recorded = run.folder.join("e2e").join(numbered(&run.name));
     let (found, expected): (Rgb, Rgb) = if recorded.exists() {

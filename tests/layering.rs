@@ -25,7 +25,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("config", 8),
     ("prompts", 8),
     ("pipeline", 8),
-    ("imageio", 9),
+    ("imageio", 3),
     ("engine", 10),
     ("cli", 11),
 ];

@@ -50,7 +50,7 @@ pub struct Restore {
     /// The reference's spelling of an input.
     #[arg(long, hide = true)]
     pub input: Option<String>,
-    /// A PNG file for one input, else a folder
+    /// A picture file (png, jpg, webp, tif, bmp) for one input, else a folder
     #[arg(short, long)]
     pub output: PathBuf,
     /// Search folders recursively
@@ -156,6 +156,23 @@ pub enum CleanerArg {
     None,
 }
 
+/// Kinds of files, as typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum FormatArg {
+    /// As the input
+    Input,
+    /// PNG
+    Png,
+    /// JPEG
+    Jpeg,
+    /// WebP, lossless
+    Webp,
+    /// TIFF
+    Tiff,
+    /// BMP
+    Bmp,
+}
+
 /// Flags that several commands share. Each is also a configuration key.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
@@ -198,6 +215,18 @@ pub struct Common {
     /// Keep stage 1, the raw decode and the colour-corrected picture as PNG
     #[arg(long, value_name = "DIR")]
     pub save_stages: Option<PathBuf>,
+    /// The kind of file that results are; else as the output's name says, PNG in a folder
+    #[arg(long, value_enum)]
+    pub format: Option<FormatArg>,
+    /// Quality of JPEG, 1 to 100
+    #[arg(long)]
+    pub quality: Option<u64>,
+    /// Write a grey picture's result grey
+    #[arg(long)]
+    pub keep_grey: bool,
+    /// Take colours as they are, whatever a picture's profile says
+    #[arg(long)]
+    pub ignore_profiles: bool,
     /// Write PNG without the chunk that says how it was made
     #[arg(long)]
     pub no_metadata: bool,
@@ -233,6 +262,17 @@ impl Common {
             ("restore.upscale", self.upscale.map(number)),
             ("restore.cleaner", cleaner.map(|x| json!(x))),
             ("restore.color_fix", color_fix.map(|x| json!(x))),
+            (
+                "output.format",
+                self.format
+                    .map(|format| json!(format!("{format:?}").to_lowercase())),
+            ),
+            ("output.quality", self.quality.map(|x| json!(x))),
+            ("output.keep_grey", self.keep_grey.then_some(json!(true))),
+            (
+                "input.profiles",
+                self.ignore_profiles.then_some(json!(false)),
+            ),
             ("input.max_pixels", self.max_pixels.map(|x| json!(x))),
             (
                 "runtime.providers",

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use crate::bundle::MANIFEST;
 use crate::cancel::Cancel;
 use crate::cli::args::Demo;
-use crate::cli::inputs::{self, Job};
+use crate::cli::inputs::{self, Job, Results};
 use crate::cli::report::Reporter;
 use crate::cli::restore::{Session, Tally};
 use crate::cli::sheet;
-use crate::config::{DEFAULT_MAX_PIXELS, Existing};
+use crate::config::{DEFAULT_MAX_PIXELS, Existing, OutputFormat};
 use crate::engine::Noise;
 use crate::error::{Error, Result};
-use crate::imageio;
+use crate::imageio::{self, DecodeOptions};
 
 /// The demo bundle, relative to the repository.
 const BUNDLE: &str = "onnx/demo";
@@ -27,7 +27,12 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> Result<Tally> {
     common.save_stages.get_or_insert_with(|| stages.clone());
     let stages = common.save_stages.clone().unwrap_or(stages);
     let pictures = folder.join("pictures").to_string_lossy().into_owned();
-    let jobs = inputs::plan(&[pictures], &args.output, false, Existing::Overwrite, 1)?;
+    let results = Results {
+        samples: 1,
+        format: OutputFormat::Png,
+        existing: Existing::Overwrite,
+    };
+    let jobs = inputs::plan(&[pictures], &args.output, false, results)?;
     let session = Session::open(&common, Some(&folder), jobs.len(), reporter)?;
     if session.engine().bundle().manifest().weights.source == "random" {
         reporter.note(
@@ -79,8 +84,10 @@ fn write_sheet(jobs: &[Job], stages: &Path, path: &Path) -> Result<()> {
             .to_string_lossy()
             .into_owned();
         let stage1 = stages.join(format!("{stem}_stage1.png"));
-        let read =
-            |path: &Path| imageio::read(path, DEFAULT_MAX_PIXELS).map_err(|e| e.at(path.display()));
+        let read = |path: &Path| {
+            imageio::read(path, DecodeOptions::up_to(DEFAULT_MAX_PIXELS))
+                .map_err(|e| e.at(path.display()))
+        };
         rows.push(sheet::Row {
             name: stem,
             pictures: vec![

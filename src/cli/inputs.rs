@@ -1,21 +1,22 @@
 //! Which pictures are restored, and where each result goes: decided in full before any work starts.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::config::Existing;
+use crate::config::{Existing, OutputFormat};
 use crate::error::{Error, Result};
-
-/// File endings that a folder is searched for; a file that is named is read whatever its ending.
-const ENDINGS: &[&str] = &["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp"];
+use crate::imageio::Format;
 
 /// One picture's way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The low-quality picture.
     pub input: PathBuf,
-    /// The PNG that is written; of several samples the name without their number.
+    /// The file that is written; of several samples the name without their number.
     pub output: PathBuf,
+    /// Its kind.
+    pub format: Format,
     /// How many samples are written.
     pub samples: usize,
     /// Whether the result exists and is to be left as it is.
@@ -23,15 +24,14 @@ pub struct Job {
 }
 
 impl Job {
-    /// The file of sample `k`: `NAME.png`, or `NAME_k.png` where there are several.
+    /// The file of sample `k`: `NAME.ENDING`, or `NAME_k.ENDING` where there are several.
     pub fn file(&self, k: usize) -> PathBuf {
         if self.samples == 1 {
             return self.output.clone();
         }
-        let stem = self.output.file_stem().unwrap_or_default();
-        let mut name = stem.to_os_string();
-        name.push(format!("_{k}.png"));
-        self.output.with_file_name(name)
+        let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let (stem, ending) = (part(self.output.file_stem()), part(self.output.extension()));
+        self.output.with_file_name(format!("{stem}_{k}.{ending}"))
     }
 
     /// The files of all samples.
@@ -56,7 +56,18 @@ impl Job {
     }
 }
 
-/// The jobs of a run, in the order of the inputs, each with `samples` results.
+/// How results are named.
+#[derive(Debug, Clone, Copy)]
+pub struct Results {
+    /// How many each picture has.
+    pub samples: usize,
+    /// Their kind.
+    pub format: OutputFormat,
+    /// What happens to those that exist already.
+    pub existing: Existing,
+}
+
+/// The jobs of a run, in the order of the inputs.
 ///
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option): nothing to do, two inputs with one result, a result that is an input,
@@ -65,8 +76,7 @@ pub fn plan(
     inputs: &[String],
     output: &Path,
     recursive: bool,
-    existing: Existing,
-    samples: usize,
+    results: Results,
 ) -> Result<Vec<Job>> {
     let found = expand(inputs, recursive)?;
     let mut jobs = match found.as_slice() {
@@ -76,15 +86,16 @@ pub fn plan(
                 inputs.join(", ")
             )));
         }
-        [one] if names_a_file(output)? => {
+        [one] if names_a_file(output) => {
             vec![Job {
                 input: one.path.clone(),
                 output: output.to_owned(),
-                samples,
+                format: format_of_file(output, one, results.format)?,
+                samples: results.samples,
                 skip: false,
             }]
         }
-        many if names_a_file(output)? => {
+        many if names_a_file(output) => {
             return Err(Error::option(format!(
                 "{} inputs cannot go into one file {}: name a folder",
                 many.len(),
@@ -93,20 +104,20 @@ pub fn plan(
         }
         many => many
             .iter()
-            .map(|found| in_folder(found, output, samples))
+            .map(|found| in_folder(found, output, results))
             .collect(),
     };
     refuse_collisions(&jobs)?;
     for job in &mut jobs {
         let there: Vec<PathBuf> = job.files().filter(|file| file.exists()).collect();
-        match (existing, there.first()) {
+        match (results.existing, there.first()) {
             (Existing::Refuse, Some(file)) => {
                 return Err(Error::option(format!(
                     "{} exists: choose --overwrite or --skip-existing",
                     file.display()
                 )));
             }
-            (Existing::Skip, Some(_)) => job.skip = there.len() == samples,
+            (Existing::Skip, Some(_)) => job.skip = there.len() == results.samples,
             _ => {}
         }
     }
@@ -170,38 +181,50 @@ fn search(dir: &Path, folder: &Path, recursive: bool, found: &mut Vec<Found>) ->
 }
 
 fn is_picture(path: &Path) -> bool {
-    let ending = path
-        .extension()
-        .map(|ending| ending.to_string_lossy().to_lowercase());
-    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+    Format::of_name(path).is_some()
 }
 
-/// Whether `output` is meant as a file: it ends in `.png` and is no folder.
-fn names_a_file(output: &Path) -> Result<bool> {
-    if output.is_dir() {
-        return Ok(false);
-    }
-    match output
-        .extension()
-        .map(|ending| ending.to_string_lossy().to_lowercase())
-    {
-        Some(ending) if ending == "png" => Ok(true),
-        Some(ending) if ENDINGS.contains(&ending.as_str()) => Err(Error::option(format!(
-            "{}: results are written as PNG; name it .png",
-            output.display()
+/// Whether `output` is meant as a file: it is named like a picture and is no folder.
+fn names_a_file(output: &Path) -> bool {
+    !output.is_dir() && is_picture(output)
+}
+
+/// The kind of the one result `output`, which its name says too.
+fn format_of_file(output: &Path, found: &Found, asked: OutputFormat) -> Result<Format> {
+    let named = Format::of_name(output).unwrap_or_default();
+    let asked = match asked {
+        OutputFormat::Input => Format::of_name(&found.path),
+        asked => asked.fixed(),
+    };
+    match asked {
+        Some(asked) if asked != named => Err(Error::option(format!(
+            "{}: the result is asked for as {asked:?}; name it .{}",
+            output.display(),
+            asked.endings()[0]
         ))),
-        _ => Ok(false),
+        _ => Ok(named),
     }
 }
 
-fn in_folder(found: &Found, output: &Path, samples: usize) -> Job {
+fn in_folder(found: &Found, output: &Path, results: Results) -> Job {
+    let of_input = Format::of_name(&found.path);
+    let (format, ending) = match (results.format, of_input, found.path.extension()) {
+        (OutputFormat::Input, Some(format), Some(ending)) => {
+            (format, ending.to_string_lossy().into_owned())
+        }
+        (asked, ..) => {
+            let format = asked.fixed().unwrap_or_default();
+            (format, format.endings()[0].to_owned())
+        }
+    };
     let stem = found.path.file_stem().unwrap_or_default();
     let mut name = stem.to_os_string();
-    name.push(".png");
+    name.push(format!(".{ending}"));
     Job {
         input: found.path.clone(),
         output: output.join(&found.folder).join(name),
-        samples,
+        format,
+        samples: results.samples,
         skip: false,
     }
 }
@@ -235,6 +258,14 @@ fn refuse_collisions(jobs: &[Job]) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn results(existing: Existing, samples: usize) -> Results {
+        Results {
+            samples,
+            format: OutputFormat::Auto,
+            existing,
+        }
+    }
+
     fn touch(dir: &Path, name: &str) -> String {
         let path = dir.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -246,7 +277,13 @@ mod tests {
     fn two_inputs_with_one_result_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let inputs = [touch(dir.path(), "a.jpg"), touch(dir.path(), "a.png")];
-        let error = plan(&inputs, &dir.path().join("out"), false, Existing::Refuse, 1).unwrap_err();
+        let error = plan(
+            &inputs,
+            &dir.path().join("out"),
+            false,
+            results(Existing::Refuse, 1),
+        )
+        .unwrap_err();
         assert!(
             error.to_string().contains("would both be written"),
             "{error}"
@@ -261,7 +298,13 @@ mod tests {
         }
         let input = [dir.path().join("in").to_string_lossy().into_owned()];
         let outputs = |recursive| -> Vec<PathBuf> {
-            let jobs = plan(&input, Path::new("out"), recursive, Existing::Refuse, 1).unwrap();
+            let jobs = plan(
+                &input,
+                Path::new("out"),
+                recursive,
+                results(Existing::Refuse, 1),
+            )
+            .unwrap();
             jobs.into_iter().map(|job| job.output).collect()
         };
         assert_eq!(
@@ -279,11 +322,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let input = [touch(dir.path(), "a.jpg")];
         let output = PathBuf::from(touch(dir.path(), "r.png"));
-        assert!(plan(&input, &output, false, Existing::Refuse, 1).is_err());
-        assert!(plan(&input, &output, false, Existing::Skip, 1).unwrap()[0].skip);
-        assert!(!plan(&input, &output, false, Existing::Overwrite, 1).unwrap()[0].skip);
+        assert!(plan(&input, &output, false, results(Existing::Refuse, 1)).is_err());
+        assert!(plan(&input, &output, false, results(Existing::Skip, 1)).unwrap()[0].skip);
+        assert!(!plan(&input, &output, false, results(Existing::Overwrite, 1)).unwrap()[0].skip);
         let own = [output.to_string_lossy().into_owned()];
-        assert!(plan(&own, &output, false, Existing::Overwrite, 1).is_err());
+        assert!(plan(&own, &output, false, results(Existing::Overwrite, 1)).is_err());
     }
 
     #[test]
@@ -292,7 +335,7 @@ mod tests {
         let input = [touch(dir.path(), "a.jpg")];
         let output = dir.path().join("out");
         let job = || {
-            plan(&input, &output, false, Existing::Skip, 2)
+            plan(&input, &output, false, results(Existing::Skip, 2))
                 .unwrap()
                 .remove(0)
         };
@@ -300,7 +343,7 @@ mod tests {
         assert_eq!(names, [output.join("a_0.png"), output.join("a_1.png")]);
         touch(&output, "a_0.png");
         assert!(!job().skip);
-        assert!(plan(&input, &output, false, Existing::Refuse, 2).is_err());
+        assert!(plan(&input, &output, false, results(Existing::Refuse, 2)).is_err());
         touch(&output, "a_1.png");
         assert!(job().skip);
     }
@@ -309,11 +352,41 @@ mod tests {
     fn a_caption_stands_beside_its_picture() {
         let dir = tempfile::tempdir().unwrap();
         let input = [touch(dir.path(), "a.jpg")];
-        let job = plan(&input, Path::new("out"), false, Existing::Refuse, 1)
-            .unwrap()
-            .remove(0);
+        let job = plan(
+            &input,
+            Path::new("out"),
+            false,
+            results(Existing::Refuse, 1),
+        )
+        .unwrap()
+        .remove(0);
         assert_eq!(job.caption().unwrap(), None);
         std::fs::write(dir.path().join("a.txt"), " a cat\n on a mat \n").unwrap();
         assert_eq!(job.caption().unwrap().as_deref(), Some("a cat on a mat"));
+    }
+
+    #[test]
+    fn a_result_is_of_the_kind_that_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = [touch(dir.path(), "a.jpeg")];
+        let job = |output: &str, format| {
+            let results = Results {
+                format,
+                ..results(Existing::Refuse, 1)
+            };
+            plan(&input, Path::new(output), false, results).map(|mut jobs| jobs.remove(0))
+        };
+        for (output, asked, file, format) in [
+            ("out", OutputFormat::Auto, "out/a.png", Format::Png),
+            ("out", OutputFormat::Webp, "out/a.webp", Format::Webp),
+            ("out", OutputFormat::Input, "out/a.jpeg", Format::Jpeg),
+            ("r.tiff", OutputFormat::Auto, "r.tiff", Format::Tiff),
+            ("r.jpg", OutputFormat::Input, "r.jpg", Format::Jpeg),
+        ] {
+            let job = job(output, asked).unwrap();
+            assert_eq!((job.file(0), job.format), (PathBuf::from(file), format));
+        }
+        let error = job("r.png", OutputFormat::Jpeg).unwrap_err().to_string();
+        assert!(error.contains("name it .jpg"), "{error}");
     }
 }

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::cancel::Cancel;
 use crate::cli::args::{Common, Restore};
-use crate::cli::inputs::{self, Job};
+use crate::cli::inputs::{self, Job, Results};
 use crate::cli::report::Reporter;
 use crate::cli::setup::{self, Setup};
 use crate::config::{Config, Existing};
 use crate::engine::{Engine, Noise, Request};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imageio::{self, Rgb};
+use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Rgb};
 use crate::options::Options;
 use crate::pipeline::{Event, Intermediate, Pipeline};
 use crate::prompts::Prompts;
@@ -45,8 +45,11 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally
         &named,
         &args.output,
         args.recursive,
-        config.output.existing,
-        config.sampling.samples,
+        Results {
+            samples: config.sampling.samples,
+            format: config.output.format,
+            existing: config.output.existing,
+        },
     )?;
     let session = Session::open(&args.common, None, jobs.len(), reporter)?;
     session.run(
@@ -138,8 +141,17 @@ impl Session {
 
     fn one(&self, job: &Job, noise: Noise, cancel: &Cancel, reporter: &Reporter) -> Result<()> {
         let start = Instant::now();
-        let picture = imageio::read(&job.input, self.config.input.max_pixels)?;
-        let mut request = Request::new(picture.rgb, self.options(job, reporter)?);
+        let decoding = DecodeOptions {
+            max_pixels: self.config.input.max_pixels,
+            profiles: self.config.input.profiles,
+        };
+        let Picture {
+            rgb,
+            kept,
+            mut dropped,
+        } = imageio::read(&job.input, decoding)?;
+        dropped.extend(kept.lost_in(job.format));
+        let mut request = Request::new(rgb, self.options(job, reporter)?);
         request.noise = noise;
         request.cancel = cancel.clone();
         let mut seconds = BTreeMap::new();
@@ -165,18 +177,15 @@ impl Session {
         let provenance = serde_json::to_value(&restored.provenance)
             .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
         for (k, rgb) in restored.samples.iter().enumerate() {
-            self.write(job, k, rgb, provenance.clone())?;
+            self.write(job, k, rgb, &kept, provenance.clone())?;
         }
         seconds.insert("total".to_owned(), start.elapsed().as_secs_f64());
         let (height, width, _) = restored.samples.first().map_or((0, 0, 0), |rgb| rgb.dim());
         let record = json!({
             "event": "picture", "status": "done", "input": job.input, "outputs": files(job), "width": width,
-            "height": height, "dropped": picture.dropped, "seconds": seconds, "provenance": provenance,
+            "height": height, "dropped": dropped, "seconds": seconds, "provenance": provenance,
         });
-        reporter.picture(
-            &record,
-            &summary(job, (width, height), start, &picture.dropped),
-        );
+        reporter.picture(&record, &summary(job, (width, height), start, &dropped));
         Ok(())
     }
 
@@ -204,14 +213,27 @@ impl Session {
         Ok(options)
     }
 
-    fn write(&self, job: &Job, k: usize, rgb: &Rgb, mut provenance: Value) -> Result<()> {
+    fn write(
+        &self,
+        job: &Job,
+        k: usize,
+        rgb: &Rgb,
+        kept: &Kept,
+        mut provenance: Value,
+    ) -> Result<()> {
         provenance["sample"] = json!(k);
         let text = match self.config.output.metadata {
             true => BTreeMap::from([(CHUNK.to_owned(), provenance.to_string())]),
             false => BTreeMap::new(),
         };
         let replace = self.config.output.existing == Existing::Overwrite;
-        imageio::write_atomic(&job.file(k), &imageio::encode_png(rgb, &text)?, replace)
+        let options = EncodeOptions {
+            format: job.format,
+            quality: self.config.output.quality,
+            keep_grey: self.config.output.keep_grey,
+        };
+        let bytes = imageio::encode(rgb, kept, options, &text)?;
+        imageio::write_atomic(&job.file(k), &bytes, replace)
     }
 
     /// Writes an intermediate picture to the folder of `output.save_stages`, where there is one.

@@ -1,0 +1,85 @@
+//! Transparency: taken off before the networks see the picture, and put back on the result.
+
+use ndarray::{Array2, Axis};
+
+use super::Rgb;
+use crate::resize;
+
+/// How opaque each pixel is, `[H, W]`.
+pub type Alpha = Array2<u8>;
+
+/// Gives pixels that nobody sees the colours of the nearest ones that are seen: files hold anything there, mostly
+/// black, which the networks would draw into the edges.
+pub(super) fn fill_unseen(rgb: &mut Rgb, alpha: &Alpha) {
+    let (height, width) = alpha.dim();
+    let mut seen = alpha.mapv(|alpha| alpha > 0);
+    if !seen.iter().any(|&seen| seen) {
+        return;
+    }
+    let mut edge: Vec<(usize, usize)> = seen
+        .indexed_iter()
+        .filter_map(|(at, &seen)| seen.then_some(at))
+        .collect();
+    // Outwards from what is seen, one ring of pixels after another.
+    while !edge.is_empty() {
+        let mut next = Vec::new();
+        for (y, x) in edge {
+            let rows = y.saturating_sub(1)..(y + 2).min(height);
+            for ny in rows {
+                for nx in x.saturating_sub(1)..(x + 2).min(width) {
+                    if !std::mem::replace(&mut seen[[ny, nx]], true) {
+                        for c in 0..3 {
+                            rgb[[ny, nx, c]] = rgb[[y, x, c]];
+                        }
+                        next.push((ny, nx));
+                    }
+                }
+            }
+        }
+        edge = next;
+    }
+}
+
+/// `alpha` in another size, by torch's antialiased bicubic filter.
+pub(super) fn resized(alpha: &Alpha, height: usize, width: usize) -> Alpha {
+    if alpha.dim() == (height, width) {
+        return alpha.clone();
+    }
+    let image = alpha
+        .mapv(f32::from)
+        .insert_axis(Axis(0))
+        .insert_axis(Axis(0));
+    let resized = resize::torch_bicubic(&image, height, width);
+    let plane = resized
+        .index_axis_move(Axis(0), 0)
+        .index_axis_move(Axis(0), 0);
+    plane.mapv(|x| x.round().clamp(0.0, 255.0) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array3;
+
+    #[test]
+    fn unseen_pixels_take_the_nearest_colours() {
+        let mut rgb = Array3::zeros((5, 9, 3));
+        rgb[[2, 1, 0]] = 200;
+        rgb[[2, 7, 1]] = 100;
+        let mut alpha = Alpha::zeros((5, 9));
+        alpha[[2, 1]] = 255;
+        alpha[[2, 7]] = 1;
+        fill_unseen(&mut rgb, &alpha);
+        assert_eq!(rgb[[0, 0, 0]], 200);
+        assert_eq!(rgb[[4, 8, 1]], 100);
+        assert_eq!(rgb[[2, 3, 1]], 0);
+        assert_eq!(rgb[[2, 5, 1]], 100);
+    }
+
+    #[test]
+    fn a_size_is_reached_and_flat_stays_flat() {
+        let flat = resized(&Alpha::from_elem((3, 4), 77), 12, 16);
+        assert_eq!(flat.dim(), (12, 16));
+        assert!(flat.iter().all(|&x| x == 77));
+    }
+}

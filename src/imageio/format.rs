@@ -1,0 +1,73 @@
+//! The kinds of picture files.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// A kind of picture file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// PNG: lossless, carries everything.
+    #[default]
+    Png,
+    /// JPEG: lossy, without alpha.
+    Jpeg,
+    /// WebP, lossless.
+    Webp,
+    /// TIFF, with alpha and nothing else.
+    Tiff,
+    /// BMP, pixels alone.
+    Bmp,
+}
+
+impl Format {
+    /// Every kind.
+    pub const ALL: [Format; 5] = [
+        Format::Png,
+        Format::Jpeg,
+        Format::Webp,
+        Format::Tiff,
+        Format::Bmp,
+    ];
+
+    /// The endings of its files' names; the first one is given to results.
+    pub fn endings(self) -> &'static [&'static str] {
+        match self {
+            Format::Png => &["png"],
+            Format::Jpeg => &["jpg", "jpeg"],
+            Format::Webp => &["webp"],
+            Format::Tiff => &["tif", "tiff"],
+            Format::Bmp => &["bmp"],
+        }
+    }
+
+    /// The kind that a file's name says.
+    pub fn of_name(path: &Path) -> Option<Format> {
+        let ending = path.extension()?.to_string_lossy().to_lowercase();
+        let mut all = Format::ALL.into_iter();
+        all.find(|format| format.endings().contains(&ending.as_str()))
+    }
+
+    /// Whether its files hold what is named as in [`Kept`](super::Kept).
+    pub fn carries(self, what: &str) -> bool {
+        match self {
+            Format::Png => true,
+            Format::Jpeg => what != super::ALPHA,
+            Format::Webp => what != super::XMP,
+            Format::Tiff => what == super::ALPHA,
+            Format::Bmp => false,
+        }
+    }
+
+    pub(super) fn of(format: image::ImageFormat) -> Option<Format> {
+        match format {
+            image::ImageFormat::Png => Some(Format::Png),
+            image::ImageFormat::Jpeg => Some(Format::Jpeg),
+            image::ImageFormat::WebP => Some(Format::Webp),
+            image::ImageFormat::Tiff => Some(Format::Tiff),
+            image::ImageFormat::Bmp => Some(Format::Bmp),
+            _ => None,
+        }
+    }
+}
