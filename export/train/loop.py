@@ -135,7 +135,8 @@ class Run:
         """One update."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
-        total, parts = self.stage.loss(batch, self.state.step)
+        with self.stage.precision():
+            total, parts = self.stage.loss(batch, self.state.step)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)

@@ -39,7 +39,7 @@ class VAE(nn.Module):
     def moments(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the posterior, [N,4,H/8,W/8] each."""
         moments = self.encoder.quant_conv(self.encoder.encoder(image))
-        mean, logvar = moments.chunk(2, dim=1)
+        mean, logvar = moments.float().chunk(2, dim=1)
         return mean, logvar.clamp(-20, 5)
 
     def encode(self, image: Tensor) -> Tensor:
