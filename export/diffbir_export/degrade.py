@@ -24,6 +24,9 @@ SHAPES = ("isotropic", "anisotropic", "generalised_isotropic", "generalised_anis
           "plateau_isotropic", "plateau_anisotropic")  # fmt: skip
 SHAPE_WEIGHTS = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
 
+LEVELS = 256
+"""Real-ESRGAN counts the picture's levels instead, which drowns flat pictures in noise."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -131,13 +134,12 @@ def gaussian_noise(picture: np.ndarray, order: Order, rng: np.random.Generator) 
 
 
 def poisson_noise(picture: np.ndarray, order: Order, rng: np.random.Generator) -> np.ndarray:
-    """Shot noise of a camera whose full scale is the picture's number of levels."""
+    """Shot noise of a camera whose full scale is LEVELS photons, times a random factor."""
     grey, scale = rng.random() < order.grey, rng.uniform(*order.poisson)
     values = picture.astype(np.float32) / 255
     if grey:
         values = values @ np.array([[0.299], [0.587], [0.114]], np.float32)
-    levels = 2 ** math.ceil(math.log2(max(np.count_nonzero(np.bincount(picture.ravel())), 2)))
-    noise = rng.poisson(values * levels).astype(np.float32) / levels - values
+    noise = rng.poisson(values * LEVELS).astype(np.float32) / LEVELS - values
     return quantise(picture + np.float32(255 * scale) * noise)
 
 
