@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .data import Batch, Loader
 from .stages import Stage
 
-WARM_UP = 100
+WARM_UP = 40
 FLOOR = 0.05
 LOG_SECONDS = 20.0
 

@@ -19,6 +19,8 @@ from diffbir_export.random_weights import random_tensor
 from diffbir_export.weights import RandomWeights, fill, on_meta, source_shape
 
 ARCH = Path(__file__).with_name("arch")
+LOG_VARIANCE = -6.0
+"""What the posterior's log variance starts from."""
 TEXT_SEED = 0
 """The text tower stays random: its one use is the fixed context of the empty prompt."""
 
@@ -28,6 +30,21 @@ def load_arch(folder: Path = ARCH) -> ArchConfig:
     return config.load(folder, "custom")
 
 
+def initialise(module: nn.Module) -> nn.Module:
+    """Convolutions of unit gain without bias, the second one of each residual block small.
+
+    torch's own start has a third of that gain, and group normalisation then sees biases more than
+    the picture: an autoencoder of this size first learns a flat grey for a long time.
+    """
+    for name, child in module.named_modules():
+        if isinstance(child, nn.Conv2d):
+            fan_in = child.weight[0].numel()
+            gain = 0.2 if name.endswith("conv2") else 1.0
+            nn.init.normal_(child.weight, 0.0, gain * fan_in**-0.5)
+            nn.init.zeros_(child.bias)
+    return module
+
+
 class VAE(nn.Module):
     """Encoder and decoder with a latent scale of 1."""
 
@@ -35,6 +52,9 @@ class VAE(nn.Module):
         super().__init__()
         self.encoder = VAEEncoder(arch.vae, 1.0)
         self.decoder = VAEDecoder(arch.vae, 1.0)
+        initialise(self)
+        # With a variance of one, noise hides the picture and the first hundreds of steps are lost.
+        nn.init.constant_(self.encoder.quant_conv.bias[arch.vae.embed_dim :].data, LOG_VARIANCE)
 
     def moments(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the posterior, [N,4,H/8,W/8] each."""
@@ -49,7 +69,7 @@ class VAE(nn.Module):
 
 def build_cleaner(arch: ArchConfig, device: str) -> SwinIR:
     """SwinIR, its constants where its weights are."""
-    model = SwinIR(arch.swinir)
+    model = initialise(SwinIR(arch.swinir))
     for module in model.modules():
         if hasattr(module, "relative_position_bias_table"):
             nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)

@@ -39,8 +39,8 @@ class Settings:
 
 
 CPU = {
-    "vae": Settings(8, 128, 6e-4, half=True),
-    "cleaner": Settings(8, 128, 6e-4, half=True),
+    "vae": Settings(8, 128, 1e-3, half=True),
+    "cleaner": Settings(8, 128, 1e-3, half=True),
     "unet": Settings(16, 256, 6e-4),
     "control": Settings(16, 256, 4e-4),
 }
