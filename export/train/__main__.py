@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from . import latents, loop, pictures
+from .bundle import export
 from .data import Crops, Loader
 from .latents import Encoder, Limit, Pool
 from .networks import VAE, build_cleaner, empty_context, load_arch
@@ -47,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--bundle", type=Path, metavar="DIR", help="export the result there at the end")
     return p  # fmt: skip
+
+
+class Stopped(Exception):
+    """The user wants to go on another time."""
 
 
 class Trainer:
@@ -113,6 +118,8 @@ class Trainer:
                       lambda: self.stopped)  # fmt: skip
         if not latents.finished(folder):
             latents.fill(folder, encode, lambda first: self.loader.batches(sampler, first), limit)
+        if self.stopped:
+            raise Stopped
         pool, factor = latents.load(folder)
         print(f"latents: {len(pool.latents)} pairs, scale factor {factor}", flush=True)
         return pool
@@ -128,8 +135,8 @@ class Trainer:
             stage.start(self.averaged("unet"))
         return stage
 
-    def run(self) -> int:
-        """The asked stages in order; 0 when done, 130 when stopped before."""
+    def run(self) -> None:
+        """The asked stages in order."""
         names = ORDER if self.args.stage == "all" else (self.args.stage,)
         for name in names:
             plan = loop.Plan(self.budget(name), stop=lambda: self.stopped,
@@ -139,25 +146,24 @@ class Trainer:
             if not (spent and tuple(map(tuple, found["parents"])) == plan.parents):
                 loop.train(self.prepare(name), self.out, plan, self.loader)
             if self.stopped:
-                print("stopped: the same command goes on from here", flush=True)
-                return 130
-        return 0
+                raise Stopped
 
 
 def main() -> int:
-    """Trains, and exports if asked to."""
+    """Trains, and exports if asked to; 130 when stopped before the end."""
     args = parser().parse_args()
     trainer = Trainer(args)
     try:
-        code = trainer.run()
+        trainer.run()
+    except Stopped:
+        print("stopped: the same command goes on from here", flush=True)
+        return 130
     finally:
         trainer.loader.close()
-    if code == 0 and args.bundle:
-        from .bundle import export
-
-        torch.set_default_device("cpu")
-        code = export(args.out, args.bundle)
-    return code
+    if args.bundle is None:
+        return 0
+    torch.set_default_device("cpu")
+    return export(args.out, args.bundle)
 
 
 if __name__ == "__main__":

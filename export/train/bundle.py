@@ -28,7 +28,8 @@ def write_arch(folder: Path, factor: float) -> None:
     path = folder / "cldm.yaml"
     text, count = re.subn(r"latent_scale_factor: \S+", f"latent_scale_factor: {factor}",
                           path.read_text())  # fmt: skip
-    assert count == 1
+    if count != 1:
+        raise ValueError(f"{path}: expected one latent_scale_factor, found {count}")
     path.write_text(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -74,6 +75,7 @@ _crops: Crops | None = None
 
 def _open(data: Path) -> None:
     global _crops
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     _crops = Crops(list(pictures.load(data, "train").values()))
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from diffbir_export.degrade import PRESETS, degrade
+from diffbir_export.verify import session
 
 from . import pictures
 from .data import Crops, generator
@@ -190,6 +191,27 @@ def run_program(args: argparse.Namespace, all_cases: list[Case]) -> None:
         case.results["stage 1 + noise"] = noisy(case.results["stage 1"], energy, number)
 
 
+def reconstruct(bundle: Path, all_cases: list[Case]) -> None:
+    """Adds the autoencoder alone: the truth through encoder and decoder."""
+    encoder, decoder = (session(bundle / f"vae_{half}.onnx") for half in ("encoder", "decoder"))
+    for case in all_cases:
+        image = case.truth.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1
+        (latent,) = encoder.run(None, {"image": image})
+        (found,) = decoder.run(None, {"latent": latent})
+        values = np.rint((found[0].transpose(1, 2, 0) + 1) * 127.5)
+        case.results["autoencoder alone"] = np.clip(values, 0, 255).astype(np.uint8)
+
+
+def by_size(all_cases: list[Case]) -> str:
+    """The autoencoder's PSNR for each size of picture."""
+    lines = []
+    for edge in sorted({case.truth.shape[0] for case in all_cases}):
+        chosen = [case for case in all_cases if case.truth.shape[0] == edge]
+        mean = np.mean([psnr(case.results["autoencoder alone"], case.truth) for case in chosen])
+        lines.append(f"Autoencoder alone at {edge} px: {mean:.2f} dB ({len(chosen)} pictures).")
+    return "\n".join(lines) + "\n"
+
+
 def table(all_cases: list[Case], rows: list[str]) -> str:
     """Means over all pictures as Markdown."""
     lines = ["| | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
@@ -221,10 +243,16 @@ def main() -> None:
         if classical:
             case.results[classical[0]] = bicubic(classical[1](case.low))
     rows += [classical[0]] if classical else []
+    reconstruct(args.bundle, all_cases)
     run_program(args, all_cases)
-    rows += ["stage 1", "stage 1 + noise",
+    rows += ["autoencoder alone", "stage 1", "stage 1 + noise",
              *(name for name in all_cases[0].results if name.startswith("full"))]  # fmt: skip
-    text = f"{len(all_cases)} pictures, {SCALE}x, means.\n\n" + table(all_cases, rows)
+    text = (
+        f"{len(all_cases)} pictures, {SCALE}x, means.\n\n"
+        + table(all_cases, rows)
+        + "\n"
+        + by_size(all_cases)
+    )
     args.out.write_text(text)
     print(text)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-BAND = (0.25, 0.5)
-"""The high-frequency band in cycles per pixel, fixed before training: what a picture of half
-the size cannot hold."""
+BAND = (0.125, 0.5)
+"""The high-frequency band in cycles per pixel, fixed before training: what a quarter-size picture
+cannot hold."""
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 GMSD_C = 170.0

@@ -105,11 +105,10 @@ def alphas_cumprod(arch: ArchConfig) -> np.ndarray:
 
 def empty_context(arch: ArchConfig) -> Tensor:
     """The context [1,77,C] of the empty prompt, as the exporter will write it."""
-    tower = fill(on_meta(lambda: TextEncoder(arch.text)), keys.text_map,
-                 RandomWeights(TEXT_SEED), round_to_half=True)  # fmt: skip
-    with torch.inference_mode():
-        context = tower(contexts.token_ids([""]))
-    return context.clone()
+    with torch.device("cpu"), torch.no_grad():
+        tower = fill(on_meta(lambda: TextEncoder(arch.text)), keys.text_map,
+                     RandomWeights(TEXT_SEED), round_to_half=True)  # fmt: skip
+        return tower(contexts.token_ids([""]))
 
 
 def official(module: nn.Module, key_map: keys.KeyMap) -> dict[str, Tensor]:
