@@ -25,6 +25,8 @@ from .stages import Stage
 WARM_UP = 40
 FLOOR = 0.05
 LOG_SECONDS = 20.0
+LONGEST_STEP = 20.0
+"""What a step can cost of the budget: a process that was put to sleep does not wake up finished."""
 
 
 @dataclass
@@ -199,7 +201,7 @@ def train(stage: Stage, folder: Path, plan: Plan, loader: Loader | None = None) 
     while plan.progress(run.state.step, run.state.seconds) < 1 and not plan.stop():
         journal.add(run.step(next(batches)))
         now = time.monotonic()
-        run.state.seconds, clock = run.state.seconds + now - clock, now
+        run.state.seconds, clock = run.state.seconds + min(now - clock, LONGEST_STEP), now
         if now - saved > plan.save_every:
             run.save()
             saved = now
