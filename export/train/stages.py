@@ -41,8 +41,8 @@ class Settings:
 CPU = {
     "vae": Settings(8, 128, 1e-3, half=True),
     "cleaner": Settings(8, 128, 1e-3, half=True),
-    "unet": Settings(16, 256, 6e-4),
-    "control": Settings(16, 256, 4e-4),
+    "unet": Settings(16, 256, 6e-4, half=True),
+    "control": Settings(16, 256, 4e-4, half=True),
 }
 CUDA = {
     "vae": Settings(32, 256, 6e-4, 0.999, half=True),
