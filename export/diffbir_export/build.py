@@ -111,7 +111,7 @@ def fill_folder(request: Request, folder: Path, log: Log) -> None:
     )
     plans = graph_plans(request)
     check_weights(request, plans, weights)
-    source = {"source": "checkpoints"}
+    source = {"source": "trained" if request.trained else "checkpoints"}
     if request.seed is not None:
         source = {"source": "random", "seed": request.seed}
     log(f"{'graph':16} {'NxHxW':12} {'rel. RMS':>9} {'max abs':>9}  (ONNX Runtime - PyTorch)")

@@ -88,6 +88,11 @@ def parser() -> Parser:
         action="store_true",
         help="replace the bundle at --out; other files there stay",
     )
+    p.add_argument(
+        "--trained",
+        action="store_true",
+        help="note in bundle.yaml that the checkpoints were trained by this repository's scripts",
+    )
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle to write")
     return p  # fmt: skip
 
@@ -128,6 +133,8 @@ def request(arguments: list[str] | None) -> object:
     files = weight_files(args.weights)
     if (args.random_weights is None) == (not files):
         raise UsageError("give either --weights or --random-weights")
+    if args.trained and not files:
+        raise UsageError("--trained goes with --weights")
     if args.random_weights is not None and args.random_weights < 0:
         raise UsageError("--random-weights: the seed must not be negative")
     if args.min_short_edge < 64:
@@ -152,6 +159,7 @@ def request(arguments: list[str] | None) -> object:
         text_encoder=not args.no_text_encoder,
         guidance_graph=args.guidance_graph,
         overwrite=args.overwrite,
+        trained=args.trained,
     )
 
 

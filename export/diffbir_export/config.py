@@ -70,6 +70,8 @@ class UNetConfig:
     hint_channels: int = 0
     use_linear_in_transformer: bool = False
     transformer_depth: int = 1
+    norm_groups: int = 32
+    """Groups of every group normalisation; not in the reference's files, where it is always 32."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class VAEConfig:
     ch: int
     ch_mult: tuple[int, ...]
     num_res_blocks: int
+    norm_groups: int = 32
+    """As in `UNetConfig`."""
 
     @property
     def downscale(self) -> int:
@@ -236,7 +240,8 @@ def check(config: ArchConfig, where: str) -> None:
         raise InputError(f"{where}: unet_cfg has {outputs} control inputs, expected 13")
     if control.hint_channels <= 0:
         raise InputError(f"{where}: controlnet_cfg: hint_channels must be positive")
-    shared = ("model_channels", "channel_mult", "num_res_blocks", "context_dim", "in_channels")
+    shared = ("model_channels", "channel_mult", "num_res_blocks", "context_dim", "in_channels",
+              "norm_groups")  # fmt: skip
     for key in shared:
         if getattr(unet, key) != getattr(control, key):
             raise InputError(f"{where}: unet_cfg and controlnet_cfg differ in {key}")

@@ -47,6 +47,8 @@ class Request:
     text_encoder: bool = True
     guidance_graph: bool = False
     overwrite: bool = False
+    trained: bool = False
+    """Whether the checkpoints come from this repository's own training."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def build_unet(config: UNetConfig) -> UNet2DConditionModel:
         attention_head_dim=tuple(width // config.num_head_channels for width in widths),
         transformer_layers_per_block=config.transformer_depth,
         use_linear_projection=config.use_linear_in_transformer,
+        norm_num_groups=config.norm_groups,
     )
     use_plain_attention(model)
     return model

@@ -22,6 +22,7 @@ class VAEEncoder(nn.Module):
             down_block_types=("DownEncoderBlock2D",) * len(config.ch_mult),
             block_out_channels=tuple(config.ch * m for m in config.ch_mult),
             layers_per_block=config.num_res_blocks,
+            norm_num_groups=config.norm_groups,
         )
         self.quant_conv = nn.Conv2d(2 * config.z_channels, 2 * config.embed_dim, 1)
         use_plain_attention(self)
@@ -46,6 +47,7 @@ class VAEDecoder(nn.Module):
             up_block_types=("UpDecoderBlock2D",) * len(config.ch_mult),
             block_out_channels=tuple(config.ch * m for m in config.ch_mult),
             layers_per_block=config.num_res_blocks,
+            norm_num_groups=config.norm_groups,
         )
         use_plain_attention(self)
 

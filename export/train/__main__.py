@@ -1,0 +1,170 @@
+"""Trains the demo model: pictures, four stages, bundle. Stop it at any time and start it again.
+
+python -m train --out RUN --minutes 100 [--device cuda] [--bundle ../onnx/demo]
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from . import latents, loop, pictures
+from .bundle import export
+from .data import Crops, Loader
+from .latents import Encoder, Limit, Pool
+from .networks import VAE, build_cleaner, empty_context, load_arch
+from .stages import CPU, CUDA, NEEDS, STAGES, Stage
+
+ORDER = ("vae", "cleaner", "unet", "control")
+SHARES = {"vae": 0.36, "cleaner": 0.24, "pool": 0.08, "unet": 0.14, "control": 0.18}
+"""Parts of the time budget."""
+CHUNKS = {"cpu": 250, "cuda": 2500}
+SEED = 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags."""
+    p = argparse.ArgumentParser(prog="train", description=__doc__.split("\n")[0])
+    p.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    p.add_argument("--stage", choices=(*ORDER, "all"), default="all")
+    p.add_argument(
+        "--minutes",
+        type=float,
+        default=100.0,
+        help="budget of all stages together, or of the one stage (default: 100)",
+    )
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    p.add_argument("--data", type=Path, metavar="DIR", help="the shards (default: RUN/data)")
+    p.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's)")
+    p.add_argument(
+        "--workers",
+        type=int,
+        default=None,
+        help="processes that make batches (default: 0 on cpu, 14 on cuda)",
+    )
+    p.add_argument("--bundle", type=Path, metavar="DIR", help="export the result there at the end")
+    return p  # fmt: skip
+
+
+class Stopped(Exception):
+    """The user wants to go on another time."""
+
+
+class Trainer:
+    """One invocation."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.out, self.device = args, args.out, args.device
+        self.stopped = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.on_signal)
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        torch.manual_seed(SEED)
+        self.arch = load_arch()
+        self.data = args.data or self.out / "data"
+        self.out.mkdir(parents=True, exist_ok=True)
+        pictures.ensure(self.data)
+        workers = args.workers
+        if workers is None:
+            workers = 14 if self.device == "cuda" else 0
+        if self.device == "cuda":
+            torch.set_default_device("cuda")  # the networks make masks in their forward pass
+            torch.backends.cuda.matmul.allow_tf32 = True
+            torch.backends.cudnn.allow_tf32 = True
+        crops = Crops(list(pictures.load(self.data, "train").values()))
+        self.loader = Loader(crops, self.data, workers)
+
+    def on_signal(self, number: int, frame: object) -> None:
+        """Stops after the current step."""
+        del number, frame
+        self.stopped = True
+
+    def budget(self, part: str) -> float:
+        """Seconds of a stage or of the pool."""
+        share = 1.0 if part == self.args.stage else SHARES[part]
+        return 60 * self.args.minutes * share
+
+    def parents(self, name: str) -> tuple[tuple[str, int], ...]:
+        """The stages that `name` is trained on, with the steps they have had."""
+        result = []
+        for need in NEEDS[name]:
+            found = loop.read(self.out, need)
+            if found is None:
+                raise SystemExit(f"error: stage {name} needs stage {need}, which has not run")
+            result.append((need, found["step"]))
+            result += [tuple(parent) for parent in found["parents"]]
+        return tuple(result)
+
+    def averaged(self, name: str) -> dict[str, torch.Tensor]:
+        """The EMA weights of a stage."""
+        return loop.read(self.out, name)["ema"]
+
+    def pool(self) -> Pool:
+        """The latents of the present autoencoder and cleaner."""
+        steps = "_".join(f"{name}{loop.read(self.out, name)['step']}" for name in NEEDS["unet"])
+        folder = self.out / f"pool_{steps}"
+        vae, cleaner = VAE(self.arch).to(self.device), build_cleaner(self.arch, self.device)
+        vae.load_state_dict(self.averaged("vae"))
+        cleaner.load_state_dict(self.averaged("cleaner"))
+        encode = Encoder(vae.eval(), cleaner.eval(), self.device)
+        settings = (CUDA if self.device == "cuda" else CPU)["unet"]
+        sampler = latents.ChunkSampler(settings.crop, SEED)
+        limit = Limit(CHUNKS[self.device], 60 * self.args.minutes * SHARES["pool"],
+                      lambda: self.stopped)  # fmt: skip
+        if not latents.finished(folder):
+            latents.fill(folder, encode, lambda first: self.loader.batches(sampler, first), limit)
+        if self.stopped:
+            raise Stopped
+        pool, factor = latents.load(folder)
+        print(f"latents: {len(pool.latents)} pairs, scale factor {factor}", flush=True)
+        return pool
+
+    def prepare(self, name: str) -> Stage:
+        """The stage with all it needs."""
+        settings = (CUDA if self.device == "cuda" else CPU)[name]
+        torch.manual_seed(SEED)
+        stage = STAGES[name](self.arch, settings, self.device, SEED)
+        if name in ("unet", "control"):
+            stage.bind(self.pool(), empty_context(self.arch))
+        if name == "control":
+            stage.start(self.averaged("unet"))
+        return stage
+
+    def run(self) -> None:
+        """The asked stages in order."""
+        names = ORDER if self.args.stage == "all" else (self.args.stage,)
+        for name in names:
+            plan = loop.Plan(self.budget(name), stop=lambda: self.stopped,
+                             parents=self.parents(name))  # fmt: skip
+            found = loop.read(self.out, name)
+            spent = found and found["seconds"] >= plan.seconds
+            if not (spent and tuple(map(tuple, found["parents"])) == plan.parents):
+                loop.train(self.prepare(name), self.out, plan, self.loader)
+            if self.stopped:
+                raise Stopped
+
+
+def main() -> int:
+    """Trains, and exports if asked to; 130 when stopped before the end."""
+    args = parser().parse_args()
+    trainer = Trainer(args)
+    try:
+        trainer.run()
+    except Stopped:
+        print("stopped: the same command goes on from here", flush=True)
+        return 130
+    finally:
+        trainer.loader.close()
+    if args.bundle is None:
+        return 0
+    torch.set_default_device("cpu")
+    return export(args.out, args.bundle)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Training crops: a batch is a function of the seed and the step, so resuming needs no state."""
+
+from __future__ import annotations
+
+import signal
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from diffbir_export.degrade import PRESETS, degrade
+
+from . import pictures
+
+SCALE = 4
+PRESET = "demo"
+SMALLEST = 0.25
+"""A crop is taken from the picture shrunk by a factor between this and 1."""
+
+Batch = tuple[np.ndarray, ...]
+
+
+def generator(seed: int, name: str, step: int) -> np.random.Generator:
+    """A generator of its own for every use and step."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), step])
+
+
+class Crops:
+    """Draws square crops of pictures u8 [H,W,3], larger pictures more often."""
+
+    def __init__(self, pictures: list[np.ndarray]) -> None:
+        self.pictures = pictures
+        area = np.array([p.shape[0] * p.shape[1] for p in pictures], np.float64)
+        self.weights = np.sqrt(area) / np.sqrt(area).sum()
+
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """A crop [size,size,3]: random picture, place, shrinking, mirroring, quarter turn."""
+        picture = self.pictures[rng.choice(len(self.pictures), p=self.weights)]
+        short = min(picture.shape[:2])
+        factor = max(SMALLEST ** rng.random(), min(1.0, size / short))
+        edge = min(short, round(size / factor))
+        top, left = (int(rng.integers(side - edge + 1)) for side in picture.shape[:2])
+        crop = picture[top : top + edge, left : left + edge]
+        if edge != size:
+            image = Image.fromarray(crop)
+            crop = np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+        if rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        return np.ascontiguousarray(np.rot90(crop, int(rng.integers(4))))
+
+    def clean(self, count: int, size: int, rng: np.random.Generator) -> Batch:
+        """One array u8 [N,size,size,3]."""
+        return (np.stack([self.draw(size, rng) for _ in range(count)]),)
+
+    def pairs(self, count: int, size: int, rng: np.random.Generator) -> Batch:
+        """Clean crops and their degraded versions enlarged again, both u8 [N,size,size,3]."""
+        (clean,) = self.clean(count, size, rng)
+        return clean, np.stack([degraded(crop, rng) for crop in clean])
+
+
+def degraded(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What the cleaner sees of a crop: degraded to a quarter, enlarged by bicubic."""
+    small = Image.fromarray(degrade(crop, PRESETS[PRESET], rng, SCALE))
+    return np.asarray(small.resize(crop.shape[1::-1], Image.Resampling.BICUBIC))
+
+
+Sampler = Callable[[Crops, int], Batch]
+
+_crops: Crops | None = None
+
+
+def _open(data: Path) -> None:
+    global _crops
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    _crops = Crops(list(pictures.load(data, "train").values()))
+
+
+def _sample(sampler: Sampler, step: int) -> Batch:
+    return sampler(_crops, step)
+
+
+class Loader:
+    """Makes batches ahead: in a thread, or in `workers` processes that read the shards anew."""
+
+    def __init__(self, crops: Crops, data: Path | None = None, workers: int = 0) -> None:
+        self.crops, self.ahead, self.workers = crops, max(2, 2 * workers), workers
+        if workers and data is None:
+            raise ValueError("processes need the folder of the shards")
+        self.pool: Executor = (
+            ProcessPoolExecutor(workers, get_context("spawn"), _open, (data,))
+            if workers
+            else ThreadPoolExecutor(1)
+        )
+
+    def batches(self, sampler: Sampler, first: int) -> Iterator[Batch]:
+        """Batches of the steps from `first` on."""
+        call, source = (_sample, ()) if self.workers else (sampler, (self.crops,))
+        queue = []
+        step = first
+        try:
+            while True:
+                while len(queue) < self.ahead:
+                    args = (sampler, step) if self.workers else (*source, step)
+                    queue.append(self.pool.submit(call, *args))
+                    step += 1
+                yield queue.pop(0).result()
+        finally:
+            for future in queue:
+                future.cancel()
+
+    def close(self) -> None:
+        """Ends threads or processes."""
+        self.pool.shutdown(cancel_futures=True)

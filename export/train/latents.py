@@ -1,0 +1,98 @@
+"""The latents that UNet and control module are trained on, encoded once and kept in the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import Batch, Crops, generator
+from .networks import VAE
+
+CHUNK = 16
+
+
+@dataclass
+class Pool:
+    """Scaled latents of clean crops and of their cleaned degraded versions, f32 [N,4,h,w]."""
+
+    latents: Tensor
+    hints: Tensor
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """`count` pairs, drawn with replacement."""
+        chosen = torch.from_numpy(rng.integers(len(self.latents), size=count))
+        return self.latents[chosen], self.hints[chosen]
+
+
+@dataclass
+class Encoder:
+    """Crops to latents with the finished autoencoder and cleaner."""
+
+    vae: VAE
+    cleaner: torch.nn.Module
+    device: str
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Unscaled modes of the clean crops and of the cleaner's output."""
+        clean, low = (
+            torch.from_numpy(b).to(self.device).permute(0, 3, 1, 2).float() / 255 for b in batch
+        )
+        hint = self.cleaner(low).clamp(0, 1)
+        return tuple(self.vae.encode(x * 2 - 1).cpu() for x in (clean, hint))
+
+
+@dataclass(frozen=True)
+class ChunkSampler:
+    """The crops of one chunk."""
+
+    size: int
+    seed: int
+
+    def __call__(self, crops: Crops, chunk: int) -> Batch:
+        """Clean and degraded crops."""
+        return crops.pairs(CHUNK, self.size, generator(self.seed, "pool", chunk))
+
+
+@dataclass
+class Limit:
+    """When a pool is large enough: a number of chunks, or seconds of this session."""
+
+    chunks: int
+    seconds: float
+    stop: Callable[[], bool]
+
+
+def fill(folder: Path, encode: Encoder, batches: Callable, limit: Limit) -> None:
+    """Writes the chunks that `folder` lacks; `batches` gives those from a number on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    have = len(list(folder.glob("*.pt")))
+    for number, batch in zip(range(have, limit.chunks), batches(have), strict=False):
+        if limit.stop():
+            return
+        if number > 1 and time.monotonic() - started > limit.seconds:
+            break
+        temporary = folder / "chunk.tmp"
+        torch.save(encode(batch), temporary)
+        temporary.rename(folder / f"{number:05}.pt")
+    (folder / "finished").touch()
+
+
+def finished(folder: Path) -> bool:
+    """Whether a pool is complete: it must not grow once a stage has measured its scale."""
+    return (folder / "finished").is_file()
+
+
+def load(folder: Path) -> tuple[Pool, float]:
+    """The pool, scaled to unit standard deviation, and the factor that does so."""
+    chunks = [torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))]
+    latents, hints = (torch.cat(part) for part in zip(*chunks, strict=True))
+    factor = float(f"{1 / latents.std().item():.5g}")
+    return Pool(latents * factor, hints * factor), factor
