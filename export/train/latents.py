@@ -62,7 +62,7 @@ class ChunkSampler:
 
 @dataclass
 class Limit:
-    """When a pool is large enough: a number of chunks, or seconds of this session."""
+    """When a pool is large enough: a number of chunks, or seconds of this run."""
 
     chunks: int
     seconds: float

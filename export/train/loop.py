@@ -31,7 +31,7 @@ LONGEST_STEP = 20.0
 
 @dataclass
 class Plan:
-    """A stage's budget (steps or seconds, over all its sessions) and how it runs."""
+    """A stage's budget (steps or seconds, over all its runs) and how it runs."""
 
     seconds: float = math.inf
     steps: int | None = None
