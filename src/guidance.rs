@@ -12,7 +12,7 @@ mod loss;
 use crate::denoise::Guide;
 use crate::error::Result;
 use crate::rng::NoiseSource;
-use crate::tensor::{Image, Latent};
+use crate::tensor::{Image, Latent, shape};
 
 pub use loss::{LossKind, Weights, loss_and_delta};
 
@@ -132,8 +132,7 @@ impl<'a> Guidance<'a> {
                 discard_draws,
             } => {
                 if *discard_draws {
-                    let (n, c, h, w) = target.dim();
-                    noise.randn([n, c, h, w])?;
+                    noise.randn(shape(target))?;
                 }
                 Ok(loss::loss_and_delta(
                     pred_x0,

@@ -16,6 +16,12 @@ pub fn size(x: &Array4<f32>) -> (usize, usize) {
     (h, w)
 }
 
+/// All four sizes of an NCHW array.
+pub fn shape(x: &Array4<f32>) -> [usize; 4] {
+    let (n, c, h, w) = x.dim();
+    [n, c, h, w]
+}
+
 /// `length` rounded up to a multiple of `multiple` (at least 1).
 pub fn round_up(length: usize, multiple: usize) -> usize {
     length.div_ceil(multiple) * multiple

@@ -247,10 +247,6 @@ type Setting = (&'static str, Option<Value>);
 impl Common {
     /// The flags that were given, as configuration keys and values.
     fn settings(&self) -> Result<Vec<(&'static str, Value)>> {
-        let cleaner = self
-            .cleaner
-            .map(|cleaner| format!("{cleaner:?}").to_lowercase());
-        let color_fix = self.color_fix.map(|fix| format!("{fix:?}").to_lowercase());
         let existing = match (self.overwrite, self.skip_existing) {
             (true, _) => Some("overwrite"),
             (_, true) => Some("skip"),
@@ -260,13 +256,9 @@ impl Common {
             ("bundle", self.bundle.as_ref().map(|x| json!(x))),
             ("restore.task", self.task.as_ref().map(|x| json!(x))),
             ("restore.upscale", self.upscale.map(number)),
-            ("restore.cleaner", cleaner.map(|x| json!(x))),
-            ("restore.color_fix", color_fix.map(|x| json!(x))),
-            (
-                "output.format",
-                self.format
-                    .map(|format| json!(format!("{format:?}").to_lowercase())),
-            ),
+            ("restore.cleaner", named(self.cleaner)),
+            ("restore.color_fix", named(self.color_fix)),
+            ("output.format", named(self.format)),
             ("output.quality", self.quality.map(|x| json!(x))),
             ("output.keep_grey", self.keep_grey.then_some(json!(true))),
             (
@@ -324,4 +316,10 @@ impl Common {
 /// JSON has no NaN or infinity; their names are refused with a message where they arrive.
 fn number(x: f64) -> Value {
     serde_json::Number::from_f64(x).map_or_else(|| Value::String(x.to_string()), Value::Number)
+}
+
+/// The name that a value has on the command line and in the configuration.
+fn named<T: ValueEnum>(value: Option<T>) -> Option<Value> {
+    let value = value?.to_possible_value()?;
+    Some(json!(value.get_name()))
 }

@@ -18,8 +18,7 @@ use crate::engine::{Engine, Noise, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Rgb};
 use crate::options::Options;
-use crate::pipeline::{Event, Intermediate, Pipeline};
-use crate::prompts::Prompts;
+use crate::pipeline::{Event, Intermediate};
 use crate::{resize, tensor};
 
 /// How a run over several pictures ended.
@@ -78,17 +77,18 @@ impl Session {
         reporter: &Reporter,
     ) -> Result<Self> {
         let Setup { config, bundle } = setup::prepare(common, fallback.map(Path::to_owned))?;
-        // What the options ask of the bundle is checked before its files are read.
-        Pipeline::new(&bundle, &config.options(), &Prompts::default())?;
+        let engine = Engine::open(bundle, config.runtime.options()?);
+        // What the options ask of the bundle is checked before its files are hashed.
+        engine.check(&config.options())?;
+        let bundle = engine.bundle();
         let mut say = |message: String| reporter.note(&message);
-        setup::verify(&bundle, common.verify, &mut say)?;
+        setup::verify(bundle, common.verify, &mut say)?;
         let loaded = setup::ensure_runtime(&config, &mut say)?;
         reporter.start(json!({
             "version": env!("CARGO_PKG_VERSION"), "bundle": bundle.dir(), "bundle_sha256": bundle.hash(),
             "family": bundle.manifest().family, "inputs": inputs,
             "runtime": { "library": loaded.candidate.path, "version": loaded.version },
         }));
-        let engine = Engine::open(bundle, config.runtime.options()?);
         Ok(Session {
             config,
             engine,

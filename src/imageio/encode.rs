@@ -125,6 +125,9 @@ impl Pixels {
 }
 
 fn interleaved(rgb: &Rgb, grey: bool, alpha: Option<&Alpha>) -> Vec<u8> {
+    if !grey && alpha.is_none() {
+        return rgb.iter().copied().collect();
+    }
     let (height, width, _) = rgb.dim();
     let mut values = Vec::with_capacity(height * width * 4);
     for y in 0..height {

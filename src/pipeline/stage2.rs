@@ -14,7 +14,7 @@ use crate::options::{ColorFix, StartPoint};
 use crate::resize;
 use crate::rng::{Draws, NoiseSource};
 use crate::samplers::{Run, Sampling, StepInfo};
-use crate::tensor::{Image, Latent, crop, pad_to_multiple, size, to_hwc};
+use crate::tensor::{Image, Latent, crop, pad_to_multiple, shape, size, to_hwc};
 use crate::tiling::Tiles;
 
 /// The condition is padded to multiples of this many pixels; where the denoiser runs in tiles, of [`DOWNSCALE`].
@@ -274,13 +274,12 @@ impl Batch<'_> {
                 },
             ));
         }
-        let (n, _, h, w) = target.dim();
-        let mut image = Image::zeros((1, 3, h * DOWNSCALE, w * DOWNSCALE));
-        let (height, width) = size(self.cond_img);
-        image
-            .slice_mut(ndarray::s![.., .., ..height, ..width])
-            .assign(self.cond_img);
-        let target = repeated(&image.mapv_into(|x| x * 2.0 - 1.0), n)?;
+        let multiple = match self.tiles {
+            Some(_) => DOWNSCALE,
+            None => MULTIPLE,
+        };
+        let image = pad_to_multiple(self.cond_img, multiple);
+        let target = repeated(&image.mapv_into(|x| x * 2.0 - 1.0), target.dim().0)?;
         let vjp = graphs.vjp.as_deref();
         let decoder = GuidingDecoder {
             networks: self.networks,
@@ -302,9 +301,4 @@ impl Batch<'_> {
 fn repeated(x: &Array4<f32>, n: usize) -> Result<Array4<f32>> {
     concatenate(Axis(0), &vec![x.view(); n])
         .map_err(|e| Error::internal("a batch cannot be made").with_source(e))
-}
-
-fn shape(x: &Latent) -> [usize; 4] {
-    let (n, c, h, w) = x.dim();
-    [n, c, h, w]
 }

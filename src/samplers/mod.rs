@@ -16,7 +16,7 @@ use crate::denoise::{Cfg, Guide, NoiseModel, Parameterization, guided};
 use crate::error::{Error, Result};
 use crate::rng::NoiseSource;
 use crate::schedule::{Diffusion, Fidelity};
-use crate::tensor::Latent;
+use crate::tensor::{Latent, shape};
 
 pub use knobs::{Knob, Knobs};
 pub use table::{SAMPLERS, Sampler, by_name};
@@ -108,8 +108,7 @@ impl Run<'_> {
 
     /// Standard normal noise of `x`'s shape.
     fn randn_like(&mut self, x: &Latent) -> Result<Latent> {
-        let (n, c, h, w) = x.dim();
-        let noise = self.noise.randn([n, c, h, w])?;
+        let noise = self.noise.randn(shape(x))?;
         if noise.dim() != x.dim() {
             return Err(Error::internal(
                 "the noise differs from what was asked for in shape",

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Setting, number};
+use super::{Setting, named, number};
 use crate::error::{Error, Result};
 
 /// What sampling starts from, as typed.
@@ -190,12 +190,6 @@ pub struct TileArgs {
     vae_decoder_tile_size: Option<u64>,
 }
 
-/// The name that a value has on the command line and in the configuration.
-fn named<T: ValueEnum>(value: Option<T>) -> Option<Value> {
-    let value = value?.to_possible_value()?;
-    Some(json!(value.get_name()))
-}
-
 impl SamplingArgs {
     pub(super) fn settings(&self) -> Vec<Setting> {
         let integer = |x: u64| json!(x);
@@ -254,7 +248,6 @@ impl TileArgs {
     /// # Errors
     /// A stage that does not run in tiles, or no size.
     pub(super) fn settings(&self) -> Result<Vec<Setting>> {
-        let tiles = |size, stride| json!({ "size": size, "stride": stride });
         let mut settings = Vec::new();
         if self.cleaner_tiled {
             let value = tiles(self.cleaner_tile_size, self.cleaner_tile_stride);
@@ -291,5 +284,9 @@ fn stage_tiles(text: &str) -> Result<Setting> {
         None => sizes.parse::<u64>().ok().map(|size| (size, size / 2)),
     };
     let (size, stride) = parsed.ok_or_else(|| wrong(expected))?;
-    Ok((key, Some(json!({ "size": size, "stride": stride }))))
+    Ok((key, Some(tiles(size, stride))))
+}
+
+fn tiles(size: u64, stride: u64) -> Value {
+    json!({ "size": size, "stride": stride })
 }

@@ -43,17 +43,14 @@ pub fn dpm_2(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<
     solve(sampling, run, x_t, dpm_2_step)
 }
 
-/// A step from the first level to the second, given the denoised latent at the first.
-type Step<'s> = dyn Fn(&Edm<'_>, &mut Run<'_>, &Latent, (f32, f32), &Latent) -> Result<Latent> + 's;
-
-/// Walks down the levels; raises each by noise first where `s_churn` asks for it.
+/// Walks down the levels by `step`, which is given the denoised latent at the first of its two; raises each by noise
+/// first where `s_churn` asks for it.
 fn solve(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
     x_t: Latent,
     step: impl Fn(&Edm<'_>, &mut Run<'_>, &Latent, (f32, f32), &Latent) -> Result<Latent>,
 ) -> Result<Latent> {
-    let step: &Step<'_> = &step;
     let (edm, mut x) = Edm::start(sampling, x_t)?;
     for i in 0..edm.steps() {
         let sigma = edm.sigmas()[i];

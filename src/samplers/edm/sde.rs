@@ -9,7 +9,7 @@ use super::{Edm, combine, euler_step, exponential_step, share};
 use crate::error::Result;
 use crate::rng::Path;
 use crate::samplers::{Run, Sampling, add_scaled};
-use crate::tensor::Latent;
+use crate::tensor::{Latent, shape};
 
 /// A schedule with the path that drives it.
 struct Driven<'a> {
@@ -21,10 +21,10 @@ struct Driven<'a> {
 
 impl<'a> Driven<'a> {
     fn start(sampling: &'a Sampling<'a>, run: &mut Run<'_>, x_t: Latent) -> Result<(Self, Latent)> {
-        let (n, c, h, w) = x_t.dim();
+        let shape = shape(&x_t);
         let (edm, x) = Edm::start(sampling, x_t)?;
         let (low, high) = edm.schedule.range();
-        let path = run.noise.path([n, c, h, w], low, high)?;
+        let path = run.noise.path(shape, low, high)?;
         let driven = Driven {
             edm,
             path,
@@ -60,15 +60,31 @@ impl<'a> Driven<'a> {
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps, and what the run reports.
 pub fn dpmpp_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
+    solve(
+        sampling,
+        run,
+        x_t,
+        |driven, run, x, (sigma, to), denoised| {
+            if to == 0.0 {
+                return Ok(euler_step(x, sigma, to, denoised));
+            }
+            dpmpp_sde_step(driven, run, x, (sigma, to), denoised)
+        },
+    )
+}
+
+/// Walks down the levels by `step`, which is given the denoised latent at the first of its two.
+fn solve(
+    sampling: &Sampling<'_>,
+    run: &mut Run<'_>,
+    x_t: Latent,
+    mut step: impl FnMut(&mut Driven<'_>, &mut Run<'_>, &Latent, (f32, f32), &Latent) -> Result<Latent>,
+) -> Result<Latent> {
     let (mut driven, mut x) = Driven::start(sampling, run, x_t)?;
     for i in 0..driven.edm.steps() {
         let (sigma, to) = (driven.edm.sigmas()[i], driven.edm.sigmas()[i + 1]);
         let denoised = driven.edm.denoised(run, &x, sigma, share(sigma, to))?;
-        x = if to == 0.0 {
-            euler_step(&x, sigma, to, &denoised)
-        } else {
-            dpmpp_sde_step(&mut driven, run, &x, (sigma, to), &denoised)?
-        };
+        x = step(&mut driven, run, &x, (sigma, to), &denoised)?;
         driven.edm.report(run, i, &x, &denoised)?;
     }
     Ok(x)
@@ -102,28 +118,23 @@ fn dpmpp_sde_step(
 /// # Errors
 /// As [`dpmpp_sde`].
 pub fn dpmpp_2m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let (mut driven, mut x) = Driven::start(sampling, run, x_t)?;
     let mut last: Option<(Latent, f32)> = None;
-    for i in 0..driven.edm.steps() {
-        let (sigma, to) = (driven.edm.sigmas()[i], driven.edm.sigmas()[i + 1]);
-        let denoised = driven.edm.denoised(run, &x, sigma, share(sigma, to))?;
+    solve(sampling, run, x_t, |driven, _, x, (sigma, to), denoised| {
         if to == 0.0 {
-            x = denoised.clone();
-        } else {
-            let h = -to.ln() - -sigma.ln();
-            let h_eta = driven.eta * h;
-            let gain = -(-h - h_eta).exp_m1();
-            x = combine(to / sigma * (-h_eta).exp(), &x, gain, &denoised);
-            if let Some((last, h_last)) = &last {
-                let slope = combine(1.0, &denoised, -1.0, last);
-                add_scaled(&mut x, 0.5 * gain * (1.0 / (h_last / h)), &slope);
-            }
-            driven.add_step_noise(&mut x, sigma, to, h)?;
-            last = Some((denoised.clone(), h));
+            return Ok(denoised.clone());
         }
-        driven.edm.report(run, i, &x, &denoised)?;
-    }
-    Ok(x)
+        let h = -to.ln() - -sigma.ln();
+        let h_eta = driven.eta * h;
+        let gain = -(-h - h_eta).exp_m1();
+        let mut next = combine(to / sigma * (-h_eta).exp(), x, gain, denoised);
+        if let Some((last, h_last)) = &last {
+            let slope = combine(1.0, denoised, -1.0, last);
+            add_scaled(&mut next, 0.5 * gain * (1.0 / (h_last / h)), &slope);
+        }
+        driven.add_step_noise(&mut next, sigma, to, h)?;
+        last = Some((denoised.clone(), h));
+        Ok(next)
+    })
 }
 
 /// DPM-Solver++(3M) for the SDE, v2.1's default: one evaluation a step; one increment in all but the last.
@@ -131,25 +142,20 @@ pub fn dpmpp_2m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> 
 /// # Errors
 /// As [`dpmpp_sde`].
 pub fn dpmpp_3m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let (mut driven, mut x) = Driven::start(sampling, run, x_t)?;
     let mut past: Vec<(Latent, f32)> = Vec::new(); // denoised latents and step sizes, the latest first
-    for i in 0..driven.edm.steps() {
-        let (sigma, to) = (driven.edm.sigmas()[i], driven.edm.sigmas()[i + 1]);
-        let denoised = driven.edm.denoised(run, &x, sigma, share(sigma, to))?;
+    solve(sampling, run, x_t, |driven, _, x, (sigma, to), denoised| {
         if to == 0.0 {
-            x = denoised.clone();
-        } else {
-            let h = -to.ln() - -sigma.ln();
-            let h_eta = h * (driven.eta + 1.0);
-            x = combine((-h_eta).exp(), &x, -(-h_eta).exp_m1(), &denoised);
-            correct(&mut x, &denoised, h, h_eta, &past);
-            driven.add_step_noise(&mut x, sigma, to, h)?;
-            past.insert(0, (denoised.clone(), h));
-            past.truncate(2);
+            return Ok(denoised.clone());
         }
-        driven.edm.report(run, i, &x, &denoised)?;
-    }
-    Ok(x)
+        let h = -to.ln() - -sigma.ln();
+        let h_eta = h * (driven.eta + 1.0);
+        let mut next = combine((-h_eta).exp(), x, -(-h_eta).exp_m1(), denoised);
+        correct(&mut next, denoised, h, h_eta, &past);
+        driven.add_step_noise(&mut next, sigma, to, h)?;
+        past.insert(0, (denoised.clone(), h));
+        past.truncate(2);
+        Ok(next)
+    })
 }
 
 /// The terms of second and third order, as far as earlier steps are known.
