@@ -96,6 +96,22 @@ pub struct RanOn {
     pub precision: String,
 }
 
+/// The keyword of the text chunk that tells how a PNG was made.
+const CHUNK: &str = "diffbir";
+
+impl Provenance {
+    /// What sample `k`'s PNG carries: keyword to text.
+    ///
+    /// # Errors
+    /// [`Internal`](crate::error::ErrorKind::Internal) only.
+    pub fn text(&self, k: usize) -> Result<BTreeMap<String, String>> {
+        let mut value = serde_json::to_value(self)
+            .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
+        value["sample"] = k.into();
+        Ok(BTreeMap::from([(CHUNK.to_owned(), value.to_string())]))
+    }
+}
+
 impl Engine {
     /// An engine on ONNX Runtime. No graph is loaded yet.
     #[cfg(feature = "onnx")]

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 
 pub use alpha::Alpha;
 pub use decode::decode;
-pub use encode::{EncodeOptions, encode, encode_png};
+pub use encode::{EncodeOptions, encode, encode_png, luma};
 pub use format::Format;
 
 /// An 8-bit RGB picture, `[H, W, 3]`.
@@ -58,7 +58,33 @@ pub const EXIF: &str = "EXIF";
 /// [`Kept::xmp`] by name.
 pub const XMP: &str = "XMP";
 
+impl Picture {
+    /// A picture from pixels: colours in sRGB and, where they are not seen throughout, how opaque each pixel is, of the
+    /// same size. Colours that nobody sees are filled in from their neighbours.
+    pub fn of_pixels(mut rgb: Rgb, alpha: Option<Alpha>) -> Self {
+        let alpha = alpha.filter(|alpha| alpha.iter().any(|&alpha| alpha < 255));
+        if let Some(alpha) = &alpha {
+            alpha::fill_unseen(&mut rgb, alpha);
+        }
+        let kept = Kept {
+            alpha,
+            ..Kept::default()
+        };
+        Picture {
+            rgb,
+            kept,
+            dropped: Vec::new(),
+        }
+    }
+}
+
 impl Kept {
+    /// How opaque each pixel of a result of this size is; `None` where all are seen.
+    pub fn alpha_in(&self, height: usize, width: usize) -> Option<Alpha> {
+        let alpha = self.alpha.as_ref();
+        alpha.map(|alpha| alpha::resized(alpha, height, width))
+    }
+
     /// What of it a file of `format` does not carry.
     pub fn lost_in(&self, format: Format) -> Vec<&'static str> {
         let has = [

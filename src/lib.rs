@@ -61,10 +61,13 @@
 //! # Features
 //!
 //! `onnx` (default): execution on ONNX Runtime, which is loaded at run time and never linked. Without it everything but
-//! the sessions builds, on networks of the caller's own. `cli` (default): the program `diffbir`.
+//! the sessions builds, on networks of the caller's own. `cli` (default): the program `diffbir`. `capi` (default): the C
+//! ABI of `include/diffbir.h`.
 
 pub mod bundle;
 pub mod cancel;
+#[cfg(feature = "capi")]
+pub mod capi;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod color;

@@ -89,6 +89,8 @@ pub enum Event<'a> {
     Started(Stage),
     /// A stage's graph is loaded; seconds since the stage began.
     Loaded(Stage, f64),
+    /// A tile of a stage, or of one evaluation of the denoiser, begins: its number from 0, and how many there are.
+    Tile(Stage, usize, usize),
     /// A sampling step of these samples is done.
     Step(Samples, &'a StepInfo<'a>),
     /// An intermediate result is there; what stands before sampling serves all samples.

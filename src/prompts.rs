@@ -1,6 +1,7 @@
 //! From prompts to text contexts: precomputed ones, and those that the text encoder makes.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bundle::Bundle;
@@ -135,5 +136,50 @@ impl Known {
             Some(tokenizer) => tokenizer.encode(text),
             None => Err(Error::internal("the tokenizer is gone")),
         }
+    }
+}
+
+/// Puts the caption of the picture at `path`, its sidecar `NAME.txt` brought onto one line, before `prompt`. Without a
+/// sidecar, or with an empty one, the prompt stays.
+///
+/// # Errors
+/// [`Input`](crate::error::ErrorKind::Input) where the sidecar cannot be read.
+pub fn put_caption(path: &Path, prompt: &mut String) -> Result<()> {
+    let path = path.with_extension("txt");
+    if !path.is_file() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        Error::input(format!("cannot read the caption {}", path.display())).with_source(e)
+    })?;
+    let caption = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let parts = [caption.as_str(), prompt.as_str()];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    *prompt = parts.join(", ");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caption_goes_before_the_prompt() {
+        let dir = tempfile::tempdir().unwrap();
+        let with_caption = |text: Option<&str>, prompt: &str| {
+            if let Some(text) = text {
+                std::fs::write(dir.path().join("a.txt"), text).unwrap();
+            }
+            let mut prompt = prompt.to_owned();
+            put_caption(&dir.path().join("a.jpg"), &mut prompt).unwrap();
+            prompt
+        };
+        assert_eq!(with_caption(None, "sharp"), "sharp");
+        assert_eq!(
+            with_caption(Some(" a cat\n on a mat \n"), "sharp"),
+            "a cat on a mat, sharp"
+        );
+        assert_eq!(with_caption(None, ""), "a cat on a mat");
+        assert_eq!(with_caption(Some(" \n"), "sharp"), "sharp");
     }
 }

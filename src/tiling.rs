@@ -30,6 +30,9 @@ pub struct Window {
     pub width: usize,
 }
 
+/// Told that a tile begins: its number from 0, and how many there are. An error stops the work there.
+pub type OnTile<'a> = dyn Fn(usize, usize) -> Result<()> + 'a;
+
 impl Window {
     /// The part of `x` in the window.
     pub fn of(&self, x: &Array4<f32>) -> Array4<f32> {
@@ -78,14 +81,15 @@ impl Tiles {
     }
 
     /// Runs `f` on every window of `x` `[N, C, H, W]` and blends what it returns, `scale` times as large and of any
-    /// number of channels.
+    /// number of channels; `on_tile` is told of each first.
     ///
     /// # Errors
-    /// As [`windows`](Self::windows), and what `f` reports.
+    /// As [`windows`](Self::windows), and what `on_tile` and `f` report.
     pub fn blend(
         &self,
         x: &Array4<f32>,
         scale: usize,
+        on_tile: &OnTile<'_>,
         mut f: impl FnMut(Array4<f32>, Window) -> Result<Array4<f32>>,
     ) -> Result<Array4<f32>> {
         let (_, _, h, w) = x.dim();
@@ -93,7 +97,10 @@ impl Tiles {
         let weights = gaussian_weights(edge, edge).mapv(|weight| weight as f32);
         let mut sum: Option<Array4<f32>> = None;
         let mut total = Array2::<f32>::zeros((h * scale, w * scale));
-        for window in self.windows((h, w))? {
+        let windows = self.windows((h, w))?;
+        let count = windows.len();
+        for (k, window) in windows.into_iter().enumerate() {
+            on_tile(k, count)?;
             let tile = f(window.of(x), window)?;
             let (n, c, height, width) = tile.dim();
             if (height, width) != (edge, edge) {
@@ -142,7 +149,7 @@ mod tests {
         ) {
             let tiles = Tiles { size, stride: stride.min(size) };
             let x = Array4::from_shape_fn((1, 2, h, w), |(_, c, y, x)| (c * 31 + y * 7 + x) as f32);
-            let blended = tiles.blend(&x, 1, |tile, _| Ok(tile)).unwrap();
+            let blended = tiles.blend(&x, 1, &|_, _| Ok(()), |tile, _| Ok(tile)).unwrap();
             prop_assert!((blended - &x).iter().all(|d| d.abs() < 1e-3));
         }
     }

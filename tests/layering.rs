@@ -28,12 +28,15 @@ const LAYERS: &[(&str, u8)] = &[
     ("imageio", 3),
     ("engine", 10),
     ("cli", 11),
+    ("capi", 11),
 ];
 
 /// Modules that may not import each other although they share a layer.
 const APART: &[(&str, &str)] = &[
     ("rng", "resize"),
     ("rng", "color"),
+    ("cli", "capi"),
+    ("capi", "cli"),
     ("config", "pipeline"),
     ("pipeline", "config"),
 ];
@@ -170,7 +173,7 @@ fn ort_is_named_in_the_runtime_alone() {
 }
 
 #[test]
-fn unsafe_stands_in_the_runtime_alone_and_says_why() {
+fn unsafe_stands_in_the_runtime_and_the_c_abi_alone_and_says_why() {
     for (module, path, text) in all_sources() {
         let lines: Vec<&str> = text.lines().collect();
         for (i, line) in lines.iter().enumerate() {
@@ -182,11 +185,12 @@ fn unsafe_stands_in_the_runtime_alone_and_says_why() {
             {
                 continue;
             }
-            assert_eq!(module, "runtime", "{}:{}", path.display(), i + 1);
+            let place = format!("{}:{}", path.display(), i + 1);
+            assert!(["runtime", "capi"].contains(&module.as_str()), "{place}");
             let said = lines[i.saturating_sub(3)..i]
                 .iter()
                 .any(|line| line.contains("SAFETY:"));
-            assert!(said, "{}:{}: unsafe without SAFETY", path.display(), i + 1);
+            assert!(said, "{place}: unsafe without SAFETY");
         }
     }
 }

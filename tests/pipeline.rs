@@ -146,7 +146,7 @@ fn stages_come_in_order_and_each_is_timed_once() {
                 format!("step {} of {} at {}", step.index, step.total, step.timestep)
             }
             Event::Tensor(what, ..) => format!("{what:?}"),
-            Event::Loaded(..) => return Ok(()),
+            Event::Loaded(..) | Event::Tile(..) => return Ok(()),
         });
         Ok(())
     };

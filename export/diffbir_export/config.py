@@ -31,6 +31,8 @@ class SwinIRConfig:
     sf: int
     unshuffle: bool = False
     unshuffle_scale: int = 1
+    num_feat: int = 64
+    """Channels behind the transformer; not in the reference's files, where it is always 64."""
 
 
 @dataclass(frozen=True)

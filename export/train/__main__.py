@@ -19,9 +19,11 @@ from .latents import Encoder, Limit, Pool
 from .networks import VAE, build_cleaner, empty_context, load_arch
 from .stages import CPU, CUDA, NEEDS, STAGES, Stage
 
-ORDER = ("vae", "cleaner", "unet", "control")
-SHARES = {"vae": 0.36, "cleaner": 0.24, "pool": 0.08, "unet": 0.14, "control": 0.18}
+ORDER = ("vae", "cleaner", "decoder", "unet", "control")
+SHARES = {"vae": 0.24, "cleaner": 0.22, "decoder": 0.14, "pool": 0.06, "unet": 0.14, "control": 0.2}
 """Parts of the time budget."""
+STARTS = {"decoder": "vae", "control": "unet"}
+"""The stages that go on from another one's weights."""
 CHUNKS = {"cpu": 250, "cuda": 2500}
 SEED = 0
 
@@ -131,8 +133,8 @@ class Trainer:
         stage = STAGES[name](self.arch, settings, self.device, SEED)
         if name in ("unet", "control"):
             stage.bind(self.pool(), empty_context(self.arch))
-        if name == "control":
-            stage.start(self.averaged("unet"))
+        if name in STARTS:
+            stage.start(self.averaged(STARTS[name]))
         return stage
 
     def run(self) -> None:

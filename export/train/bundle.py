@@ -17,7 +17,7 @@ from diffbir_export import cli
 
 from . import latents, loop
 from .networks import ARCH, VAE, build_cleaner, build_denoiser, checkpoints, load_arch
-from .stages import NEEDS
+from .stages import NEEDS, STAGES
 
 MIN_SHORT_EDGE = 256
 
@@ -36,9 +36,12 @@ def write_arch(folder: Path, factor: float) -> None:
 def write_checkpoints(run: Path, factor: float) -> dict[str, Path]:
     """Role -> file, from the EMA weights."""
     arch = load_arch()
-    average = {name: loop.read(run, name)["ema"] for name in ("vae", "cleaner", "unet", "control")}
+    average = {name: loop.read(run, name)["ema"] for name in STAGES}
     vae, cleaner = VAE(arch), build_cleaner(arch, "cpu")
     vae.load_state_dict(average["vae"])
+    decoder = {name.removeprefix("decoder."): value
+               for name, value in average["decoder"].items() if name.startswith("decoder.")}  # fmt: skip
+    vae.decoder.load_state_dict(decoder)
     cleaner.load_state_dict(average["cleaner"])
     denoiser = build_denoiser(arch, average["unet"])
     denoiser.control.load_state_dict(average["control"])

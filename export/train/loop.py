@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Batch, Loader
+from .optim import Muon
 from .stages import Stage
 
 WARM_UP = 40
@@ -96,8 +97,7 @@ class Run:
     def __init__(self, stage: Stage, folder: Path, plan: Plan) -> None:
         self.stage, self.folder, self.plan = stage, folder, plan
         self.module = stage.trained()
-        weights = [p for p in self.module.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.optimiser = Muon(self.module)
         self.average = Averaged(self.module, stage.settings.ema)
         self.state = State(parents=plan.parents)
         if found := read(folder, stage.name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,23 @@ class VAE(nn.Module):
         return self.encoder(image)
 
 
+class Critic(nn.Module):
+    """Judges patches of pictures [N,3,H,W] -> [N,1,H/8,W/8]: above 0 is real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = (3, 32, 64, 64)
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(sizes):
+            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(sizes[-1], 1, 3, padding=1))
+        initialise(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`image` in [-1,1]."""
+        return self.layers(image).float()
+
+
 def build_cleaner(arch: ArchConfig, device: str) -> SwinIR:
     """SwinIR, its constants where its weights are."""
     model = initialise(SwinIR(arch.swinir))
@@ -74,7 +92,7 @@ def build_cleaner(arch: ArchConfig, device: str) -> SwinIR:
         if hasattr(module, "relative_position_bias_table"):
             nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
     model.mean = model.mean.to(device)
-    return model.to(device)
+    return model.to(device, memory_format=torch.channels_last)
 
 
 def build_denoiser(arch: ArchConfig, unet: dict[str, Tensor]) -> Denoiser:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffbir_export.config import ArchConfig
 from diffbir_export.contracts import Contract
@@ -17,7 +18,7 @@ from diffbir_export.models.unet import UNet
 from . import losses
 from .data import Batch, Crops, generator
 from .latents import Pool
-from .networks import VAE, alphas_cumprod, build_cleaner, build_denoiser
+from .networks import VAE, Critic, alphas_cumprod, build_cleaner, build_denoiser
 
 Parts = dict[str, Tensor]
 
@@ -39,18 +40,20 @@ class Settings:
 
 
 CPU = {
-    "vae": Settings(8, 128, 1e-3, half=True),
-    "cleaner": Settings(8, 128, 1e-3, half=True),
-    "unet": Settings(16, 256, 6e-4, half=True),
-    "control": Settings(16, 256, 4e-4, half=True),
+    "vae": Settings(8, 128, 1.2e-3, half=True),
+    "decoder": Settings(8, 128, 4e-4, half=True),
+    "cleaner": Settings(8, 128, 2.5e-3, half=True),
+    "unet": Settings(16, 256, 1e-3, half=True),
+    "control": Settings(16, 256, 1e-3, half=True),
 }
 CUDA = {
-    "vae": Settings(32, 256, 6e-4, 0.999, half=True),
-    "cleaner": Settings(32, 256, 6e-4, 0.999, half=True),
-    "unet": Settings(128, 256, 8e-4, 0.999, half=True),
-    "control": Settings(128, 256, 6e-4, 0.999, half=True),
+    "vae": Settings(32, 256, 1.2e-3, 0.999, half=True),
+    "decoder": Settings(32, 256, 4e-4, 0.999, half=True),
+    "cleaner": Settings(32, 256, 2e-3, 0.999, half=True),
+    "unet": Settings(128, 256, 1e-3, 0.999, half=True),
+    "control": Settings(128, 256, 1e-3, 0.999, half=True),
 }
-NEEDS = {"vae": (), "cleaner": (), "unet": ("vae", "cleaner"), "control": ("unet",)}
+NEEDS = {"vae": (), "decoder": ("vae",), "cleaner": (), "unet": ("vae", "cleaner"), "control": ("unet",)}
 """The stages whose results a stage is trained on."""
 
 
@@ -113,7 +116,7 @@ class VAEStage(Stage):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.model = VAE(self.arch).to(self.device)
+        self.model = VAE(self.arch).to(self.device, memory_format=torch.channels_last)
 
     def sampler(self) -> Any:
         """Clean crops."""
@@ -131,6 +134,56 @@ class VAEStage(Stage):
                  + self.KL * divergence)  # fmt: skip
         mse = (result.detach() - image).square().mean((1, 2, 3)) / 4
         return total, {"l1": l1, "kl": divergence, "psnr": -10 * mse.log10().mean()}
+
+
+class DecoderStage(Stage):
+    """The decoder alone, towards sharp pictures: a critic and the strength of detail.
+
+    The encoder, and so the latents that the later stages learn, stays as it is.
+    """
+
+    name = "decoder"
+    ENERGY, ADVERSARIAL = 0.5, 0.4
+    """The critic's gradient at the picture is `ADVERSARIAL` times as long as that of the rest."""
+
+    def start(self, vae: dict[str, Tensor]) -> None:
+        """Goes on from the trained autoencoder."""
+        self.vae = VAE(self.arch).to(self.device, memory_format=torch.channels_last)
+        self.vae.load_state_dict(vae)
+        critic = Critic().to(self.device, memory_format=torch.channels_last)
+        self.model = nn.ModuleDict({"decoder": self.vae.decoder, "critic": critic})
+
+    def sampler(self) -> Any:
+        """Clean crops."""
+        return partial(_clean, self.settings, self.seed)
+
+    def judge(self, image: Tensor) -> Tensor:
+        """The critic's opinion; its weights get no gradient."""
+        critic = self.model["critic"]
+        frozen = {name: value.detach() for name, value in critic.named_parameters()}
+        return torch.func.functional_call(critic, frozen, (image,))
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
+        """Both players' losses; a hinge for the critic."""
+        image = to_tensor(batch[0], self.device) * 2 - 1
+        with torch.no_grad():
+            mean, logvar = self.vae.moments(image)
+        latent = mean + (0.5 * logvar).exp() * self.normal(mean, self.torch_generator(step))
+        result = self.model["decoder"](latent)
+        found = result.detach().requires_grad_()
+        l1, energy = (found - image).abs().mean(), losses.energy_l1(found, image)
+        same = (l1 + VAEStage.GRADIENT * losses.gradient_l1(found, image)
+                + VAEStage.FREQUENCY * losses.frequency_l1(found, image)
+                + self.ENERGY * energy)  # fmt: skip
+        pull = [torch.autograd.grad(x, found)[0] for x in (same, -self.judge(found).mean())]
+        ratio = pull[0].norm() / (pull[1].norm() + 1e-12)
+        towards = (result * (pull[0] + self.ADVERSARIAL * ratio * pull[1])).sum()
+        critic = self.model["critic"]
+        real, fake = critic(image), critic(result.detach())
+        hinge = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        mse = (found.detach() - image).square().mean((1, 2, 3)) / 4
+        return towards + hinge, {"l1": l1, "energy": energy, "critic": hinge,
+                                 "psnr": -10 * mse.log10().mean()}  # fmt: skip
 
 
 class CleanerStage(Stage):
@@ -234,4 +287,4 @@ class ControlStage(DiffusionStage):
         return self.model(x, t, context, hint, self.strength)
 
 
-STAGES = {"vae": VAEStage, "cleaner": CleanerStage, "unet": UNetStage, "control": ControlStage}
+STAGES = {"vae": VAEStage, "decoder": DecoderStage, "cleaner": CleanerStage, "unet": UNetStage, "control": ControlStage}

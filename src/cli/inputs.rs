@@ -38,22 +38,6 @@ impl Job {
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         (0..self.samples).map(|k| self.file(k))
     }
-
-    /// The caption beside the picture, `NAME.txt`, on one line; `None` where there is none.
-    ///
-    /// # Errors
-    /// [`Input`](crate::error::ErrorKind::Input) where it cannot be read.
-    pub fn caption(&self) -> Result<Option<String>> {
-        let path = self.input.with_extension("txt");
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            Error::input(format!("cannot read the caption {}", path.display())).with_source(e)
-        })?;
-        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        Ok((!line.is_empty()).then_some(line))
-    }
 }
 
 /// How results are named.
@@ -346,23 +330,6 @@ mod tests {
         assert!(plan(&input, &output, false, results(Existing::Refuse, 2)).is_err());
         touch(&output, "a_1.png");
         assert!(job().skip);
-    }
-
-    #[test]
-    fn a_caption_stands_beside_its_picture() {
-        let dir = tempfile::tempdir().unwrap();
-        let input = [touch(dir.path(), "a.jpg")];
-        let job = plan(
-            &input,
-            Path::new("out"),
-            false,
-            results(Existing::Refuse, 1),
-        )
-        .unwrap()
-        .remove(0);
-        assert_eq!(job.caption().unwrap(), None);
-        std::fs::write(dir.path().join("a.txt"), " a cat\n on a mat \n").unwrap();
-        assert_eq!(job.caption().unwrap().as_deref(), Some("a cat on a mat"));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Reporter {
                 }
                 self.json(json!({ "event": "stage", "input": input, "stage": stage.name(), "seconds": seconds }));
             }
-            Event::Loaded(..) | Event::Tensor(..) => {}
+            Event::Loaded(..) | Event::Tensor(..) | Event::Tile(..) => {}
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ndarray::{Array4, Axis};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cancel::Cancel;
 use crate::cli::args::{Common, Restore};
@@ -14,12 +14,12 @@ use crate::cli::inputs::{self, Job, Results};
 use crate::cli::report::Reporter;
 use crate::cli::setup::{self, Setup};
 use crate::config::{Config, Existing};
-use crate::engine::{Engine, Noise, Request};
+use crate::engine::{Engine, Noise, Provenance, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Rgb};
 use crate::options::Options;
 use crate::pipeline::{Event, Intermediate};
-use crate::{resize, tensor};
+use crate::{prompts, resize, tensor};
 
 /// How a run over several pictures ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,9 +31,6 @@ pub struct Tally {
     /// Failed, each reported.
     pub failed: usize,
 }
-
-/// The key of the PNG's text chunk.
-const CHUNK: &str = "diffbir";
 
 /// Runs the command.
 pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally> {
@@ -169,7 +166,7 @@ impl Session {
                 Event::Tensor(what, samples, array) => {
                     self.save_stage(job, what, samples.first, array)?
                 }
-                Event::Started(_) | Event::Step(..) => {}
+                Event::Started(_) | Event::Step(..) | Event::Tile(..) => {}
             }
             Ok(())
         };
@@ -177,7 +174,7 @@ impl Session {
         let provenance = serde_json::to_value(&restored.provenance)
             .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
         for (k, rgb) in restored.samples.iter().enumerate() {
-            self.write(job, k, rgb, &kept, provenance.clone())?;
+            self.write(job, k, rgb, &kept, &restored.provenance)?;
         }
         seconds.insert("total".to_owned(), start.elapsed().as_secs_f64());
         let (height, width, _) = restored.samples.first().map_or((0, 0, 0), |rgb| rgb.dim());
@@ -192,14 +189,8 @@ impl Session {
     /// The options of one picture: its caption stands before the prompt.
     fn options(&self, job: &Job, reporter: &Reporter) -> Result<Options> {
         let mut options = self.config.options();
-        if self.config.input.captions
-            && let Some(caption) = job.caption()?
-        {
-            let prompt = &mut options.sampling.prompt;
-            *prompt = match prompt.is_empty() {
-                true => caption,
-                false => format!("{caption}, {prompt}"),
-            };
+        if self.config.input.captions {
+            prompts::put_caption(&job.input, &mut options.sampling.prompt)?;
         }
         for prompt in self.engine.check(&options)?.prompts() {
             let left_out = prompt.truncated();
@@ -219,11 +210,10 @@ impl Session {
         k: usize,
         rgb: &Rgb,
         kept: &Kept,
-        mut provenance: Value,
+        provenance: &Provenance,
     ) -> Result<()> {
-        provenance["sample"] = json!(k);
         let text = match self.config.output.metadata {
-            true => BTreeMap::from([(CHUNK.to_owned(), provenance.to_string())]),
+            true => provenance.text(k)?,
             false => BTreeMap::new(),
         };
         let replace = self.config.output.existing == Existing::Overwrite;

@@ -6,7 +6,7 @@ use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageReader};
 use ndarray::Array3;
 
-use super::{Alpha, DecodeOptions, Format, Kept, Picture, Rgb, alpha, profile};
+use super::{Alpha, DecodeOptions, Format, Kept, Picture, Rgb, profile};
 use crate::error::{Error, Result};
 
 /// Decodes a picture from the bytes of its file; see [`read`](super::read).
@@ -36,7 +36,6 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<Picture> {
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     image.apply_orientation(facts.orientation);
     let alpha = image.color().has_alpha().then(|| alpha_of(&image));
-    let transparent = alpha.filter(|alpha| alpha.iter().any(|&alpha| alpha < 255));
     let mut rgb = to_rgb(image)?;
     if let Some(icc) = &facts.kept.icc {
         match options.profiles {
@@ -44,14 +43,12 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<Picture> {
             false => facts.kept.icc = None,
         }
     }
-    if let Some(alpha) = &transparent {
-        alpha::fill_unseen(&mut rgb, alpha);
-    }
-    facts.kept.alpha = transparent;
+    let mut picture = Picture::of_pixels(rgb, alpha);
+    facts.kept.alpha = picture.kept.alpha.take();
     Ok(Picture {
-        rgb,
         kept: facts.kept,
         dropped: facts.dropped,
+        ..picture
     })
 }
 

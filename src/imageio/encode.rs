@@ -9,7 +9,7 @@ use image::codecs::tiff::TiffEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use super::{Alpha, Format, Kept, Rgb, alpha, profile};
+use super::{Alpha, Format, Kept, Rgb, profile};
 use crate::error::{Error, Result};
 
 /// How a result is written.
@@ -61,10 +61,10 @@ pub fn encode(
         Some(icc) => Cow::Owned(profile::from_srgb(rgb.clone(), icc)?),
         None => Cow::Borrowed(rgb),
     };
-    let alpha = kept.alpha.as_ref();
-    let alpha = alpha
-        .filter(|_| carries_alpha)
-        .map(|plane| alpha::resized(plane, height, width));
+    let alpha = match carries_alpha {
+        true => kept.alpha_in(height, width),
+        false => None,
+    };
     let pixels = Pixels {
         size: (width as u32, height as u32),
         values: interleaved(&colors, grey, alpha.as_ref()),
@@ -144,7 +144,7 @@ fn interleaved(rgb: &Rgb, grey: bool, alpha: Option<&Alpha>) -> Vec<u8> {
 }
 
 /// Rec. 601's, as Pillow's `convert("L")`.
-fn luma([r, g, b]: [u8; 3]) -> u8 {
+pub fn luma([r, g, b]: [u8; 3]) -> u8 {
     let [r, g, b] = [r, g, b].map(u32::from);
     ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
 }

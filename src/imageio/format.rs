@@ -31,6 +31,17 @@ impl Format {
         Format::Bmp,
     ];
 
+    /// Its name, as in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Png => "png",
+            Format::Jpeg => "jpeg",
+            Format::Webp => "webp",
+            Format::Tiff => "tiff",
+            Format::Bmp => "bmp",
+        }
+    }
+
     /// The endings of its files' names; the first one is given to results.
     pub fn endings(self) -> &'static [&'static str] {
         match self {

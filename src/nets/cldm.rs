@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::nets::contract::CONTROLS;
 use crate::nets::{Shared, expect_shape, run_image};
 use crate::tensor::{Latent, stack_batch};
-use crate::tiling::{Tiles, Window};
+use crate::tiling::{OnTile, Tiles, Window};
 
 /// A text context: `[77, C]`.
 pub type Context = Array2<f32>;
@@ -26,21 +26,24 @@ pub struct Condition {
 }
 
 /// The fused denoiser graph under a fixed [`Condition`], on the whole latent or in tiles.
-pub struct Denoiser<'a> {
-    networks: &'a Shared<'a>,
+pub struct Denoiser<'a, 'n> {
+    networks: &'a Shared<'n>,
     graph: &'a str,
     condition: Condition,
     strength: Array1<f32>,
     tiles: Option<Tiles>,
+    on_tile: &'a OnTile<'a>,
 }
 
-impl<'a> Denoiser<'a> {
-    /// A noise model that runs `graph` (kind `denoiser`) under `condition`, in `tiles` (in latent cells) if any.
+impl<'a, 'n> Denoiser<'a, 'n> {
+    /// A noise model that runs `graph` (kind `denoiser`) under `condition`, in `tiles` (in latent cells) if any;
+    /// `on_tile` is told of each.
     pub fn new(
-        networks: &'a Shared<'a>,
+        networks: &'a Shared<'n>,
         graph: &'a str,
         condition: Condition,
         tiles: Option<Tiles>,
+        on_tile: &'a OnTile<'a>,
     ) -> Self {
         let strength = Array1::from(condition.strength.to_vec());
         Denoiser {
@@ -49,6 +52,7 @@ impl<'a> Denoiser<'a> {
             condition,
             strength,
             tiles,
+            on_tile,
         }
     }
 
@@ -100,12 +104,12 @@ impl<'a> Denoiser<'a> {
     }
 }
 
-impl NoiseModel for Denoiser<'_> {
+impl NoiseModel for Denoiser<'_, '_> {
     fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
         let c_img = &self.condition.c_img;
         let output = match self.tiles {
             None => self.run(x_t, c_img, timestep, branches)?,
-            Some(tiles) => tiles.blend(x_t, 1, |tile, window: Window| {
+            Some(tiles) => tiles.blend(x_t, 1, self.on_tile, |tile, window: Window| {
                 self.run(&tile, &window.of(c_img), timestep, branches)
             })?,
         };

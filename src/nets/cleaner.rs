@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::nets::{Network, expect_shape, run_image};
 use crate::tensor::{Image, crop, pad_to_multiple, size};
-use crate::tiling::Tiles;
+use crate::tiling::{OnTile, Tiles};
 
 /// What a cleaner graph wants of its input and does to its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub fn clean_tiled(
     spec: CleanerSpec,
     lq: &Image,
     tiles: Tiles,
+    on_tile: &OnTile<'_>,
 ) -> Result<Image> {
-    tiles.blend(lq, spec.scale, |tile, _| clean(net, spec, &tile))
+    tiles.blend(lq, spec.scale, on_tile, |tile, _| clean(net, spec, &tile))
 }

@@ -7,7 +7,7 @@ use crate::nets::Network;
 use crate::nets::cleaner::{CleanerSpec, clean as run_whole, clean_tiled};
 use crate::resize;
 use crate::tensor::{Image, pad_reflect, size};
-use crate::tiling::Tiles;
+use crate::tiling::{OnTile, Tiles};
 
 /// The longest edge over the shortest of what the networks see. A longer strip is padded by reflection: without that,
 /// bringing its short edge to 512 pixels would blow up the long one without bound.
@@ -71,7 +71,7 @@ pub(super) fn clean(
     lq: Image,
     sizes: &Sizes,
     min_short_edge: usize,
-    tiles: Option<Tiles>,
+    (tiles, on_tile): (Option<Tiles>, &OnTile<'_>),
 ) -> Result<Image> {
     let to_short_edge = |image: Image| {
         let (h, w) = size(&image);
@@ -85,7 +85,7 @@ pub(super) fn clean(
         return Ok(to_short_edge(lq));
     };
     let cleaned = match tiles.filter(|tiles| tiles.fit(size(&lq))) {
-        Some(tiles) => clean_tiled(net, spec, &lq, tiles)?,
+        Some(tiles) => clean_tiled(net, spec, &lq, tiles, on_tile)?,
         None if spec.enlarge_first => return run_whole(net, spec, &to_short_edge(lq)),
         None => run_whole(net, spec, &lq)?,
     };

@@ -1,5 +1,7 @@
 //! From the cleaned picture to samples of the restored one.
 
+use std::cell::RefCell;
+
 use ndarray::{Array3, Array4, Axis, concatenate};
 
 use super::{Event, Intermediate, Observer, Pipeline, Samples, Sizes, Stage, Timer, stage1};
@@ -15,7 +17,7 @@ use crate::resize;
 use crate::rng::{Draws, NoiseSource};
 use crate::samplers::{Run, Sampling, StepInfo};
 use crate::tensor::{Image, Latent, crop, pad_to_multiple, shape, size, to_hwc};
-use crate::tiling::Tiles;
+use crate::tiling::{OnTile, Tiles};
 
 /// The condition is padded to multiples of this many pixels; where the denoiser runs in tiles, of [`DOWNSCALE`].
 const MULTIPLE: usize = 64;
@@ -42,7 +44,9 @@ impl Pipeline {
             None => None,
         };
         timer.loaded(observe)?;
-        let tiles = self.options.tiling.cleaner;
+        let observer = RefCell::new(&mut *observe);
+        let on_tile = |k, count| observer.borrow_mut()(Event::Tile(Stage::Cleaner, k, count));
+        let tiles = (self.options.tiling.cleaner, &on_tile as &OnTile<'_>);
         let cond_img = stage1::clean(net, self.cleaner, lq, sizes, self.min_short_edge, tiles)?;
         observe(Event::Tensor(Intermediate::Stage1, one(0), &cond_img))?;
         timer.finish(observe)?;
@@ -216,7 +220,10 @@ impl Batch<'_> {
             strength: self.pipeline.strength,
         };
         let denoiser = &self.pipeline.graphs.denoiser;
-        let mut model = Denoiser::new(self.networks, denoiser, condition, self.tiles);
+        // Steps are told between the evaluations of the denoiser, tiles within one: never both at once.
+        let observe = RefCell::new(observe);
+        let on_tile = |k, count| observe.borrow_mut()(Event::Tile(Stage::Sampling, k, count));
+        let mut model = Denoiser::new(self.networks, denoiser, condition, self.tiles, &on_tile);
         let mut guidance = match self.pipeline.rule {
             Some(rule) => Some(self.guidance(rule, target)?),
             None => None,
@@ -232,7 +239,7 @@ impl Batch<'_> {
             model: &mut model,
             noise,
             guide: guidance.as_mut().map(|guide| guide as &mut dyn Guide),
-            observe: &mut |step: &StepInfo<'_>| observe(Event::Step(samples, step)),
+            observe: &mut |step: &StepInfo<'_>| observe.borrow_mut()(Event::Step(samples, step)),
         };
         (options.sampler()?.sample)(&sampling, &mut run, x_t)
     }

@@ -17,7 +17,7 @@ impl NoiseModel for TiledModel<'_> {
         let whole = self.model.c_img.clone();
         let mut outputs = Vec::new();
         for &branch in branches {
-            let tiled = self.tiles.blend(x_t, 1, |tile, window| {
+            let tiled = self.tiles.blend(x_t, 1, &|_, _| Ok(()), |tile, window| {
                 self.model.c_img = window.of(&whole);
                 Ok(self.model.predict(&tile, timestep, &[branch])?.remove(0))
             });

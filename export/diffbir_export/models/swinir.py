@@ -17,7 +17,6 @@ from . import windows
 
 # Mean of DIV2K, part of the architecture: it is not in the checkpoints.
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
-FEATURES = 64
 PENALTY = -100.0
 
 
@@ -119,6 +118,7 @@ class SwinIR(nn.Module):
 
     def __init__(self, config: SwinIRConfig) -> None:
         super().__init__()
+        features = config.num_feat
         dim, fold = config.embed_dim, config.unshuffle_scale if config.unshuffle else 1
         self.window, self.doublings = config.window_size, config.sf.bit_length() - 1
         self.multiple, self.scale = config.window_size * fold, config.sf / fold
@@ -131,12 +131,12 @@ class SwinIR(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
         self.conv_after_body = nn.Conv2d(dim, dim, 3, padding=1)
-        before = nn.Conv2d(dim, FEATURES, 3, padding=1)
+        before = nn.Conv2d(dim, features, 3, padding=1)
         self.conv_before_upsample = nn.Sequential(before, nn.LeakyReLU(0.01))
         for i in range(1, self.doublings + 1):
-            self.add_module(f"conv_up{i}", nn.Conv2d(FEATURES, FEATURES, 3, padding=1))
-        self.conv_hr = nn.Conv2d(FEATURES, FEATURES, 3, padding=1)
-        self.conv_last = nn.Conv2d(FEATURES, config.in_chans, 3, padding=1)
+            self.add_module(f"conv_up{i}", nn.Conv2d(features, features, 3, padding=1))
+        self.conv_hr = nn.Conv2d(features, features, 3, padding=1)
+        self.conv_last = nn.Conv2d(features, config.in_chans, 3, padding=1)
         self.mean = torch.tensor(RGB_MEAN, device="cpu").reshape(1, 3, 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:

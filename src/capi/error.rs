@@ -1,0 +1,99 @@
+//! Error objects and their codes.
+
+use std::ffi::CString;
+use std::os::raw::c_char;
+use std::ptr;
+
+use super::boundary::{Failure, guard_or};
+use super::handles::{self, diffbir_error};
+use super::strings::c_string;
+
+/// Who can mend an error. Codes are never given a second meaning; one that is retired stays here as a comment.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum diffbir_code {
+    /// Success: the code of NULL.
+    Ok = 0,
+    /// A picture that cannot be read, or a result that cannot be written.
+    Input = 1,
+    /// An option that is not accepted or not served by the bundle.
+    Option = 2,
+    /// A configuration that is not valid.
+    Config = 3,
+    /// A bundle that is damaged, incomplete or of another format.
+    Bundle = 4,
+    /// ONNX Runtime or an execution provider is missing or failed.
+    Runtime = 5,
+    /// The work does not fit the machine's memory.
+    Resources = 6,
+    /// Somebody asked to stop.
+    Cancelled = 7,
+    /// A defect of the library.
+    Internal = 8,
+    /// A call that breaks a rule of this header: NULL, a freed handle, a wrong size, an unknown value.
+    InvalidArgument = 9,
+    /// A call that does not fit the object's state, such as asking a request for a result before it has one.
+    InvalidState = 10,
+    /// The host was compiled against a newer header than this library's.
+    Abi = 11,
+    /// The engine's queue is full.
+    Busy = 12,
+    /// A defect of the library: it panicked. The engine may go on being used.
+    Panic = 13,
+}
+
+/// What is behind a `diffbir_error`.
+pub struct ErrorObject {
+    code: diffbir_code,
+    message: CString,
+    cause: Option<CString>,
+}
+
+impl ErrorObject {
+    pub(super) fn new(failure: Failure) -> Self {
+        ErrorObject {
+            code: failure.code,
+            message: c_string(&failure.message),
+            cause: failure.cause.as_deref().map(c_string),
+        }
+    }
+}
+
+/// The error's code; `DIFFBIR_CODE_OK` for NULL, `DIFFBIR_CODE_INVALID_ARGUMENT` for a freed handle.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_error_code(error: *const diffbir_error) -> diffbir_code {
+    if error.is_null() {
+        return diffbir_code::Ok;
+    }
+    guard_or(diffbir_code::InvalidArgument, || {
+        Ok(handles::get(error)?.code)
+    })
+}
+
+/// What went wrong, where, and what to do, in UTF-8 on one line, the cause included. Valid until the error is freed;
+/// NULL for NULL and for a freed handle.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_error_message(error: *const diffbir_error) -> *const c_char {
+    guard_or(ptr::null(), || Ok(handles::get(error)?.message.as_ptr()))
+}
+
+/// The cause alone, such as the operating system's message. Valid until the error is freed; NULL where there is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_error_cause(error: *const diffbir_error) -> *const c_char {
+    guard_or(ptr::null(), || {
+        let error = handles::get(error)?;
+        Ok(error
+            .cause
+            .as_ref()
+            .map_or(ptr::null(), |cause| cause.as_ptr()))
+    })
+}
+
+/// Frees an error. NULL and freed handles are passed over.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_error_free(error: *mut diffbir_error) {
+    guard_or((), || {
+        drop(handles::remove(error));
+        Ok(())
+    });
+}

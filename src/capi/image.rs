@@ -1,0 +1,204 @@
+//! Results.
+
+use std::collections::BTreeMap;
+use std::os::raw::c_char;
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+
+use super::boundary::{Failure, Outcome, guard, guard_or, optional_text, path};
+use super::error::diffbir_code;
+use super::handles::{self, diffbir_error, diffbir_image};
+use super::pixels::Pixels;
+use super::strings::give_bytes;
+use super::structs::{self, diffbir_encode_options, diffbir_pixels};
+use crate::config::OutputConfig;
+use crate::imageio::{self, Alpha, EncodeOptions, Format, Kept, Rgb};
+
+/// What is behind a `diffbir_image`.
+pub struct ImageObject {
+    /// `[H, W, 3]` in the standard layout.
+    rgb: Rgb,
+    kept: Kept,
+    /// The PNG's text chunk.
+    text: BTreeMap<String, String>,
+    output: OutputConfig,
+}
+
+impl ImageObject {
+    pub(super) fn new(
+        rgb: Rgb,
+        kept: Kept,
+        text: BTreeMap<String, String>,
+        output: &OutputConfig,
+    ) -> Self {
+        ImageObject {
+            rgb: rgb.as_standard_layout().into_owned(),
+            kept,
+            text,
+            output: output.clone(),
+        }
+    }
+
+    fn alpha(&self) -> Option<Alpha> {
+        let (height, width, _) = self.rgb.dim();
+        self.kept.alpha_in(height, width)
+    }
+
+    /// The picture as a file; `name` is the file's, where there is one.
+    fn encode(&self, options: &diffbir_encode_options, name: Option<&Path>) -> Outcome<Vec<u8>> {
+        let named = optional_text("format", options.format)?;
+        let by_name = |name: &str| {
+            let known = Format::ALL.into_iter().find(|format| format.name() == name);
+            known.ok_or_else(|| {
+                let all = Format::ALL.map(Format::name).join(", ");
+                Failure::new(
+                    diffbir_code::Option,
+                    format!("format is {name}, expected one of {all}"),
+                )
+            })
+        };
+        let format = match named.as_deref() {
+            Some(name) => by_name(name)?,
+            None => name.and_then(Format::of_name).unwrap_or_default(),
+        };
+        let quality = match options.quality {
+            0 => self.output.quality,
+            quality => u8::try_from(quality)
+                .ok()
+                .filter(|&q| q <= 100)
+                .ok_or_else(|| {
+                    Failure::new(
+                        diffbir_code::Option,
+                        format!("quality is {quality}, expected 1 to 100"),
+                    )
+                })?,
+        };
+        let encoding = EncodeOptions {
+            format,
+            quality,
+            keep_grey: self.output.keep_grey,
+        };
+        let nothing = BTreeMap::new();
+        let tells = options.metadata != 0 && self.output.metadata;
+        let text = if tells { &self.text } else { &nothing };
+        Ok(imageio::encode(&self.rgb, &self.kept, encoding, text)?)
+    }
+
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        options: &diffbir_encode_options,
+        overwrite: bool,
+    ) -> Outcome<()> {
+        let bytes = self.encode(options, Some(path))?;
+        Ok(imageio::write_atomic(path, &bytes, overwrite)?)
+    }
+}
+
+/// Refuses a file that is there and may not be replaced.
+pub(super) fn refuse_existing(path: &Path, overwrite: bool) -> Outcome<()> {
+    match !overwrite && path.exists() {
+        true => Err(Failure::new(
+            diffbir_code::Option,
+            format!("{} exists and may not be replaced", path.display()),
+        )),
+        false => Ok(()),
+    }
+}
+
+fn side(image: *const diffbir_image, of: impl FnOnce(&Rgb) -> usize) -> u32 {
+    guard_or(0, || {
+        let image: Arc<ImageObject> = handles::get(image)?;
+        Ok(u32::try_from(of(&image.rgb)).unwrap_or(0))
+    })
+}
+
+/// Pixels in a row; 0 for NULL and freed handles.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_image_width(image: *const diffbir_image) -> u32 {
+    side(image, |rgb| rgb.dim().1)
+}
+
+/// Rows; 0 for NULL and freed handles.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_image_height(image: *const diffbir_image) -> u32 {
+    side(image, |rgb| rgb.dim().0)
+}
+
+/// Whether the input was transparent somewhere, and so the result is; false for NULL and freed handles.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_image_has_alpha(image: *const diffbir_image) -> bool {
+    guard_or(false, || Ok(handles::get(image)?.kept.alpha.is_some()))
+}
+
+/// The colours without copying: sRGB, 8 bits, red, green, blue, rows close together, `3 * width * height` bytes. Valid
+/// until the image is freed; NULL for NULL and freed handles.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_image_data(image: *const diffbir_image) -> *const u8 {
+    guard_or(ptr::null(), || Ok(handles::get(image)?.rgb.as_ptr()))
+}
+
+/// Copies the picture into the host's memory, in the form that `pixels` describes. Its width and height have to be the
+/// image's. Without transparency, alpha is full.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_image_copy(
+    image: *const diffbir_image,
+    pixels: *const diffbir_pixels,
+) -> *mut diffbir_error {
+    guard(|| {
+        let image = handles::get(image)?;
+        let place = Pixels::of("pixels", pixels)?;
+        let (height, width, _) = image.rgb.dim();
+        if (place.height, place.width) != (height, width) {
+            return Err(Failure::argument(format!(
+                "pixels is {}x{}, expected the image's {width}x{height}",
+                place.width, place.height
+            )));
+        }
+        place.write(&image.rgb, image.alpha().as_ref());
+        Ok(())
+    })
+}
+
+/// Encodes the picture with what its input had besides colours: alpha, EXIF, XMP, colour profile. `options` may be NULL.
+/// The caller frees `*data` with `diffbir_bytes_free`.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_image_encode(
+    image: *const diffbir_image,
+    options: *const diffbir_encode_options,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> *mut diffbir_error {
+    guard(|| {
+        let image = handles::get(image)?;
+        give_bytes(data, size, image.encode(&structs::read(options)?, None)?)
+    })
+}
+
+/// Writes the picture to a file, whole or not at all: to a temporary file beside it, then renamed. Missing folders are
+/// made. `options` may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_image_write(
+    image: *const diffbir_image,
+    path: *const c_char,
+    options: *const diffbir_encode_options,
+) -> *mut diffbir_error {
+    guard(|| {
+        let image = handles::get(image)?;
+        let path = self::path("path", path)?;
+        let options = structs::read(options)?;
+        let overwrite = options.overwrite != 0;
+        refuse_existing(&path, overwrite)?;
+        image.write(&path, &options, overwrite)
+    })
+}
+
+/// Frees an image. NULL and freed handles are passed over.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_image_free(image: *mut diffbir_image) {
+    guard_or((), || {
+        drop(handles::remove(image));
+        Ok(())
+    });
+}

@@ -1,0 +1,38 @@
+//! The C ABI: what `include/diffbir.h` declares.
+//!
+//! The header is generated from these files by cbindgen and checked in; a test holds it against them. Rules that every
+//! entry point keeps:
+//!
+//! - A handle is a number that was never an address: every call looks it up, so one that is NULL, freed or of another
+//!   type is refused and nothing behind it is touched ([`handles`]).
+//! - A panic ends at the boundary and becomes an error ([`boundary`]).
+//! - Structures begin with their size, are only ever appended to, and are read as far as the caller's goes
+//!   ([`structs`]).
+//! - Enumerations come in as integers and are checked; none is trusted to hold one of its values.
+
+#![allow(non_camel_case_types)] // the names are those of the header
+
+mod boundary;
+mod cancel;
+mod engine;
+mod error;
+mod handles;
+mod image;
+mod info;
+mod pixels;
+mod queue;
+mod request;
+mod restore;
+mod strings;
+mod structs;
+
+pub use cancel::*;
+pub use engine::*;
+pub use error::*;
+pub use handles::{diffbir_cancel, diffbir_engine, diffbir_error, diffbir_image, diffbir_request};
+pub use image::*;
+pub use info::*;
+pub use request::*;
+pub use restore::*;
+pub use strings::*;
+pub use structs::*;

@@ -1,0 +1,233 @@
+//! The host's raw pixels: checked, read and written.
+
+use ndarray::{Array2, Array3};
+
+use super::boundary::{Failure, Outcome};
+use super::structs::{self, diffbir_channels, diffbir_layout, diffbir_pixels, diffbir_type};
+use crate::imageio::{Alpha, Rgb};
+
+/// The host's pixels as a checked description: every value it names lies within its bytes.
+#[derive(Debug)]
+pub(super) struct Pixels {
+    data: *mut u8,
+    size: usize,
+    pub(super) width: usize,
+    pub(super) height: usize,
+    value: diffbir_type,
+    channels: diffbir_channels,
+    /// Bytes from a value to the next row's, plane's and pixel's.
+    strides: (usize, usize, usize),
+}
+
+impl Pixels {
+    /// Checks a description.
+    pub(super) fn of(what: &str, given: *const diffbir_pixels) -> Outcome<Self> {
+        if given.is_null() {
+            return Err(Failure::argument(format!("{what} is NULL")));
+        }
+        let given = structs::read(given)?;
+        let bad = |message: String| Failure::argument(format!("{what}.{message}"));
+        if given.data.is_null() {
+            return Err(bad("data is NULL".to_owned()));
+        }
+        if given.width == 0 || given.height == 0 {
+            return Err(bad(format!(
+                "width and height are {} and {}, expected at least 1",
+                given.width, given.height
+            )));
+        }
+        let value = value_type(given.value_type).ok_or_else(|| {
+            bad(format!(
+                "value_type is {}, expected 1 to 3",
+                given.value_type
+            ))
+        })?;
+        let channels = channels(given.channels)
+            .ok_or_else(|| bad(format!("channels is {}, expected 1 to 5", given.channels)))?;
+        let layout = layout(given.layout)
+            .ok_or_else(|| bad(format!("layout is {}, expected 1 or 2", given.layout)))?;
+        let mut pixels = Pixels {
+            data: given.data.cast(),
+            size: given.size,
+            width: given.width as usize,
+            height: given.height as usize,
+            value,
+            channels,
+            strides: (0, 0, 0),
+        };
+        pixels
+            .lay(layout, given.row_stride, given.plane_stride)
+            .map_err(bad)?;
+        Ok(pixels)
+    }
+
+    /// Works out the strides and checks that all values lie within the bytes.
+    fn lay(&mut self, layout: diffbir_layout, row: usize, plane: usize) -> Result<(), String> {
+        let too_large = || "width and height are too large".to_owned();
+        let count = self.channels.count();
+        let in_pixel = match layout {
+            diffbir_layout::Hwc => count,
+            diffbir_layout::Chw => 1,
+        };
+        let pixel = self.value.bytes() * in_pixel;
+        let close = self.width.checked_mul(pixel).ok_or_else(too_large)?;
+        let row = if row == 0 { close } else { row };
+        if row < close {
+            return Err(format!(
+                "row_stride is {row}, expected at least {close}, a row's bytes"
+            ));
+        }
+        let rows = row
+            .checked_mul(self.height - 1)
+            .and_then(|x| x.checked_add(close));
+        let rows = rows.ok_or_else(too_large)?;
+        let (plane, end) = match layout {
+            diffbir_layout::Hwc => (self.value.bytes(), Some(rows)),
+            diffbir_layout::Chw => {
+                let plane = match plane {
+                    0 => row.checked_mul(self.height).ok_or_else(too_large)?,
+                    plane => plane,
+                };
+                if plane < rows {
+                    return Err(format!("plane_stride is {plane}, expected at least {rows}"));
+                }
+                (
+                    plane,
+                    plane
+                        .checked_mul(count - 1)
+                        .and_then(|x| x.checked_add(rows)),
+                )
+            }
+        };
+        let end = end.ok_or_else(too_large)?;
+        if self.size < end {
+            return Err(format!(
+                "size is {}, expected at least {end} bytes",
+                self.size
+            ));
+        }
+        self.strides = (row, plane, pixel);
+        Ok(())
+    }
+
+    fn offset(&self, y: usize, x: usize, c: usize) -> usize {
+        let (row, plane, pixel) = self.strides;
+        y * row + c * plane + x * pixel
+    }
+
+    /// The colours in 8 bits, and how opaque each pixel is, where the host says so.
+    pub(super) fn read(&self) -> (Rgb, Option<Alpha>) {
+        // SAFETY: by the header `size` bytes from `data` on that stay as they are during the call.
+        let bytes = unsafe { std::slice::from_raw_parts(self.data, self.size) };
+        let value = |y, x, c| self.value.read(&bytes[self.offset(y, x, c)..]);
+        let order = self.channels.order();
+        let size = (self.height, self.width);
+        let rgb = Array3::from_shape_fn((size.0, size.1, 3), |(y, x, c)| value(y, x, order[c]));
+        let alpha = self.channels.alpha();
+        let alpha = alpha.map(|c| Array2::from_shape_fn(size, |(y, x)| value(y, x, c)));
+        (rgb, alpha)
+    }
+
+    /// Writes a picture of the same size; without `alpha` every pixel is opaque.
+    pub(super) fn write(&self, rgb: &Rgb, alpha: Option<&Alpha>) {
+        // SAFETY: by the header `size` bytes from `data` on that nobody else uses during the call.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.data, self.size) };
+        let mut put = |y, x, c, value| {
+            let at = self.offset(y, x, c);
+            self.value.write(&mut bytes[at..], value);
+        };
+        let order = self.channels.order();
+        for y in 0..self.height {
+            for x in 0..self.width {
+                let color = [0, 1, 2].map(|c| rgb[[y, x, c]]);
+                if self.channels == diffbir_channels::Grey {
+                    put(y, x, 0, crate::imageio::luma(color));
+                    continue;
+                }
+                for (c, value) in color.into_iter().enumerate() {
+                    put(y, x, order[c], value);
+                }
+                if let Some(c) = self.channels.alpha() {
+                    put(y, x, c, alpha.map_or(255, |alpha| alpha[[y, x]]));
+                }
+            }
+        }
+    }
+}
+
+fn value_type(number: u32) -> Option<diffbir_type> {
+    use diffbir_type::{F32, U8, U16};
+    [U8, U16, F32].into_iter().find(|x| *x as u32 == number)
+}
+
+fn channels(number: u32) -> Option<diffbir_channels> {
+    use diffbir_channels::{Bgr, Bgra, Grey, Rgb, Rgba};
+    let all = [Rgb, Bgr, Rgba, Bgra, Grey];
+    all.into_iter().find(|x| *x as u32 == number)
+}
+
+fn layout(number: u32) -> Option<diffbir_layout> {
+    use diffbir_layout::{Chw, Hwc};
+    [Hwc, Chw].into_iter().find(|x| *x as u32 == number)
+}
+
+impl diffbir_type {
+    fn bytes(self) -> usize {
+        match self {
+            diffbir_type::U8 => 1,
+            diffbir_type::U16 => 2,
+            diffbir_type::F32 => 4,
+        }
+    }
+
+    /// The value that `bytes` begin with, in 8 bits.
+    fn read(self, bytes: &[u8]) -> u8 {
+        match (self, bytes) {
+            (diffbir_type::U16, &[a, b, ..]) => (u16::from_ne_bytes([a, b]) >> 8) as u8,
+            (diffbir_type::F32, &[a, b, c, d, ..]) => {
+                let value = f32::from_ne_bytes([a, b, c, d]);
+                (value * 255.0).round().clamp(0.0, 255.0) as u8
+            }
+            (_, &[value, ..]) => value,
+            (_, &[]) => 0,
+        }
+    }
+
+    fn write(self, bytes: &mut [u8], value: u8) {
+        match self {
+            diffbir_type::U8 => bytes[0] = value,
+            diffbir_type::U16 => {
+                bytes[..2].copy_from_slice(&(u16::from(value) * 257).to_ne_bytes());
+            }
+            diffbir_type::F32 => {
+                bytes[..4].copy_from_slice(&(f32::from(value) / 255.0).to_ne_bytes());
+            }
+        }
+    }
+}
+
+impl diffbir_channels {
+    fn count(self) -> usize {
+        match self {
+            diffbir_channels::Rgb | diffbir_channels::Bgr => 3,
+            diffbir_channels::Rgba | diffbir_channels::Bgra => 4,
+            diffbir_channels::Grey => 1,
+        }
+    }
+
+    /// Where red, green and blue stand.
+    fn order(self) -> [usize; 3] {
+        match self {
+            diffbir_channels::Rgb | diffbir_channels::Rgba => [0, 1, 2],
+            diffbir_channels::Bgr | diffbir_channels::Bgra => [2, 1, 0],
+            diffbir_channels::Grey => [0, 0, 0],
+        }
+    }
+
+    fn alpha(self) -> Option<usize> {
+        (self.count() == 4).then_some(3)
+    }
+}
+
+#[cfg(test)]
+mod tests;

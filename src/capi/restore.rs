@@ -1,0 +1,210 @@
+//! The work of a request.
+
+use std::os::raw::{c_char, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::boundary::{Outcome, guard, path};
+use super::engine::EngineObject;
+use super::handles::{self, diffbir_engine, diffbir_error};
+use super::image::{self, ImageObject};
+use super::request::{Input, Work, configured};
+use super::strings::c_string;
+use super::structs::{
+    self, Growing, diffbir_encode_options, diffbir_event, diffbir_log_level, diffbir_options,
+    diffbir_progress, diffbir_progress_fn,
+};
+use crate::cancel::Cancel;
+use crate::config::Existing;
+use crate::engine::Request;
+use crate::error::{Error, Result};
+use crate::imageio::{self, DecodeOptions, Picture};
+use crate::options::Options;
+use crate::pipeline::{Event, Stage};
+use crate::prompts;
+
+/// A result.
+pub(super) struct Finished {
+    pub(super) samples: Vec<Arc<ImageObject>>,
+    pub(super) provenance: Value,
+}
+
+/// The host's progress function.
+#[derive(Clone, Copy)]
+pub(super) struct Progress {
+    call: diffbir_progress_fn,
+    data: *mut c_void,
+}
+
+// SAFETY: by the header the function is called on the thread that runs the request, with data that bears it.
+unsafe impl Send for Progress {}
+// SAFETY: as above.
+unsafe impl Sync for Progress {}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress::new(None, ptr::null_mut())
+    }
+}
+
+impl Progress {
+    pub(super) fn new(call: diffbir_progress_fn, data: *mut c_void) -> Self {
+        Progress { call, data }
+    }
+
+    /// Tells the host; it may ask to stop.
+    fn tell(&self, stage: Stage, mut progress: diffbir_progress) -> Result<()> {
+        let Some(call) = self.call else { return Ok(()) };
+        let stage = c_string(stage.name());
+        progress.stage = stage.as_ptr();
+        // SAFETY: the host's function with the host's data; what it is shown lives until the call returns.
+        match unsafe { call(&raw const progress, self.data) } {
+            0 => Err(Error::cancelled()),
+            _ => Ok(()),
+        }
+    }
+
+    fn event(&self, event: &Event<'_>) -> Result<()> {
+        let number = |x: usize| u32::try_from(x).unwrap_or(u32::MAX);
+        let mut told = nothing();
+        let stage = match *event {
+            Event::Started(stage) => {
+                told.event = diffbir_event::StageStarted as u32;
+                stage
+            }
+            Event::Step(samples, step) => {
+                told.event = diffbir_event::Step as u32;
+                (told.step, told.total) = (number(step.index + 1), number(step.total));
+                (told.first_sample, told.sample_count) =
+                    (number(samples.first), number(samples.count));
+                Stage::Sampling
+            }
+            Event::Tile(stage, tile, tiles) => {
+                told.event = diffbir_event::Tile as u32;
+                (told.tile, told.tiles) = (number(tile + 1), number(tiles));
+                stage
+            }
+            Event::Finished(stage, seconds) => {
+                told.event = diffbir_event::StageFinished as u32;
+                told.seconds = seconds;
+                stage
+            }
+            Event::Loaded(..) | Event::Tensor(..) => return Ok(()),
+        };
+        self.tell(stage, told)
+    }
+}
+
+fn nothing() -> diffbir_progress {
+    diffbir_progress {
+        struct_size: size_of::<diffbir_progress>(),
+        event: 0,
+        step: 0,
+        total: 0,
+        tile: 0,
+        tiles: 0,
+        first_sample: 0,
+        sample_count: 0,
+        stage: ptr::null(),
+        seconds: 0.0,
+    }
+}
+
+/// Reads, restores and keeps what is needed to write.
+pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<Finished> {
+    let check = || {
+        let asked = work.cancel.as_ref().is_some_and(Cancel::is_cancelled);
+        if asked {
+            Err(Error::cancelled())
+        } else {
+            stop.check()
+        }
+    };
+    check()?;
+    let Picture { rgb, kept, dropped } = picture(work)?;
+    for what in dropped {
+        let message = format!("the result will not have the input's {what}");
+        engine.log.say(diffbir_log_level::Warning, &message);
+    }
+    let mut request = Request::new(rgb, options(work)?);
+    request.cancel = stop.clone();
+    let mut observe = |event: Event<'_>| {
+        check()?;
+        work.progress.event(&event)
+    };
+    let restored = engine.engine.restore(&request, &mut observe)?;
+    let provenance = serde_json::to_value(&restored.provenance)
+        .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
+    let samples = restored.samples.into_iter().enumerate();
+    let samples = samples
+        .map(|(k, rgb)| {
+            let text = restored.provenance.text(k)?;
+            Ok(Arc::new(ImageObject::new(
+                rgb,
+                kept.clone(),
+                text,
+                &work.config.output,
+            )))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Finished {
+        samples,
+        provenance,
+    })
+}
+
+fn picture(work: &Work) -> Result<Picture> {
+    let decoding = DecodeOptions {
+        max_pixels: work.config.input.max_pixels,
+        profiles: work.config.input.profiles,
+    };
+    match &work.input {
+        Some(Input::File(path)) => imageio::read(path, decoding).map_err(|e| e.at(path.display())),
+        Some(Input::Bytes(bytes)) => imageio::decode(bytes, decoding),
+        Some(Input::Pixels(picture)) => Ok(Picture::clone(picture)),
+        None => Err(Error::internal("a request without input runs")),
+    }
+}
+
+fn options(work: &Work) -> Result<Options> {
+    let mut options = work.config.options();
+    if let Some(Input::File(path)) = &work.input
+        && work.config.input.captions
+    {
+        prompts::put_caption(path, &mut options.sampling.prompt)?;
+    }
+    Ok(options)
+}
+
+/// Restores the picture in the file `input` and writes the result's first sample to `output`, whose name says what kind
+/// of file it is. `options` may be NULL. An existing file is refused before any work, unless `output.existing` is
+/// `overwrite`. For progress, cancelling or several samples, use a request.
+///
+/// Errors: as `diffbir_request_set_options` and `diffbir_request_run`; `INPUT` where the result cannot be written.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_restore_file(
+    engine: *const diffbir_engine,
+    input: *const c_char,
+    output: *const c_char,
+    options: *const diffbir_options,
+) -> *mut diffbir_error {
+    guard(|| {
+        let engine = handles::get(engine)?;
+        let output = path("output", output)?;
+        let work = Work {
+            input: Some(Input::File(path("input", input)?)),
+            config: configured(&engine, &structs::read(options)?)?,
+            progress: Progress::default(),
+            cancel: None,
+        };
+        let overwrite = work.config.output.existing == Existing::Overwrite;
+        image::refuse_existing(&output, overwrite)?;
+        let finished = run(&engine, &work, &Cancel::default())?;
+        match finished.samples.first() {
+            Some(image) => image.write(&output, &diffbir_encode_options::defaults(), overwrite),
+            None => Err(Error::internal("a result without samples").into()),
+        }
+    })
+}

@@ -1,0 +1,497 @@
+//! Structures that begin with their size.
+
+use std::mem::size_of;
+use std::os::raw::{c_char, c_int, c_void};
+use std::ptr;
+
+use super::boundary::{Failure, Outcome};
+
+/// Told of what happens behind the calls; `level` is a `diffbir_log_level`. `message` is valid during the call. Comes
+/// from any thread, also from several at once, and must not call this library.
+pub type diffbir_log_fn =
+    Option<unsafe extern "C" fn(level: u32, message: *const c_char, user_data: *mut c_void)>;
+
+/// Told of a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
+/// `progress` is valid during the call. Must not throw or `longjmp`; may call `diffbir_cancel_trigger`.
+pub type diffbir_progress_fn = Option<
+    unsafe extern "C" fn(progress: *const diffbir_progress, user_data: *mut c_void) -> c_int,
+>;
+
+/// How much a log message matters.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum diffbir_log_level {
+    /// What happens.
+    Info = 1,
+    /// Something was passed over that the host may care about.
+    Warning = 2,
+}
+
+/// What an engine is made of. Fill it with `diffbir_engine_options_init` first. Strings are copied during the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct diffbir_engine_options {
+    /// The size of this structure in the host's header; `_init` sets it.
+    pub struct_size: usize,
+    /// A YAML file; see `configs/`. Relative paths in it are taken from its folder. NULL: none.
+    pub config_file: *const c_char,
+    /// YAML text that goes over the file; relative paths are taken from the working folder. NULL: none.
+    pub config_yaml: *const c_char,
+    /// The bundle's folder; goes over what the configuration names. NULL: the configuration's.
+    pub bundle: *const c_char,
+    /// `setting_count` strings `key=value` that go over all of the above, such as `runtime.providers=[cuda, cpu]`.
+    pub settings: *const *const c_char,
+    /// How many.
+    pub setting_count: usize,
+    /// The path of libonnxruntime; NULL: the configuration's, else it is looked for.
+    pub runtime_library: *const c_char,
+    /// Not 0: read every file of the bundle and compare its hash, also those that were found sound before.
+    pub verify: u32,
+    /// How many submitted requests may wait; 0: 64. One more is refused with `DIFFBIR_CODE_BUSY`.
+    pub queue_limit: u32,
+    /// Told of what happens; NULL: nobody.
+    pub log: diffbir_log_fn,
+    /// Given to `log`.
+    pub log_data: *mut c_void,
+}
+
+/// How a picture is restored. Fill it with `diffbir_options_init` first: every field then says "as the engine's
+/// configuration and bundle say". Strings are copied during the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct diffbir_options {
+    /// The size of this structure in the host's header; `_init` sets it.
+    pub struct_size: usize,
+    /// `sr`, `face` (aligned) or `denoise`. NULL: unset.
+    pub task: *const c_char,
+    /// The sampler, by its name in README. NULL: unset.
+    pub sampler: *const c_char,
+    /// The positive prompt. NULL: unset.
+    pub prompt: *const c_char,
+    /// The negative prompt. NULL: unset.
+    pub negative_prompt: *const c_char,
+    /// Output size over input size, more than 0. NaN: unset.
+    pub upscale: f64,
+    /// Scale of classifier-free guidance, 1 for none. NaN: unset.
+    pub cfg_scale: f64,
+    /// Weight of the control module, 0 to 1 and beyond. NaN: unset.
+    pub strength: f64,
+    /// Scale of restoration guidance towards stage 1, 0 for none. NaN: unset.
+    pub guidance_scale: f64,
+    /// Seed of the noise. -1: unset.
+    pub seed: i64,
+    /// Sampling steps. 0: unset.
+    pub steps: u32,
+    /// How many samples to make. 0: unset.
+    pub samples: u32,
+    /// `setting_count` strings `key=value` that go over the fields above: any key of the sections `restore`,
+    /// `sampling`, `guidance`, `tiling`, `input` and `output`, such as `tiling.cldm=512:256`.
+    pub settings: *const *const c_char,
+    /// How many.
+    pub setting_count: usize,
+}
+
+/// What a progress callback is told of.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum diffbir_event {
+    /// A stage begins: its graph is loaded now, if it is not loaded yet, then run.
+    StageStarted = 1,
+    /// A sampling step is done: `step` of `total`.
+    Step = 2,
+    /// A tile begins: number `tile` of `tiles`.
+    Tile = 3,
+    /// A stage is done, after `seconds`.
+    StageFinished = 4,
+}
+
+/// Where a request stands. A newer library may append fields: look at `struct_size` before reading one that this header
+/// does not have.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct diffbir_progress {
+    /// The size of this structure in the library.
+    pub struct_size: usize,
+    /// A `diffbir_event`; pass over those you do not know.
+    pub event: u32,
+    /// The sampling step that is done, from 1; 0 where the event is none.
+    pub step: u32,
+    /// How many there are; 0 where the event is no step.
+    pub total: u32,
+    /// The tile that begins, from 1; 0 where the event is none.
+    pub tile: u32,
+    /// How many there are; 0 where the event is no tile.
+    pub tiles: u32,
+    /// The first of the samples in work, from 0.
+    pub first_sample: u32,
+    /// How many are in work at once; 0 where the event is no step.
+    pub sample_count: u32,
+    /// `text_encoder`, `cleaner`, `vae_encoder`, `sampling`, `vae_decoder` or `finish`. Valid during the call.
+    pub stage: *const c_char,
+    /// Since the stage began; 0 where it has not ended.
+    pub seconds: f64,
+}
+
+/// The type of a value.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum diffbir_type {
+    /// 8 bits, 0 to 255.
+    U8 = 1,
+    /// 16 bits, 0 to 65535, in the machine's byte order. Networks see 8 bits: the high ones are kept.
+    U16 = 2,
+    /// 32-bit float, 0 to 1. Rounded to 8 bits; values outside are clipped, NaN is 0.
+    F32 = 3,
+}
+
+/// Which channels a pixel has, in this order.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum diffbir_channels {
+    /// Red, green, blue.
+    Rgb = 1,
+    /// Blue, green, red, as in OpenCV.
+    Bgr = 2,
+    /// Red, green, blue, and how opaque it is (not premultiplied).
+    Rgba = 3,
+    /// Blue, green, red, and how opaque it is (not premultiplied).
+    Bgra = 4,
+    /// One channel. From a colour picture: Rec. 601 luma.
+    Grey = 5,
+}
+
+/// How values lie in memory.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum diffbir_layout {
+    /// A pixel's channels stand together.
+    Hwc = 1,
+    /// One plane for each channel.
+    Chw = 2,
+}
+
+/// The host's pixels, in sRGB. Fill it with `diffbir_pixels_init` first. The memory stays the host's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct diffbir_pixels {
+    /// The size of this structure in the host's header; `_init` sets it.
+    pub struct_size: usize,
+    /// The first value.
+    pub data: *mut c_void,
+    /// Bytes from `data` on that belong to the picture; nothing beyond is touched.
+    pub size: usize,
+    /// Pixels in a row, at least 1.
+    pub width: u32,
+    /// Rows, at least 1.
+    pub height: u32,
+    /// A `diffbir_type`. Default: U8.
+    pub value_type: u32,
+    /// A `diffbir_channels`. Default: RGB.
+    pub channels: u32,
+    /// A `diffbir_layout`. Default: HWC.
+    pub layout: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Bytes from one row to the next; 0: rows stand close together.
+    pub row_stride: usize,
+    /// Bytes from one plane to the next with CHW; 0: planes stand close together.
+    pub plane_stride: usize,
+}
+
+/// How a result is encoded. Fill it with `diffbir_encode_options_init` first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct diffbir_encode_options {
+    /// The size of this structure in the host's header; `_init` sets it.
+    pub struct_size: usize,
+    /// `png`, `jpeg`, `webp`, `tiff` or `bmp`. NULL: what the file's name says, else `png`.
+    pub format: *const c_char,
+    /// Quality of JPEG, 1 to 100. 0: the configuration's.
+    pub quality: u32,
+    /// 0: no text chunk in a PNG. Default: 1, how the picture was made is written into it.
+    pub metadata: u32,
+    /// Not 0: an existing file is replaced. Default: 0, it is refused.
+    pub overwrite: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// A structure that may grow at its end.
+///
+/// # Safety
+/// `repr(C)`, begins with a `usize` that is its size, and any bytes are a value of it.
+pub(super) unsafe trait Growing: Copy {
+    const NAME: &'static str;
+    /// Its size in version 1 of the ABI: no host has a smaller one.
+    const FIRST_SIZE: usize;
+    /// What a host that does not know a field means by it.
+    fn defaults() -> Self;
+}
+
+/// No structure of ours will come near this; a larger size is a structure that was not initialised.
+const LARGEST: usize = 4096;
+
+/// What the caller's structure says. Fields that its header does not have are the defaults; what a newer header appended
+/// has to be zero.
+pub(super) fn read<T: Growing>(given: *const T) -> Outcome<T> {
+    let mut value = T::defaults();
+    if given.is_null() {
+        return Ok(value);
+    }
+    // SAFETY: not NULL, so by the header a structure that begins with its size.
+    let size = unsafe { given.cast::<usize>().read() };
+    if !(T::FIRST_SIZE..=LARGEST).contains(&size) {
+        return Err(Failure::argument(format!(
+            "{}.struct_size is {size}, expected {}: fill the structure with {}_init",
+            T::NAME,
+            size_of::<T>(),
+            T::NAME
+        )));
+    }
+    let known = size.min(size_of::<T>());
+    // SAFETY: the caller's structure has `size` bytes, ours has at least `known`; any bytes are a value of it.
+    unsafe { ptr::copy_nonoverlapping(given.cast::<u8>(), (&raw mut value).cast::<u8>(), known) };
+    let beyond = size - known;
+    // SAFETY: these are the caller's last `beyond` bytes.
+    let rest = unsafe { std::slice::from_raw_parts(given.cast::<u8>().add(known), beyond) };
+    if rest.iter().any(|&byte| byte != 0) {
+        return Err(Failure::new(
+            super::diffbir_code::Abi,
+            format!(
+                "{} has a field set that this library does not know",
+                T::NAME
+            ),
+        ));
+    }
+    Ok(value)
+}
+
+/// Writes the defaults into the caller's structure of `size` bytes, as far as it goes; the rest becomes zero.
+pub(super) fn init<T: Growing>(place: *mut T, size: usize) {
+    if place.is_null() || !(size_of::<usize>()..=LARGEST).contains(&size) {
+        return;
+    }
+    let value = T::defaults();
+    let known = size.min(size_of::<T>());
+    // SAFETY: by the header `place` has `size` bytes, and `known` is at most that.
+    unsafe {
+        ptr::write_bytes(place.cast::<u8>(), 0, size);
+        ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), place.cast::<u8>(), known);
+        place.cast::<usize>().write(size);
+    }
+}
+
+// SAFETY: repr(C), its size first, integers, floats, pointers and nullable function pointers.
+unsafe impl Growing for diffbir_engine_options {
+    const NAME: &'static str = "diffbir_engine_options";
+    const FIRST_SIZE: usize = 88;
+    fn defaults() -> Self {
+        diffbir_engine_options {
+            struct_size: size_of::<Self>(),
+            config_file: ptr::null(),
+            config_yaml: ptr::null(),
+            bundle: ptr::null(),
+            settings: ptr::null(),
+            setting_count: 0,
+            runtime_library: ptr::null(),
+            verify: 0,
+            queue_limit: 0,
+            log: None,
+            log_data: ptr::null_mut(),
+        }
+    }
+}
+
+// SAFETY: repr(C), its size first, integers, floats and pointers.
+unsafe impl Growing for diffbir_options {
+    const NAME: &'static str = "diffbir_options";
+    const FIRST_SIZE: usize = 104;
+    fn defaults() -> Self {
+        diffbir_options {
+            struct_size: size_of::<Self>(),
+            task: ptr::null(),
+            sampler: ptr::null(),
+            prompt: ptr::null(),
+            negative_prompt: ptr::null(),
+            upscale: f64::NAN,
+            cfg_scale: f64::NAN,
+            strength: f64::NAN,
+            guidance_scale: f64::NAN,
+            seed: -1,
+            steps: 0,
+            samples: 0,
+            settings: ptr::null(),
+            setting_count: 0,
+        }
+    }
+}
+
+// SAFETY: repr(C), its size first, integers and pointers.
+unsafe impl Growing for diffbir_pixels {
+    const NAME: &'static str = "diffbir_pixels";
+    const FIRST_SIZE: usize = 64;
+    fn defaults() -> Self {
+        diffbir_pixels {
+            struct_size: size_of::<Self>(),
+            data: ptr::null_mut(),
+            size: 0,
+            width: 0,
+            height: 0,
+            value_type: diffbir_type::U8 as u32,
+            channels: diffbir_channels::Rgb as u32,
+            layout: diffbir_layout::Hwc as u32,
+            reserved: 0,
+            row_stride: 0,
+            plane_stride: 0,
+        }
+    }
+}
+
+// SAFETY: repr(C), its size first, integers and pointers.
+unsafe impl Growing for diffbir_encode_options {
+    const NAME: &'static str = "diffbir_encode_options";
+    const FIRST_SIZE: usize = 32;
+    fn defaults() -> Self {
+        diffbir_encode_options {
+            struct_size: size_of::<Self>(),
+            format: ptr::null(),
+            quality: 0,
+            metadata: 1,
+            overwrite: 0,
+            reserved: 0,
+        }
+    }
+}
+
+/// Fills `options` with the defaults. Call it as `DIFFBIR_INIT(diffbir_engine_options, &options)`.
+///
+/// # Safety
+/// `options` has `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn diffbir_engine_options_init(
+    options: *mut diffbir_engine_options,
+    struct_size: usize,
+) {
+    init(options, struct_size);
+}
+
+/// Fills `options` with "unset" everywhere. Call it as `DIFFBIR_INIT(diffbir_options, &options)`.
+///
+/// # Safety
+/// `options` has `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn diffbir_options_init(options: *mut diffbir_options, struct_size: usize) {
+    init(options, struct_size);
+}
+
+/// Fills `pixels` with the defaults. Call it as `DIFFBIR_INIT(diffbir_pixels, &pixels)`.
+///
+/// # Safety
+/// `pixels` has `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn diffbir_pixels_init(pixels: *mut diffbir_pixels, struct_size: usize) {
+    init(pixels, struct_size);
+}
+
+/// Fills `options` with the defaults. Call it as `DIFFBIR_INIT(diffbir_encode_options, &options)`.
+///
+/// # Safety
+/// `options` has `struct_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn diffbir_encode_options_init(
+    options: *mut diffbir_encode_options,
+    struct_size: usize,
+) {
+    init(options, struct_size);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tomorrow's `diffbir_options`: one field more.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Grown {
+        today: diffbir_options,
+        appended: u64,
+    }
+
+    // SAFETY: repr(C), its size first, integers, floats and pointers.
+    unsafe impl Growing for Grown {
+        const NAME: &'static str = "diffbir_options";
+        const FIRST_SIZE: usize = diffbir_options::FIRST_SIZE;
+        fn defaults() -> Self {
+            let mut today = diffbir_options::defaults();
+            today.struct_size = size_of::<Grown>();
+            Grown {
+                today,
+                appended: 77,
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_of_the_first_version_stay() {
+        fn check<T: Growing>() {
+            assert!(size_of::<T>() >= T::FIRST_SIZE, "{}", T::NAME);
+            assert!(T::FIRST_SIZE < LARGEST);
+        }
+        check::<diffbir_engine_options>();
+        check::<diffbir_options>();
+        check::<diffbir_pixels>();
+        check::<diffbir_encode_options>();
+    }
+
+    #[test]
+    fn a_host_of_today_works_with_a_library_that_has_grown() {
+        let mut host = diffbir_options::defaults();
+        init(
+            (&raw mut host).cast::<Grown>(),
+            size_of::<diffbir_options>(),
+        );
+        assert_eq!(host.struct_size, size_of::<diffbir_options>());
+        host.steps = 9;
+        let read = read((&raw const host).cast::<Grown>()).unwrap();
+        assert_eq!((read.today.steps, read.appended), (9, 77));
+        assert_eq!(read.today.seed, -1);
+    }
+
+    #[test]
+    fn a_host_of_tomorrow_is_refused_only_where_it_uses_what_is_new() {
+        let mut host = Grown::defaults();
+        init(
+            (&raw mut host).cast::<diffbir_options>(),
+            size_of::<Grown>(),
+        );
+        assert_eq!(
+            (host.today.struct_size, host.appended),
+            (size_of::<Grown>(), 0)
+        );
+        assert!(read((&raw const host).cast::<diffbir_options>()).is_ok());
+        host.appended = 1;
+        let refused = read((&raw const host).cast::<diffbir_options>()).err();
+        assert_eq!(refused.unwrap().code, super::super::diffbir_code::Abi);
+    }
+
+    #[test]
+    fn a_size_that_was_not_set_is_refused() {
+        for size in [
+            0,
+            8,
+            diffbir_options::FIRST_SIZE - 1,
+            LARGEST + 1,
+            usize::MAX,
+        ] {
+            let mut host = diffbir_options::defaults();
+            host.struct_size = size;
+            let failure = read(&raw const host).err().unwrap();
+            assert!(
+                failure.message.contains("struct_size"),
+                "{}",
+                failure.message
+            );
+        }
+        assert!(read::<diffbir_options>(ptr::null()).is_ok());
+    }
+}
