@@ -1,4 +1,4 @@
-//! The program as a user types it, on the demo bundle and on bundles made for one mistake each.
+//! The program as a user types it, on the tiny bundle and on bundles made for one mistake each.
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
@@ -46,7 +46,7 @@ fn bad_pictures_are_named_and_the_rest_is_done() {
     ];
     let mut args = vec!["restore", "-o", "out", "--steps", "2", "--upscale", "2"];
     args.extend(inputs.iter().map(String::as_str));
-    let run = program.demo_bundle(&args);
+    let run = program.tiny_bundle(&args);
     run.code(1);
     run.says(&[
         "empty.png: not a picture",
@@ -79,7 +79,7 @@ fn a_result_carries_how_it_was_made_and_equal_runs_are_equal() {
         ]
     };
     for out in ["1.png", "2.png"] {
-        program.demo_bundle(&args(out)).code(0);
+        program.tiny_bundle(&args(out)).code(0);
     }
     let (one, two) = (program.read("1.png"), program.read("2.png"));
     assert_eq!(one, two);
@@ -101,7 +101,7 @@ fn a_result_carries_how_it_was_made_and_equal_runs_are_equal() {
     );
     assert_eq!(made["bundle"].as_str().unwrap().len(), 64);
     let plain = [&args("3.png")[..], &["--no-metadata"]].concat();
-    program.demo_bundle(&plain).code(0);
+    program.tiny_bundle(&plain).code(0);
     assert!(!String::from_utf8_lossy(&program.read("3.png")).contains("diffbir"));
 }
 
@@ -122,7 +122,7 @@ fn json_lines_fit_the_documented_schema() {
         "1",
         "--json",
     ];
-    let run = program.demo_bundle(&args);
+    let run = program.tiny_bundle(&args);
     run.code(1);
     let schema: serde_json::Value = serde_json::from_str(diffbir::cli::REPORT_SCHEMA).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
@@ -188,14 +188,14 @@ fn results_are_not_replaced_unless_told_so() {
         "--upscale",
         "1",
     ];
-    let refused = program.demo_bundle(&args);
+    let refused = program.tiny_bundle(&args);
     refused.code(2);
     refused.says(&["r.png exists", "--overwrite"]);
-    let skipped = program.demo_bundle(&[&args[..], &["--skip-existing"]].concat());
+    let skipped = program.tiny_bundle(&[&args[..], &["--skip-existing"]].concat());
     skipped.code(0);
     assert_eq!(program.read("r.png"), b"precious");
     program
-        .demo_bundle(&[&args[..], &["--overwrite"]].concat())
+        .tiny_bundle(&[&args[..], &["--overwrite"]].concat())
         .code(0);
     assert_ne!(program.read("r.png"), b"precious");
 }
@@ -205,7 +205,7 @@ fn two_inputs_for_one_result_are_refused_before_work() {
     let program = Program::new();
     let one = write(program.dir(), "a.png", &picture(16, 16));
     let two = write(program.dir(), "a.bmp", &picture(16, 16));
-    let run = program.demo_bundle(&["restore", &one, &two, "-o", "out"]);
+    let run = program.tiny_bundle(&["restore", &one, &two, "-o", "out"]);
     run.code(2);
     run.says(&["would both be written"]);
     assert!(program.files("out").is_empty());
@@ -217,7 +217,7 @@ fn bad_options_and_configurations() {
     let input = write(program.dir(), "a.png", &picture(16, 16));
     let restore = |more: &[&str], code: i32, says: &[&str]| {
         let args = [&["restore", input.as_str(), "-o", "r.png"], more].concat();
-        let run = program.demo_bundle(&args);
+        let run = program.tiny_bundle(&args);
         run.code(code);
         run.says(says);
         assert!(!program.dir().join("r.png").exists());
@@ -356,7 +356,7 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
         let mut args = vec!["restore", input.as_str(), "-o", "r.png"];
         args.extend(flags.split(' '));
         args.extend(library);
-        let run = program.demo_bundle(&args);
+        let run = program.tiny_bundle(&args);
         run.code(2);
         run.says(&[says]);
         assert_eq!(program.files("."), ["a.png"], "{flags}");
@@ -387,7 +387,7 @@ fn several_samples_are_numbered_files_and_equal_single_runs() {
     };
     let run = |args: Vec<String>| {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        program.demo_bundle(&args).code(0);
+        program.tiny_bundle(&args).code(0);
     };
     run(args(
         "r.png",
@@ -443,7 +443,7 @@ fn results_are_of_the_kind_that_is_asked_for_and_keep_alpha() {
     rgba.save(&input).unwrap();
     let input = input.to_str().unwrap();
     let args = ["restore", input, "--steps", "2", "--upscale", "2"];
-    let run = |more: &[&str]| program.demo_bundle(&[&args[..], more].concat());
+    let run = |more: &[&str]| program.tiny_bundle(&[&args[..], more].concat());
     run(&["-o", "r.webp"]).code(0);
     let result = image::open(program.dir().join("r.webp")).unwrap();
     assert_eq!((result.width(), result.height()), (40, 32));
@@ -493,7 +493,7 @@ fn a_folder_in_another_order_gives_identical_files() {
             "--sampler",
             "edm_euler_a",
         ];
-        program.demo_bundle(&[&args[..], &inputs].concat()).code(0);
+        program.tiny_bundle(&[&args[..], &inputs].concat()).code(0);
     };
     run("forth", inputs.iter().map(String::as_str).collect());
     run("back", inputs.iter().rev().map(String::as_str).collect());
@@ -518,11 +518,11 @@ fn a_caption_beside_a_picture_is_part_of_its_prompt() {
         "--upscale",
         "1",
     ];
-    let run = program.demo_bundle(&args);
+    let run = program.tiny_bundle(&args);
     run.code(1);
     run.says(&["prompt \"a cat\"", "no text encoder", "\"\""]);
     program
-        .demo_bundle(&[&args[..], &["--no-captions"]].concat())
+        .tiny_bundle(&[&args[..], &["--no-captions"]].concat())
         .code(0);
 }
 
@@ -550,7 +550,7 @@ fn guidance_tells_its_loss() {
             "--g_start",
             "800",
         ];
-        let run = program.demo_bundle(&args);
+        let run = program.tiny_bundle(&args);
         run.code(0);
         let losses: Vec<serde_json::Value> = run
             .stdout()
@@ -585,7 +585,7 @@ fn a_provider_that_does_not_load_fails_loudly_unless_optional() {
             providers,
         ]
     };
-    let run = program.demo_bundle(&args("1.png", "runtime.providers=[tensorrt, cpu]"));
+    let run = program.tiny_bundle(&args("1.png", "runtime.providers=[tensorrt, cpu]"));
     run.code(4);
     run.says(&["`tensorrt` does not load", "libnvinfer.so.10"]);
     let device = [
@@ -593,9 +593,9 @@ fn a_provider_that_does_not_load_fails_loudly_unless_optional() {
         &["--device", "tensorrt"],
     ]
     .concat();
-    program.demo_bundle(&device).code(4);
+    program.tiny_bundle(&device).code(4);
     let optional = "runtime.providers=[{tensorrt: {optional: true}}, cpu]";
-    program.demo_bundle(&args("2.png", optional)).code(0);
+    program.tiny_bundle(&args("2.png", optional)).code(0);
     assert_eq!(program.files("."), ["2.png", "a.png"]);
 }
 
@@ -615,7 +615,7 @@ fn broken_bundles_are_refused_before_anything_runs() {
     run.code(3);
     run.says(&["no bundle: give --bundle"]);
 
-    let copy = program.copy_of_demo("flipped");
+    let copy = program.copy_of_tiny("flipped");
     for file in ["vae_decoder.onnx", "denoiser.onnx.data"] {
         let path = copy.join(file);
         let sound = std::fs::read(&path).unwrap();
@@ -627,7 +627,7 @@ fn broken_bundles_are_refused_before_anything_runs() {
         std::fs::write(&path, sound).unwrap();
     }
     let change = |name: &str, from: &str, to: &str| {
-        let dir = program.copy_of_demo(name);
+        let dir = program.copy_of_tiny(name);
         let manifest = std::fs::read_to_string(dir.join("bundle.yaml")).unwrap();
         assert!(manifest.contains(from));
         std::fs::write(dir.join("bundle.yaml"), manifest.replacen(from, to, 1)).unwrap();
@@ -644,7 +644,7 @@ fn broken_bundles_are_refused_before_anything_runs() {
 fn a_graph_without_the_named_input_is_refused() {
     let program = Program::new();
     let input = write(program.dir(), "a.png", &picture(16, 16));
-    let dir = program.copy_of_demo("swapped");
+    let dir = program.copy_of_tiny("swapped");
     // The decoder's file in the cleaner's place: sound by its hash, wrong by its contract.
     let cleaner = dir.join("cleaner_sr.onnx");
     let old = diffbir::bundle::sha256_file(&cleaner).unwrap();
@@ -703,7 +703,7 @@ fn an_output_that_cannot_be_written_is_found_out_first() {
     let program = Program::new();
     let input = write(program.dir(), "a.png", &picture(16, 16));
     write(program.dir(), "file", b"");
-    let run = program.demo_bundle(&["restore", &input, "-o", "file/below"]);
+    let run = program.tiny_bundle(&["restore", &input, "-o", "file/below"]);
     run.code(1);
     run.says(&["cannot write into file/below"]);
     run.does_not_say("step 1");
@@ -719,7 +719,7 @@ fn a_full_disk_leaves_nothing_behind() {
         eprintln!("SKIPPED: this user may not mount a tmpfs");
         return;
     };
-    let run = program.demo_bundle(&[
+    let run = program.tiny_bundle(&[
         "restore",
         &input,
         "-o",
@@ -746,7 +746,7 @@ fn a_missing_runtime_is_not_installed_offline() {
         "r.png",
         "--offline",
         "--bundle",
-        &program::demo(),
+        &program::tiny(),
     ]);
     command
         .env("DIFFBIR_CACHE", program.dir().join("empty"))
@@ -773,7 +773,7 @@ fn a_named_runtime_that_is_too_old_is_refused_and_a_found_one_skipped() {
         "--upscale",
         "1",
         "--bundle",
-        &program::demo(),
+        &program::tiny(),
     ];
     let mut command = program.command(&args);
     command.env("ORT_DYLIB_PATH", &old);
@@ -835,7 +835,7 @@ fn stages_are_kept_on_request() {
         "--save-stages",
         "stages",
     ];
-    program.demo_bundle(&args).code(0);
+    program.tiny_bundle(&args).code(0);
     assert_eq!(
         program.files("stages"),
         ["r_color_fixed.png", "r_decoded.png", "r_stage1.png"]
@@ -845,10 +845,10 @@ fn stages_are_kept_on_request() {
 #[test]
 fn inspect_doctor_and_config_tell_the_truth() {
     let program = Program::new();
-    let run = program.run(&["inspect", &program::demo()]);
+    let run = program.run(&["inspect", &program::tiny()]);
     run.code(0);
     run.prints(&["family v1", "denoiser", "all files verified"]);
-    let run = program.run(&["doctor", "--bundle", &program::demo(), "--json"]);
+    let run = program.run(&["doctor", "--bundle", &program::tiny(), "--json"]);
     run.code(0);
     let facts: serde_json::Value = serde_json::from_str(&run.stdout()).unwrap();
     assert_eq!(facts["devices"][0]["provider"], "CPUExecutionProvider");
@@ -859,7 +859,7 @@ fn inspect_doctor_and_config_tell_the_truth() {
     let run = program.run(&[
         "config",
         "--bundle",
-        &program::demo(),
+        &program::tiny(),
         "--set",
         "sampling.seed=9",
     ]);

@@ -1,4 +1,4 @@
-//! The engine on real ONNX Runtime with the demo bundle.
+//! The engine on real ONNX Runtime with the tiny bundle.
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
@@ -21,9 +21,9 @@ use diffbir::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session};
 use ndarray::{Array3, Array4, Axis, concatenate, s};
 use program::Program;
 
-fn demo() -> Bundle {
+fn tiny() -> Bundle {
     Program::new();
-    Bundle::open(Path::new(&program::demo())).unwrap()
+    Bundle::open(Path::new(&program::tiny())).unwrap()
 }
 
 fn request(side: usize) -> Request {
@@ -45,7 +45,7 @@ fn request(side: usize) -> Request {
 }
 
 fn run(options: RuntimeOptions, request: &Request) -> Rgb {
-    Engine::open(demo(), options)
+    Engine::open(tiny(), options)
         .restore(request, &mut |_| Ok(()))
         .unwrap()
         .samples
@@ -68,7 +68,7 @@ fn memory_policies_give_the_same_picture() {
 
 #[test]
 fn what_ran_where_is_told() {
-    let restored = Engine::open(demo(), RuntimeOptions::default())
+    let restored = Engine::open(tiny(), RuntimeOptions::default())
         .restore(&request(16), &mut |_| Ok(()))
         .unwrap();
     let graphs: Vec<&str> = restored
@@ -90,9 +90,9 @@ fn what_ran_where_is_told() {
     );
 }
 
-/// One graph of the demo bundle.
+/// One graph of the tiny bundle.
 fn session(name: &str) -> Session {
-    let file = demo()
+    let file = tiny()
         .graph_files()
         .into_iter()
         .find(|file| file.name == name)
@@ -144,7 +144,7 @@ fn an_array_in_another_order_is_read_in_the_right_one() {
 
 #[test]
 fn sixteen_bit_inputs_and_outputs_are_converted() {
-    demo();
+    tiny();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/encoder_f16.onnx");
     let file = GraphFile {
         name: "vae_encoder".into(),
@@ -184,13 +184,13 @@ fn a_wrong_shape_is_an_error_that_names_graph_and_shape() {
 
 #[test]
 fn a_second_library_in_one_process_is_refused() {
-    demo();
+    tiny();
     diffbir::runtime::load(None).unwrap();
     let other = RuntimeOptions {
         library: Some(PathBuf::from("/elsewhere/libonnxruntime.so")),
         ..Default::default()
     };
-    let file = demo().graph_files().remove(0);
+    let file = tiny().graph_files().remove(0);
     let error = Session::load(&file, &other).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Runtime);
     assert!(error.to_string().contains("cannot change"), "{error}");
@@ -199,7 +199,7 @@ fn a_second_library_in_one_process_is_refused() {
 #[test]
 fn a_file_that_is_no_graph_is_the_bundles_fault() {
     let dir = tempfile::tempdir().unwrap();
-    let mut file = demo().graph_files().remove(0);
+    let mut file = tiny().graph_files().remove(0);
     file.path = dir.path().join("nonsense.onnx");
     std::fs::write(&file.path, b"nonsense").unwrap();
     let error = Session::load(&file, &RuntimeOptions::default())
@@ -248,7 +248,7 @@ fn largest(x: &Array4<f32>) -> f32 {
 
 #[test]
 fn a_batch_of_four_equals_four_single_runs() {
-    let engine = Engine::open(demo(), RuntimeOptions::default());
+    let engine = Engine::open(tiny(), RuntimeOptions::default());
     for sampler in ["spaced", "edm_dpm++_3m_sde"] {
         let run = |seed, samples| {
             let mut request = request(40);
@@ -269,7 +269,7 @@ fn a_batch_of_four_equals_four_single_runs() {
 
 #[test]
 fn guidance_draws_the_result_to_stage_1() {
-    let engine = Engine::open(demo(), RuntimeOptions::default());
+    let engine = Engine::open(tiny(), RuntimeOptions::default());
     let square = |x: Array4<f32>| f64::from(x.mapv(|x| x * x).mean().unwrap());
     for (space, scales) in [
         (Space::Latent, [0.0, 20.0, 80.0, 320.0]),

@@ -17,7 +17,7 @@ sys.path.insert(0, str(EXPORT))  # the training scripts are no part of the insta
 from diffbir_export import keys  # noqa: E402
 from diffbir_export.degrade import PRESETS, degrade, jpeg, kernel  # noqa: E402
 from diffbir_export.weights import CheckpointWeights, check, expected, on_meta  # noqa: E402
-from train import evaluate, latents, loop, metrics, networks, pictures  # noqa: E402
+from train import evaluate, latents, loop, losses, metrics, networks, optim, pictures  # noqa: E402
 from train.data import Crops, Loader, generator  # noqa: E402
 from train.stages import CPU, CUDA, STAGES, Settings  # noqa: E402
 
@@ -134,6 +134,8 @@ def make(name: str, arch, rate: float = 2e-3):
     if name == "control":
         torch.manual_seed(0)
         stage.start(networks.UNet(arch.unet).state_dict())
+    if name == "decoder":
+        stage.start(networks.VAE(arch).state_dict())
     return stage
 
 
@@ -152,23 +154,29 @@ def run(stage, folder, steps, stop_at=None):
         loader.close()
 
 
-@pytest.mark.parametrize("name", ["vae", "cleaner", "unet", "control"])
+def steps(stage, batch, count):
+    """Takes steps on one batch; loss and parts of each."""
+    optimiser = optim.Muon(stage.trained())
+    for group in optimiser.param_groups:
+        group["lr"] = 1e-3
+    for _ in range(count):
+        loss, parts = stage.loss(batch, 0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        yield loss.detach(), parts
+
+
 class TestStages:
+    @pytest.mark.parametrize("name", ["vae", "cleaner", "unet", "control"])
     def test_steps_lower_the_loss(self, name, arch, monkeypatch):
         monkeypatch.setattr(loop, "WARM_UP", 1)
         stage = make(name, arch, 5e-4)
         batch = (stage.sampler() or (lambda *_: ()))(Crops(synthetic()), 0)
-        trained = [p for p in stage.trained().parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(trained, 1e-3)
-        values = []
-        for _ in range(6):
-            loss, _parts = stage.loss(batch, 0)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            values.append(loss.item())
+        values = [loss.item() for loss, _parts in steps(stage, batch, 6)]
         assert values[-1] < values[0]
 
+    @pytest.mark.parametrize("name", STAGES)
     def test_a_resumed_run_is_the_same_run(self, name, arch, tmp_path):
         whole = run(make(name, arch), tmp_path / "a", 4)
         part = run(make(name, arch), tmp_path / "b", 4, stop_at=2)
@@ -178,6 +186,65 @@ class TestStages:
         for key in ("model", "ema"):
             assert all(torch.equal(a[key][k], b[key][k]) for k in a[key])
         assert any(not torch.equal(a["model"][k], a["ema"][k]) for k in a["model"])
+
+
+class TestDecoder:
+    def test_detail_grows_and_the_latents_stay(self, arch):
+        stage = make("decoder", arch)
+        before = {k: v.clone() for k, v in stage.vae.encoder.state_dict().items()}
+        batch = stage.sampler()(Crops(synthetic()), 0)
+        energies = [parts["energy"].item() for _loss, parts in steps(stage, batch, 12)]
+        assert energies[-1] < energies[0]
+        assert all(torch.equal(v, before[k]) for k, v in stage.vae.encoder.state_dict().items())
+
+    def test_the_decoder_does_not_train_its_critic(self, arch):
+        stage = make("decoder", arch)
+        image = torch.zeros(1, 3, 64, 64, requires_grad=True)
+        stage.judge(image).mean().backward()
+        assert image.grad.abs().sum() > 0
+        assert all(p.grad is None for p in stage.model["critic"].parameters())
+
+    def test_strength_of_detail_does_not_ask_where_it_is(self):
+        g = torch.Generator().manual_seed(0)
+        a, b = (torch.randn(1, 3, 256, 256, generator=g) for _ in "ab")
+        right, missing = losses.energy_l1(a, b), losses.energy_l1(a, torch.zeros_like(a))
+        assert losses.energy_l1(a, a) == 0 and right < 0.15 * missing
+
+
+class TestMuon:
+    def test_steps_are_orthogonal(self):
+        g = torch.Generator().manual_seed(0)
+        values = torch.linalg.svdvals(optim.orthogonal(torch.randn(3, 16, 40, generator=g)))
+        assert values.min() > 0.6 and values.max() < 1.3
+
+    def test_narrow_and_flat_weights_are_adams(self):
+        assert optim.is_matrix(torch.zeros(16, 16, 3, 3)) and optim.is_matrix(torch.zeros(8, 8))
+        assert not optim.is_matrix(torch.zeros(3, 64, 3, 3)) and not optim.is_matrix(torch.zeros(9))
+
+    def test_a_linear_map_is_found(self):
+        g = torch.Generator().manual_seed(0)
+        wanted, x = torch.randn(12, 20, generator=g), torch.randn(200, 20, generator=g)
+        model = torch.nn.Linear(20, 12)
+        optimiser = optim.Muon(model)
+        for rate in np.geomspace(0.2, 0.002, 200):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            error = (model(x) - x @ wanted.T).square().mean()
+            optimiser.zero_grad()
+            error.backward()
+            optimiser.step()
+        assert error < 1e-2
+
+    def test_tall_and_wide_kernels_move_alike(self):
+        for shape in ((64, 8, 3, 3), (8, 64, 3, 3)):
+            layer = torch.nn.Conv2d(shape[1], shape[0], 3, bias=False)
+            before = layer.weight.detach().clone()
+            optimiser = optim.Muon(layer, decay=0.0)
+            optimiser.param_groups[0]["lr"] = 1e-2
+            layer.weight.grad = torch.randn(shape)
+            optimiser.step()
+            moved = (layer.weight - before).square().mean().sqrt().item()
+            assert moved == pytest.approx(1e-2 * optim.ADAM_LIKE, rel=0.2)
 
 
 def test_control_starts_without_any_effect(arch):

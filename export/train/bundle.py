@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from diffbir_export import cli
 
@@ -33,15 +34,19 @@ def write_arch(folder: Path, factor: float) -> None:
     path.write_text(text)
 
 
+def decoder_of(average: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The sharpened decoder's weights, without its critic's."""
+    start = "decoder."
+    return {k.removeprefix(start): v for k, v in average.items() if k.startswith(start)}
+
+
 def write_checkpoints(run: Path, factor: float) -> dict[str, Path]:
     """Role -> file, from the EMA weights."""
     arch = load_arch()
     average = {name: loop.read(run, name)["ema"] for name in STAGES}
     vae, cleaner = VAE(arch), build_cleaner(arch, "cpu")
     vae.load_state_dict(average["vae"])
-    decoder = {name.removeprefix("decoder."): value
-               for name, value in average["decoder"].items() if name.startswith("decoder.")}  # fmt: skip
-    vae.decoder.load_state_dict(decoder)
+    vae.decoder.load_state_dict(decoder_of(average["decoder"]))
     cleaner.load_state_dict(average["cleaner"])
     denoiser = build_denoiser(arch, average["unet"])
     denoiser.control.load_state_dict(average["control"])

@@ -33,6 +33,9 @@ STEPS = (50, 10, 5)
 TUNING = 12
 """Training crops that the classical method is tuned on."""
 
+GUIDANCE_SCALES = (0, 0.02, 0.05, 0.1, 0.2, 0.4)
+GUIDANCE_STEPS = 10
+
 Picture = np.ndarray
 
 
@@ -142,6 +145,13 @@ def best_classical(data: Path) -> tuple[str, Callable[[Picture], Picture]] | Non
     return best, grid()[best]
 
 
+def write_low(folder: Path, all_cases: list[Case]) -> None:
+    """The degraded pictures as PNG, by their numbers."""
+    (folder / "low").mkdir()
+    for number, case in enumerate(all_cases):
+        Image.fromarray(case.low).save(folder / "low" / f"{number:03}.png")
+
+
 def restore(program: Path, bundle: Path, folder: Path, flags: tuple[str, ...]) -> Path:
     """Runs the program on every PNG of `folder/low`; returns the folder of the results."""
     out = folder / "_".join(("out", *flags)).replace("-", "")
@@ -174,9 +184,7 @@ def run_program(args: argparse.Namespace, all_cases: list[Case]) -> None:
     """Adds stage 1, the whole pipeline and its variants to every case."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "low").mkdir()
-        for number, case in enumerate(all_cases):
-            Image.fromarray(case.low).save(folder / "low" / f"{number:03}.png")
+        write_low(folder, all_cases)
         runs = {f"full, {steps} steps": ("--steps", str(steps)) for steps in args.steps}
         runs["full, strength 0"] = ("--steps", str(args.steps[0]), "--strength", "0")
         for row, flags in runs.items():
@@ -189,6 +197,24 @@ def run_program(args: argparse.Namespace, all_cases: list[Case]) -> None:
     for number, case in enumerate(all_cases):
         energy = high_energy(case.results[f"full, {args.steps[0]} steps"])
         case.results["stage 1 + noise"] = noisy(case.results["stage 1"], energy, number)
+
+
+def guidance_table(args: argparse.Namespace, all_cases: list[Case]) -> str:
+    """How far results are from stage 1 under restoration guidance of rising scale."""
+    lines = ["| guidance scale | PSNR to stage 1 | PSNR to the truth |", "|---|---|---|"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_low(folder, all_cases)
+        for scale in GUIDANCE_SCALES:
+            flags = ("--steps", str(GUIDANCE_STEPS), "--guidance-scale", str(scale))
+            out = restore(args.diffbir, args.bundle, folder, flags)
+            found = [read(out, number) for number in range(len(all_cases))]
+            to_stage1 = np.mean([psnr(x, case.results["stage 1"])
+                                 for x, case in zip(found, all_cases, strict=True)])  # fmt: skip
+            to_truth = np.mean([psnr(x, case.truth)
+                                for x, case in zip(found, all_cases, strict=True)])  # fmt: skip
+            lines.append(f"| {scale} | {to_stage1:.2f} | {to_truth:.2f} |")
+    return f"Guidance between latents, {GUIDANCE_STEPS} steps:\n\n" + "\n".join(lines) + "\n"
 
 
 def reconstruct(bundle: Path, all_cases: list[Case]) -> None:
@@ -252,6 +278,8 @@ def main() -> None:
         + table(all_cases, rows)
         + "\n"
         + by_size(all_cases)
+        + "\n"
+        + guidance_table(args, all_cases)
     )
     args.out.write_text(text)
     print(text)

@@ -26,7 +26,7 @@ from .stages import Stage
 WARM_UP = 40
 FLOOR = 0.05
 LOG_SECONDS = 20.0
-LONGEST_STEP = 20.0
+LONGEST_STEP = 5.0
 """What a step can cost of the budget: a process that was put to sleep does not wake up finished."""
 
 

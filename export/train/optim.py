@@ -34,18 +34,17 @@ def is_matrix(weight: Tensor) -> bool:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are made orthogonal (Jordan et al. 2024, kellerjordan.github.io/posts/muon),
-    scaled so that rates of AdamW fit; AdamW for vectors and narrow matrices.
+    """Momentum whose matrices are made orthogonal, scaled so that AdamW's rates fit.
 
-    torch's own Muon takes nothing but matrices, and these networks are mostly kernels.
+    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; the scale is arXiv 2502.16982's.
+    Vectors and narrow matrices are AdamW's. torch's own Muon takes nothing but matrices, and these
+    networks are mostly kernels.
     """
 
     def __init__(self, module: nn.Module, momentum: float = 0.95, decay: float = 1e-2) -> None:
         weights = [p for p in module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in weights if is_matrix(p)], "muon": True},
-            {"params": [p for p in weights if not is_matrix(p)], "muon": False},
-        ]
+        groups = [{"params": [p for p in weights if is_matrix(p)]},
+                  {"params": [p for p in weights if not is_matrix(p)]}]  # fmt: skip
         super().__init__(groups, {"lr": 0.0, "momentum": momentum, "decay": decay,
                                   "betas": (0.9, 0.99), "eps": 1e-8})  # fmt: skip
 

@@ -53,7 +53,13 @@ CUDA = {
     "unet": Settings(128, 256, 1e-3, 0.999, half=True),
     "control": Settings(128, 256, 1e-3, 0.999, half=True),
 }
-NEEDS = {"vae": (), "decoder": ("vae",), "cleaner": (), "unet": ("vae", "cleaner"), "control": ("unet",)}
+NEEDS = {
+    "vae": (),
+    "decoder": ("vae",),
+    "cleaner": (),
+    "unet": ("vae", "cleaner"),
+    "control": ("unet",),
+}
 """The stages whose results a stage is trained on."""
 
 
@@ -287,4 +293,10 @@ class ControlStage(DiffusionStage):
         return self.model(x, t, context, hint, self.strength)
 
 
-STAGES = {"vae": VAEStage, "decoder": DecoderStage, "cleaner": CleanerStage, "unet": UNetStage, "control": ControlStage}
+STAGES = {
+    "vae": VAEStage,
+    "decoder": DecoderStage,
+    "cleaner": CleanerStage,
+    "unet": UNetStage,
+    "control": ControlStage,
+}

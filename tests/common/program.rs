@@ -19,9 +19,9 @@ pub struct Run {
     stderr: String,
 }
 
-/// The folder of the demo bundle.
-pub fn demo() -> String {
-    format!("{}/onnx/demo", env!("CARGO_MANIFEST_DIR"))
+/// The folder of the smallest bundle: random weights, quick to run.
+pub fn tiny() -> String {
+    format!("{}/tests/fixtures/bundle", env!("CARGO_MANIFEST_DIR"))
 }
 
 impl Program {
@@ -65,9 +65,9 @@ impl Program {
         Run::of(self.command(args))
     }
 
-    /// Runs with the demo bundle.
-    pub fn demo_bundle(&self, args: &[&str]) -> Run {
-        self.run(&[args, &["--bundle", &demo()]].concat())
+    /// Runs with the tiny bundle.
+    pub fn tiny_bundle(&self, args: &[&str]) -> Run {
+        self.run(&[args, &["--bundle", &tiny()]].concat())
     }
 
     /// The names of the files in `folder`, sorted; none where there is no such folder.
@@ -89,11 +89,11 @@ impl Program {
         std::fs::read(self.dir().join(name)).unwrap()
     }
 
-    /// A copy of the demo bundle that a test may damage.
-    pub fn copy_of_demo(&self, name: &str) -> PathBuf {
+    /// A copy of the tiny bundle that a test may damage.
+    pub fn copy_of_tiny(&self, name: &str) -> PathBuf {
         let target = self.dir().join(name);
         std::fs::create_dir(&target).unwrap();
-        for entry in std::fs::read_dir(demo()).unwrap() {
+        for entry in std::fs::read_dir(tiny()).unwrap() {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_file() {
                 std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
@@ -104,7 +104,7 @@ impl Program {
 
     /// Sends SIGINT once the program prints a line that contains `sign`.
     pub fn interrupt_at(&self, args: &[&str], sign: &str) -> Run {
-        let mut command = self.command(&[args, &["--bundle", &demo()]].concat());
+        let mut command = self.command(&[args, &["--bundle", &tiny()]].concat());
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
