@@ -229,7 +229,8 @@ typedef struct diffbir_image diffbir_image;
 
 /**
  * One piece of work for an engine: an input, options, and in the end a result. For one thread at a time, except that
- * any thread may free it and that `diffbir_request_poll` and `diffbir_request_wait` may be called from any thread.
+ * any thread may stop and free it and that `diffbir_request_poll` and `diffbir_request_wait` may be called from any
+ * thread.
  */
 typedef struct diffbir_request diffbir_request;
 
@@ -482,7 +483,8 @@ typedef struct diffbir_progress {
 
 /**
  * Told of a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
- * `progress` is valid during the call. Must not throw or `longjmp`; may call `diffbir_cancel_trigger`.
+ * `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request: that is
+ * refused with `INVALID_STATE`.
  */
 typedef int (*diffbir_progress_fn)(const struct diffbir_progress *progress, void *user_data);
 
@@ -527,7 +529,7 @@ struct diffbir_error *diffbir_engine_new(const struct diffbir_engine_options *op
 
 /**
  * Frees an engine: its requests are stopped, as with `diffbir_cancel_trigger`, and the call returns when none of its
- * submitted requests runs any more. Requests and images stay and are freed on their own. NULL and freed handles are
+ * submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own. NULL and freed handles are
  * passed over.
  */
 void diffbir_engine_free(struct diffbir_engine *engine);
@@ -540,7 +542,7 @@ struct diffbir_error *diffbir_engine_bundle(const struct diffbir_engine *engine,
                                             char **json);
 
 /**
- * What pictures run on: a JSON object with ONNX Runtime's `library` and `version`, the configured `providers` in order,
+ * What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured `providers` in order,
  * and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
  */
 struct diffbir_error *diffbir_engine_runtime(const struct diffbir_engine *engine,
@@ -677,7 +679,7 @@ struct diffbir_error *diffbir_request_set_bytes(struct diffbir_request *request,
 
 /**
  * Takes the picture from pixels. They are copied, and alpha is set aside: the networks see colours alone, and the result
- * has the alpha again, enlarged.
+ * has the alpha again, enlarged. Colours where nothing is seen are filled in from their neighbours before.
  */
 struct diffbir_error *diffbir_request_set_pixels(struct diffbir_request *request,
                                                  const struct diffbir_pixels *pixels);
@@ -719,6 +721,12 @@ struct diffbir_error *diffbir_request_run(struct diffbir_request *request);
  * Errors: `BUSY` where the queue is full; `INVALID_STATE`.
  */
 struct diffbir_error *diffbir_request_submit(struct diffbir_request *request);
+
+/**
+ * Asks a request that is at work to stop, as `diffbir_cancel_trigger` does; wait for it to know that it has. One that is
+ * not at work stays as it is. From any thread.
+ */
+struct diffbir_error *diffbir_request_stop(const struct diffbir_request *request);
 
 /**
  * Whether a submitted request is done: `*done` becomes 1 or 0. Returns the request's own error once it has failed, with

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests, Rust and Python. Installs what the Python side needs into target/venv; needs cargo, a C compiler and
-# Python 3.11 or newer. The reference goldens are used where they are: in $DIFFBIR_GOLDEN, else in ../shared/golden.
+# All tests: Rust, Python, and hosts of the C ABI. Installs what the Python side needs into target/venv; needs cargo, a C
+# compiler and Python 3.11 or newer. Tests of hosts that need clang, CMake or valgrind say SKIPPED where these are missing;
+# tests/tools.sh installs them. The reference goldens are used where they are: in $DIFFBIR_GOLDEN, else in ../shared/golden.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,4 +41,11 @@ fi
 
 wait $build
 cargo test --release --no-fail-fast -- --show-output
+
+# The C ABI from outside: hosts in C, C++ and Python.
+cargo build --release --quiet
+tests/capi/run.sh
+examples/test.sh
+(cd python && "$venv/bin/ruff" check . && "$venv/bin/ruff" format --check . && "$venv/bin/python" -m pytest -q)
+
 (cd export && "$venv/bin/ruff" check . && "$venv/bin/ruff" format --check . && "$venv/bin/python" -m pytest -q -n 2)

@@ -137,9 +137,8 @@ fn lay(options: &diffbir_engine_options, builder: &mut Builder) -> Outcome<()> {
         builder.file(&path)?;
     }
     if let Some(yaml) = optional_text("config_yaml", options.config_yaml)? {
-        builder
-            .yaml(&yaml, Path::new(""))
-            .map_err(|e| e.at("config_yaml"))?;
+        let invalid = |e: Error| Error::config(format!("config_yaml: {e}"));
+        builder.yaml(&yaml, Path::new("")).map_err(invalid)?;
     }
     set_all(builder, options.settings, options.setting_count)?;
     for (key, field) in [
@@ -196,7 +195,7 @@ pub extern "C" fn diffbir_engine_new(
 }
 
 /// Frees an engine: its requests are stopped, as with `diffbir_cancel_trigger`, and the call returns when none of its
-/// submitted requests runs any more. Requests and images stay and are freed on their own. NULL and freed handles are
+/// submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own. NULL and freed handles are
 /// passed over.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_free(engine: *mut diffbir_engine) {
@@ -227,7 +226,7 @@ pub extern "C" fn diffbir_engine_bundle(
     })
 }
 
-/// What pictures run on: a JSON object with ONNX Runtime's `library` and `version`, the configured `providers` in order,
+/// What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured `providers` in order,
 /// and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_runtime(

@@ -20,7 +20,8 @@ pub struct diffbir_engine {
 }
 
 /// One piece of work for an engine: an input, options, and in the end a result. For one thread at a time, except that
-/// any thread may free it and that `diffbir_request_poll` and `diffbir_request_wait` may be called from any thread.
+/// any thread may stop and free it and that `diffbir_request_poll` and `diffbir_request_wait` may be called from any
+/// thread.
 pub struct diffbir_request {
     _private: [u8; 0],
 }

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use super::boundary::{Failure, Outcome};
 use super::error::diffbir_code;
 use super::request::RequestObject;
+use super::restore::is_running_here;
 
 pub(super) struct Queue {
     limit: usize,
@@ -89,9 +90,9 @@ impl Queue {
         let worker = state.worker.take();
         drop(state);
         self.changed.notify_all();
-        // A callback may free the engine: the worker cannot wait for itself, and ends by itself.
-        if let Some(worker) = worker.filter(|worker| worker.thread().id() != thread::current().id())
-        {
+        // A callback may free the engine: the worker would wait for itself, or for the networks that the callback's request
+        // holds. It ends by itself.
+        if let Some(worker) = worker.filter(|_| !is_running_here()) {
             let _ = worker.join();
         }
     }

@@ -26,13 +26,14 @@ use crate::imageio::Picture;
 /// What is behind a `diffbir_request`.
 pub struct RequestObject {
     pub(super) engine: Arc<EngineObject>,
-    stop: Cancel,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
     phase: Phase,
+    /// Stops the present run.
+    stop: Cancel,
     work: Work,
 }
 
@@ -75,9 +76,9 @@ impl RequestObject {
         };
         RequestObject {
             engine,
-            stop: Cancel::default(),
             state: Mutex::new(State {
                 phase: Phase::Ready,
+                stop: Cancel::default(),
                 work,
             }),
             changed: Condvar::new(),
@@ -88,9 +89,9 @@ impl RequestObject {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops it for good.
+    /// Stops what it is at.
     pub(super) fn stop(&self) {
-        self.stop.cancel();
+        self.lock().stop.cancel();
     }
 
     /// Changes what is to be done; a result that was there is dropped.
@@ -108,7 +109,6 @@ impl RequestObject {
 
     /// From ready or done to busy.
     fn begin(&self) -> Outcome<()> {
-        self.engine.expect_open()?;
         let mut state = self.lock();
         if matches!(state.phase, Phase::Busy) {
             return Err(invalid_state("the request is at work already"));
@@ -116,6 +116,9 @@ impl RequestObject {
         if state.work.input.is_none() {
             return Err(invalid_state("the request has no input"));
         }
+        // Asked under the lock that `stop` takes: an engine that is freed meanwhile either is seen here or stops this run.
+        self.engine.expect_open()?;
+        state.stop = Cancel::default();
         state.phase = Phase::Busy;
         Ok(())
     }
@@ -127,8 +130,10 @@ impl RequestObject {
 
     /// Does the work of a busy request.
     pub(super) fn execute(&self) {
-        let work = self.lock().work.clone();
-        let outcome = caught(|| restore::run(&self.engine, &work, &self.stop));
+        let state = self.lock();
+        let (work, stop) = (state.work.clone(), state.stop.clone());
+        drop(state);
+        let outcome = caught(|| restore::run(&self.engine, &work, &stop));
         self.end(Phase::Done(outcome.map(Arc::new)));
     }
 
@@ -288,7 +293,7 @@ pub extern "C" fn diffbir_request_set_bytes(
 }
 
 /// Takes the picture from pixels. They are copied, and alpha is set aside: the networks see colours alone, and the result
-/// has the alpha again, enlarged.
+/// has the alpha again, enlarged. Colours where nothing is seen are filled in from their neighbours before.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_pixels(
     request: *mut diffbir_request,
@@ -374,6 +379,16 @@ pub extern "C" fn diffbir_request_submit(request: *mut diffbir_request) -> *mut 
             request.end(Phase::Ready);
         }
         queued
+    })
+}
+
+/// Asks a request that is at work to stop, as `diffbir_cancel_trigger` does; wait for it to know that it has. One that is
+/// not at work stays as it is. From any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_request_stop(request: *const diffbir_request) -> *mut diffbir_error {
+    guard(|| {
+        handles::get(request)?.stop();
+        Ok(())
     })
 }
 

@@ -1,13 +1,15 @@
 //! The work of a request.
 
+use std::cell::Cell;
 use std::os::raw::{c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::boundary::{Outcome, guard, path};
+use super::boundary::{Failure, Outcome, guard, path};
 use super::engine::EngineObject;
+use super::error::diffbir_code;
 use super::handles::{self, diffbir_engine, diffbir_error};
 use super::image::{self, ImageObject};
 use super::request::{Input, Work, configured};
@@ -112,8 +114,40 @@ fn nothing() -> diffbir_progress {
     }
 }
 
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a request runs on this thread, so that this is a callback of its.
+pub(super) fn is_running_here() -> bool {
+    RUNNING.get()
+}
+
+/// Says so as long as it lives.
+struct Running;
+
+impl Running {
+    /// The networks are taken by the request whose callback this is: another one would wait for them for ever.
+    fn begin() -> Outcome<Self> {
+        match RUNNING.replace(true) {
+            true => Err(Failure::new(
+                diffbir_code::InvalidState,
+                "a callback cannot run a request: submit it",
+            )),
+            false => Ok(Running),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(false);
+    }
+}
+
 /// Reads, restores and keeps what is needed to write.
 pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<Finished> {
+    let _running = Running::begin()?;
     let check = || {
         let asked = work.cancel.as_ref().is_some_and(Cancel::is_cancelled);
         if asked {

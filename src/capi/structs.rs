@@ -12,7 +12,8 @@ pub type diffbir_log_fn =
     Option<unsafe extern "C" fn(level: u32, message: *const c_char, user_data: *mut c_void)>;
 
 /// Told of a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
-/// `progress` is valid during the call. Must not throw or `longjmp`; may call `diffbir_cancel_trigger`.
+/// `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request: that is
+/// refused with `INVALID_STATE`.
 pub type diffbir_progress_fn = Option<
     unsafe extern "C" fn(progress: *const diffbir_progress, user_data: *mut c_void) -> c_int,
 >;
@@ -284,7 +285,7 @@ pub(super) fn init<T: Growing>(place: *mut T, size: usize) {
 // SAFETY: repr(C), its size first, integers, floats, pointers and nullable function pointers.
 unsafe impl Growing for diffbir_engine_options {
     const NAME: &'static str = "diffbir_engine_options";
-    const FIRST_SIZE: usize = 88;
+    const FIRST_SIZE: usize = 80;
     fn defaults() -> Self {
         diffbir_engine_options {
             struct_size: size_of::<Self>(),
