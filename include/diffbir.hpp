@@ -99,7 +99,7 @@ struct progress {
 };
 
 /// Told of a request's progress, on the thread that runs it; true: go on, false: stop. May throw: that stops the
-/// request too, and `run`, `poll` and `wait` throw the same exception again.
+/// request too, and `run`, `poll` and `wait` throw the same exception again. Cannot run a request: submit it.
 using progress_function = std::function<bool(const progress&)>;
 
 /// Told of what happens behind the calls, from any thread, also from several at once. Must not call the library. What
@@ -710,8 +710,8 @@ class engine {
   detail::handle<diffbir_engine, diffbir_engine_free> handle_;
 };
 
-/// One piece of work for an engine. For one thread at a time, except that `poll`, `wait` and `wait_for` may be called
-/// from any thread.
+/// One piece of work for an engine. For one thread at a time, except that `stop`, `poll`, `wait` and `wait_for` may be
+/// called from any thread.
 ///
 /// The destructor asks a request at work to stop and does not wait for that: the library keeps what the work needs. But
 /// when it returns, the progress callback is not running, is never called again and is destroyed, so that it may refer
@@ -786,6 +786,9 @@ class request {
     begin();
     detail::check(diffbir_request_submit(get()));
   }
+
+  /// Asks a request that is at work to stop; `wait` for it to know that it has. One that is not stays as it is.
+  void stop() const { detail::check(diffbir_request_stop(get())); }
 
   /// Whether a submitted request is done. Throws what the request itself failed with.
   bool poll() const {
