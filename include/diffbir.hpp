@@ -466,12 +466,12 @@ class listener {
       thrown_ = std::current_exception();
     }
     telling_ = false;
-    if (closed_) function_ = nullptr;
     return goes_on && !closed_;
   }
 
   /// Afterwards the function is neither called nor running, and is destroyed. Waits for a call on another thread to
-  /// end. Within the call itself that cannot be: then the function ends with it, which is why the mutex is recursive.
+  /// end. Within the call itself, which is why the mutex is recursive, the function is destroyed when the call ends: by
+  /// the caller of `tell`, who then holds the last reference to this.
   void close() noexcept {
     const std::lock_guard<std::recursive_mutex> lock(gate_);
     closed_ = true;

@@ -165,9 +165,14 @@ class tests {
       expect_thrown(at, "poll", [&] { one.poll(); });
       told = 0;
     }
+    const diffbir::cancel stop;
+    stop.trigger();
+    one.set_cancel(stop);
+    expect_error(diffbir::error_code::cancelled, "an exception is forgotten", [&] { one.run(); });
     at = 0;
+    one = request(made);
     one.run();
-    expect(one.poll() && one.sample_count() == 1, "runs again after an exception");
+    expect(one.poll() && one.sample_count() == 1, "a request that replaces another runs");
     one.set_progress([](const diffbir::progress&) { return false; });
     expect_error(diffbir::error_code::cancelled, "false stops", [&] { one.run(); });
   }
