@@ -261,7 +261,7 @@ typedef struct diffbir_engine_options {
    */
   const char *bundle;
   /**
-   * `setting_count` strings `key=value` that go over all of the above, such as `runtime.providers=[cuda, cpu]`.
+   * `setting_count` strings `key=value` that go over file and text, such as `runtime.providers=[cuda, cpu]`.
    */
   const char *const *settings;
   /**
@@ -285,7 +285,7 @@ typedef struct diffbir_engine_options {
    */
   diffbir_log_fn log;
   /**
-   * Given to `log`.
+   * Given to `log`. Has to live until the engine is freed and none of its requests is at work.
    */
   void *log_data;
 } diffbir_engine_options;
@@ -435,8 +435,8 @@ typedef struct diffbir_options {
 } diffbir_options;
 
 /**
- * Where a request stands. A newer library may append fields: look at `struct_size` before reading one that this header
- * does not have.
+ * Where a request stands. A newer library may append fields: look at `struct_size` before reading one that this
+ * header does not have.
  */
 typedef struct diffbir_progress {
   /**
@@ -483,8 +483,8 @@ typedef struct diffbir_progress {
 
 /**
  * Told of a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
- * `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request: that is
- * refused with `INVALID_STATE`.
+ * `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request:
+ * that is refused with `INVALID_STATE`.
  */
 typedef int (*diffbir_progress_fn)(const struct diffbir_progress *progress, void *user_data);
 
@@ -516,11 +516,11 @@ bool diffbir_cancel_is_triggered(const struct diffbir_cancel *cancel);
 void diffbir_cancel_free(struct diffbir_cancel *cancel);
 
 /**
- * Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when a
- * request first needs them. Never installs a runtime and never uses the network.
+ * Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when
+ * a request first needs them. Never installs a runtime and never uses the network.
  *
- * On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for `options`
- * means the defaults, which name no bundle and so fail.
+ * On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for
+ * `options` means the defaults, which name no bundle and so fail.
  *
  * Errors: `CONFIG` and `OPTION` for the configuration, `BUNDLE`, `RUNTIME`, `RESOURCES`.
  */
@@ -529,8 +529,8 @@ struct diffbir_error *diffbir_engine_new(const struct diffbir_engine_options *op
 
 /**
  * Frees an engine: its requests are stopped, as with `diffbir_cancel_trigger`, and the call returns when none of its
- * submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own. NULL and freed handles are
- * passed over.
+ * submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own.
+ * NULL and freed handles are passed over.
  */
 void diffbir_engine_free(struct diffbir_engine *engine);
 
@@ -542,15 +542,16 @@ struct diffbir_error *diffbir_engine_bundle(const struct diffbir_engine *engine,
                                             char **json);
 
 /**
- * What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured `providers` in order,
- * and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
+ * What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured
+ * `providers` in order, and the `devices` that ONNX Runtime offers. The caller frees `*json` with
+ * `diffbir_string_free`.
  */
 struct diffbir_error *diffbir_engine_runtime(const struct diffbir_engine *engine,
                                              char **json);
 
 /**
- * The effective configuration, as JSON with the keys of the YAML files: what a request gets whose options are all unset.
- * The caller frees `*json` with `diffbir_string_free`.
+ * The effective configuration, as JSON with the keys of the YAML files: what a request gets whose options are all
+ * unset. The caller frees `*json` with `diffbir_string_free`.
  */
 struct diffbir_error *diffbir_engine_configuration(const struct diffbir_engine *engine,
                                                    char **json);
@@ -605,8 +606,8 @@ struct diffbir_error *diffbir_image_copy(const struct diffbir_image *image,
                                          const struct diffbir_pixels *pixels);
 
 /**
- * Encodes the picture with what its input had besides colours: alpha, EXIF, XMP, colour profile. `options` may be NULL.
- * The caller frees `*data` with `diffbir_bytes_free`.
+ * Encodes the picture with what its input had besides colours: alpha, EXIF, XMP, colour profile. `options` may be
+ * NULL. The caller frees `*data` with `diffbir_bytes_free`.
  */
 struct diffbir_error *diffbir_image_encode(const struct diffbir_image *image,
                                            const struct diffbir_encode_options *options,
@@ -658,14 +659,14 @@ size_t diffbir_live_handles(void);
 struct diffbir_error *diffbir_request_new(const struct diffbir_engine *engine, struct diffbir_request **out);
 
 /**
- * Frees a request; one that is at work is stopped and ends by itself. Images that were taken from it stay. NULL and freed
- * handles are passed over.
+ * Frees a request; one that is at work is stopped and ends by itself. Images that were taken from it stay. NULL and
+ * freed handles are passed over.
  */
 void diffbir_request_free(struct diffbir_request *request);
 
 /**
- * Takes the picture from a file, which is read when the request runs: PNG, JPEG, WebP, TIFF or BMP, as its contents say.
- * A file `NAME.txt` beside it is its caption, unless `input.captions` is false. `path` is copied.
+ * Takes the picture from a file, which is read when the request runs: PNG, JPEG, WebP, TIFF or BMP, as its contents
+ * say. A file `NAME.txt` beside it is its caption, unless `input.captions` is false. `path` is copied.
  */
 struct diffbir_error *diffbir_request_set_file(struct diffbir_request *request,
                                                const char *path);
@@ -678,8 +679,8 @@ struct diffbir_error *diffbir_request_set_bytes(struct diffbir_request *request,
                                                 size_t size);
 
 /**
- * Takes the picture from pixels. They are copied, and alpha is set aside: the networks see colours alone, and the result
- * has the alpha again, enlarged. Colours where nothing is seen are filled in from their neighbours before.
+ * Takes the picture from pixels. They are copied, and alpha is set aside: the networks see colours alone, and the
+ * result has the alpha again, enlarged. Colours where nothing is seen are filled in from their neighbours before.
  */
 struct diffbir_error *diffbir_request_set_pixels(struct diffbir_request *request,
                                                  const struct diffbir_pixels *pixels);
@@ -706,39 +707,39 @@ struct diffbir_error *diffbir_request_set_cancel(struct diffbir_request *request
                                                  const struct diffbir_cancel *cancel);
 
 /**
- * Restores the picture on this thread and returns when it is done. NULL: the result can be taken. A request may be run
- * again, with another input or other options too.
+ * Restores the picture on this thread and returns when it is done. NULL: the result can be taken. A request may be
+ * run again, with another input or other options too.
  *
- * Errors: `INPUT` for the picture, `RUNTIME`, `RESOURCES`, `CANCELLED`; `INVALID_STATE` for a request that is at work or
- * has no input.
+ * Errors: `INPUT` for the picture, `RUNTIME`, `RESOURCES`, `CANCELLED`; `INVALID_STATE` for a request that is at
+ * work or has no input.
  */
 struct diffbir_error *diffbir_request_run(struct diffbir_request *request);
 
 /**
- * Puts the request into the engine's queue and returns at once. The engine's thread runs it when its turn comes; one that
- * is stopped while it waits ends when its turn comes.
+ * Puts the request into the engine's queue and returns at once. The engine's thread runs it when its turn comes; one
+ * that is stopped while it waits ends when its turn comes.
  *
  * Errors: `BUSY` where the queue is full; `INVALID_STATE`.
  */
 struct diffbir_error *diffbir_request_submit(struct diffbir_request *request);
 
 /**
- * Asks a request that is at work to stop, as `diffbir_cancel_trigger` does; wait for it to know that it has. One that is
- * not at work stays as it is. From any thread.
+ * Asks a request that is at work to stop, as `diffbir_cancel_trigger` does; wait for it to know that it has. One
+ * that is not at work stays as it is. From any thread.
  */
 struct diffbir_error *diffbir_request_stop(const struct diffbir_request *request);
 
 /**
- * Whether a submitted request is done: `*done` becomes 1 or 0. Returns the request's own error once it has failed, with
- * `*done` 1. From any thread.
+ * Whether a submitted request is done: `*done` becomes 1 or 0. Returns the request's own error once it has failed,
+ * with `*done` 1. From any thread.
  */
 struct diffbir_error *diffbir_request_poll(const struct diffbir_request *request,
                                            bool *done);
 
 /**
- * Waits until a submitted request is done, `timeout_ms` milliseconds at most, `DIFFBIR_FOREVER` for as long as it takes.
- * `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed, with `*done` 1. From
- * any thread.
+ * Waits until a submitted request is done, `timeout_ms` milliseconds at most, `DIFFBIR_FOREVER` for as long as it
+ * takes. `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed, with
+ * `*done` 1. From any thread.
  */
 struct diffbir_error *diffbir_request_wait(const struct diffbir_request *request,
                                            uint32_t timeout_ms,
@@ -758,8 +759,8 @@ struct diffbir_error *diffbir_request_image(const struct diffbir_request *reques
                                             struct diffbir_image **out);
 
 /**
- * How the result was made, as JSON: engine, bundle, provider and precision of each graph, every option. The caller frees
- * `*json` with `diffbir_string_free`.
+ * How the result was made, as JSON: engine, bundle, provider and precision of each graph, every option. The caller
+ * frees `*json` with `diffbir_string_free`.
  */
 struct diffbir_error *diffbir_request_provenance(const struct diffbir_request *request,
                                                  char **json);

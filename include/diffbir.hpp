@@ -112,7 +112,7 @@ struct engine_options {
   std::optional<std::string> config_yaml{};
   std::optional<std::string> bundle{};
   std::optional<std::string> runtime_library{};
-  /// `key=value`, over all of the above.
+  /// `key=value`, over file and text; `bundle` and `runtime_library` go over them.
   std::vector<std::string> settings{};
   bool verify = false;
   std::uint32_t queue_limit = 0;

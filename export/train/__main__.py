@@ -1,4 +1,4 @@
-"""Trains the demo model: pictures, four stages, bundle. Stop it at any time and start it again.
+"""Trains the demo model: pictures, five stages, bundle. Stop it at any time and start it again.
 
 python -m train --out RUN --minutes 100 [--device cuda] [--bundle ../onnx/demo]
 """

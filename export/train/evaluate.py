@@ -36,6 +36,9 @@ TUNING = 12
 GUIDANCE_SCALES = (0, 0.02, 0.05, 0.1, 0.2, 0.4)
 GUIDANCE_STEPS = 10
 
+MARKS = ("<!-- figures -->", "<!-- end of figures -->")
+"""What the model card has around the table."""
+
 Picture = np.ndarray
 
 
@@ -250,6 +253,15 @@ def table(all_cases: list[Case], rows: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def insert(path: Path, text: str) -> None:
+    """Writes the text to a file; into one that has the marks, between them."""
+    before = path.read_text() if path.is_file() else ""
+    if all(mark in before for mark in MARKS):
+        head, rest = before.split(MARKS[0], 1)
+        text = f"{head}{MARKS[0]}\n{text}{MARKS[1]}{rest.split(MARKS[1], 1)[1]}"
+    path.write_text(text)
+
+
 def main() -> None:
     """Writes the table."""
     parser = argparse.ArgumentParser(prog="train.evaluate", description=__doc__.split("\n")[0])
@@ -281,7 +293,7 @@ def main() -> None:
         + "\n"
         + guidance_table(args, all_cases)
     )
-    args.out.write_text(text)
+    insert(args.out, text)
     print(text)
 
 

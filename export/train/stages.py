@@ -1,4 +1,4 @@
-"""The four stages: what each one trains, on which batches, with which loss."""
+"""The five stages: what each one trains, on which batches, with which loss."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Settings:
 
 CPU = {
     "vae": Settings(8, 128, 1.2e-3, half=True),
-    "decoder": Settings(8, 128, 4e-4, half=True),
+    "decoder": Settings(8, 128, 6e-4, half=True),
     "cleaner": Settings(8, 128, 2.5e-3, half=True),
     "unet": Settings(16, 256, 1e-3, half=True),
     "control": Settings(16, 256, 1e-3, half=True),
@@ -149,7 +149,7 @@ class DecoderStage(Stage):
     """
 
     name = "decoder"
-    ENERGY, ADVERSARIAL = 0.5, 0.4
+    ENERGY, ADVERSARIAL = 1.5, 0.8
     """The critic's gradient at the picture is `ADVERSARIAL` times as long as that of the rest."""
 
     def start(self, vae: dict[str, Tensor]) -> None:

@@ -175,11 +175,11 @@ fn bundle_of(options: &diffbir_engine_options) -> Outcome<std::path::PathBuf> {
     })
 }
 
-/// Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when a
-/// request first needs them. Never installs a runtime and never uses the network.
+/// Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when
+/// a request first needs them. Never installs a runtime and never uses the network.
 ///
-/// On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for `options`
-/// means the defaults, which name no bundle and so fail.
+/// On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for
+/// `options` means the defaults, which name no bundle and so fail.
 ///
 /// Errors: `CONFIG` and `OPTION` for the configuration, `BUNDLE`, `RUNTIME`, `RESOURCES`.
 #[unsafe(no_mangle)]
@@ -195,8 +195,8 @@ pub extern "C" fn diffbir_engine_new(
 }
 
 /// Frees an engine: its requests are stopped, as with `diffbir_cancel_trigger`, and the call returns when none of its
-/// submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own. NULL and freed handles are
-/// passed over.
+/// submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own.
+/// NULL and freed handles are passed over.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_free(engine: *mut diffbir_engine) {
     guard_or((), || {
@@ -226,8 +226,9 @@ pub extern "C" fn diffbir_engine_bundle(
     })
 }
 
-/// What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured `providers` in order,
-/// and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
+/// What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured
+/// `providers` in order, and the `devices` that ONNX Runtime offers. The caller frees `*json` with
+/// `diffbir_string_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_runtime(
     engine: *const diffbir_engine,
@@ -244,8 +245,8 @@ pub extern "C" fn diffbir_engine_runtime(
     })
 }
 
-/// The effective configuration, as JSON with the keys of the YAML files: what a request gets whose options are all unset.
-/// The caller frees `*json` with `diffbir_string_free`.
+/// The effective configuration, as JSON with the keys of the YAML files: what a request gets whose options are all
+/// unset. The caller frees `*json` with `diffbir_string_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_configuration(
     engine: *const diffbir_engine,

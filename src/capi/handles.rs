@@ -87,7 +87,8 @@ pub(super) fn insert_shared<H: Handle>(object: Arc<H::Object>) -> *mut H {
     ptr::without_provenance_mut(number)
 }
 
-/// The object behind `handle`. It stays alive as long as the caller of this function keeps it, whoever frees the handle.
+/// The object behind `handle`. It stays alive as long as the caller of this function keeps it, whoever frees the
+/// handle.
 pub(super) fn get<H: Handle>(handle: *const H) -> Outcome<Arc<H::Object>> {
     if handle.is_null() {
         return Err(Failure::argument(format!("{} is NULL", H::NAME)));

@@ -161,8 +161,8 @@ pub extern "C" fn diffbir_image_copy(
     })
 }
 
-/// Encodes the picture with what its input had besides colours: alpha, EXIF, XMP, colour profile. `options` may be NULL.
-/// The caller frees `*data` with `diffbir_bytes_free`.
+/// Encodes the picture with what its input had besides colours: alpha, EXIF, XMP, colour profile. `options` may be
+/// NULL. The caller frees `*data` with `diffbir_bytes_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_encode(
     image: *const diffbir_image,

@@ -250,8 +250,8 @@ pub extern "C" fn diffbir_request_new(
     })
 }
 
-/// Frees a request; one that is at work is stopped and ends by itself. Images that were taken from it stay. NULL and freed
-/// handles are passed over.
+/// Frees a request; one that is at work is stopped and ends by itself. Images that were taken from it stay. NULL and
+/// freed handles are passed over.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_free(request: *mut diffbir_request) {
     guard_or((), || {
@@ -262,8 +262,8 @@ pub extern "C" fn diffbir_request_free(request: *mut diffbir_request) {
     });
 }
 
-/// Takes the picture from a file, which is read when the request runs: PNG, JPEG, WebP, TIFF or BMP, as its contents say.
-/// A file `NAME.txt` beside it is its caption, unless `input.captions` is false. `path` is copied.
+/// Takes the picture from a file, which is read when the request runs: PNG, JPEG, WebP, TIFF or BMP, as its contents
+/// say. A file `NAME.txt` beside it is its caption, unless `input.captions` is false. `path` is copied.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_file(
     request: *mut diffbir_request,
@@ -292,8 +292,8 @@ pub extern "C" fn diffbir_request_set_bytes(
     })
 }
 
-/// Takes the picture from pixels. They are copied, and alpha is set aside: the networks see colours alone, and the result
-/// has the alpha again, enlarged. Colours where nothing is seen are filled in from their neighbours before.
+/// Takes the picture from pixels. They are copied, and alpha is set aside: the networks see colours alone, and the
+/// result has the alpha again, enlarged. Colours where nothing is seen are filled in from their neighbours before.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_pixels(
     request: *mut diffbir_request,
@@ -350,11 +350,11 @@ pub extern "C" fn diffbir_request_set_cancel(
     })
 }
 
-/// Restores the picture on this thread and returns when it is done. NULL: the result can be taken. A request may be run
-/// again, with another input or other options too.
+/// Restores the picture on this thread and returns when it is done. NULL: the result can be taken. A request may be
+/// run again, with another input or other options too.
 ///
-/// Errors: `INPUT` for the picture, `RUNTIME`, `RESOURCES`, `CANCELLED`; `INVALID_STATE` for a request that is at work or
-/// has no input.
+/// Errors: `INPUT` for the picture, `RUNTIME`, `RESOURCES`, `CANCELLED`; `INVALID_STATE` for a request that is at
+/// work or has no input.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_run(request: *mut diffbir_request) -> *mut diffbir_error {
     guard(|| {
@@ -365,8 +365,8 @@ pub extern "C" fn diffbir_request_run(request: *mut diffbir_request) -> *mut dif
     })
 }
 
-/// Puts the request into the engine's queue and returns at once. The engine's thread runs it when its turn comes; one that
-/// is stopped while it waits ends when its turn comes.
+/// Puts the request into the engine's queue and returns at once. The engine's thread runs it when its turn comes; one
+/// that is stopped while it waits ends when its turn comes.
 ///
 /// Errors: `BUSY` where the queue is full; `INVALID_STATE`.
 #[unsafe(no_mangle)]
@@ -382,8 +382,8 @@ pub extern "C" fn diffbir_request_submit(request: *mut diffbir_request) -> *mut 
     })
 }
 
-/// Asks a request that is at work to stop, as `diffbir_cancel_trigger` does; wait for it to know that it has. One that is
-/// not at work stays as it is. From any thread.
+/// Asks a request that is at work to stop, as `diffbir_cancel_trigger` does; wait for it to know that it has. One
+/// that is not at work stays as it is. From any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_stop(request: *const diffbir_request) -> *mut diffbir_error {
     guard(|| {
@@ -392,8 +392,8 @@ pub extern "C" fn diffbir_request_stop(request: *const diffbir_request) -> *mut 
     })
 }
 
-/// Whether a submitted request is done: `*done` becomes 1 or 0. Returns the request's own error once it has failed, with
-/// `*done` 1. From any thread.
+/// Whether a submitted request is done: `*done` becomes 1 or 0. Returns the request's own error once it has failed,
+/// with `*done` 1. From any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_poll(
     request: *const diffbir_request,
@@ -402,9 +402,9 @@ pub extern "C" fn diffbir_request_poll(
     diffbir_request_wait(request, 0, done)
 }
 
-/// Waits until a submitted request is done, `timeout_ms` milliseconds at most, `DIFFBIR_FOREVER` for as long as it takes.
-/// `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed, with `*done` 1. From
-/// any thread.
+/// Waits until a submitted request is done, `timeout_ms` milliseconds at most, `DIFFBIR_FOREVER` for as long as it
+/// takes. `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed, with
+/// `*done` 1. From any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_wait(
     request: *const diffbir_request,
@@ -447,8 +447,8 @@ pub extern "C" fn diffbir_request_image(
     })
 }
 
-/// How the result was made, as JSON: engine, bundle, provider and precision of each graph, every option. The caller frees
-/// `*json` with `diffbir_string_free`.
+/// How the result was made, as JSON: engine, bundle, provider and precision of each graph, every option. The caller
+/// frees `*json` with `diffbir_string_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_provenance(
     request: *const diffbir_request,

@@ -12,8 +12,8 @@ pub type diffbir_log_fn =
     Option<unsafe extern "C" fn(level: u32, message: *const c_char, user_data: *mut c_void)>;
 
 /// Told of a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
-/// `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request: that is
-/// refused with `INVALID_STATE`.
+/// `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request:
+/// that is refused with `INVALID_STATE`.
 pub type diffbir_progress_fn = Option<
     unsafe extern "C" fn(progress: *const diffbir_progress, user_data: *mut c_void) -> c_int,
 >;
@@ -40,7 +40,7 @@ pub struct diffbir_engine_options {
     pub config_yaml: *const c_char,
     /// The bundle's folder; goes over what the configuration names. NULL: the configuration's.
     pub bundle: *const c_char,
-    /// `setting_count` strings `key=value` that go over all of the above, such as `runtime.providers=[cuda, cpu]`.
+    /// `setting_count` strings `key=value` that go over file and text, such as `runtime.providers=[cuda, cpu]`.
     pub settings: *const *const c_char,
     /// How many.
     pub setting_count: usize,
@@ -52,7 +52,7 @@ pub struct diffbir_engine_options {
     pub queue_limit: u32,
     /// Told of what happens; NULL: nobody.
     pub log: diffbir_log_fn,
-    /// Given to `log`.
+    /// Given to `log`. Has to live until the engine is freed and none of its requests is at work.
     pub log_data: *mut c_void,
 }
 
@@ -106,8 +106,8 @@ pub enum diffbir_event {
     StageFinished = 4,
 }
 
-/// Where a request stands. A newer library may append fields: look at `struct_size` before reading one that this header
-/// does not have.
+/// Where a request stands. A newer library may append fields: look at `struct_size` before reading one that this
+/// header does not have.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct diffbir_progress {
@@ -232,8 +232,8 @@ pub(super) unsafe trait Growing: Copy {
 /// No structure of ours will come near this; a larger size is a structure that was not initialised.
 const LARGEST: usize = 4096;
 
-/// What the caller's structure says. Fields that its header does not have are the defaults; what a newer header appended
-/// has to be zero.
+/// What the caller's structure says. Fields that its header does not have are the defaults; what a newer header
+/// appended has to be zero.
 pub(super) fn read<T: Growing>(given: *const T) -> Outcome<T> {
     let mut value = T::defaults();
     if given.is_null() {
