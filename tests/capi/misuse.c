@@ -97,6 +97,7 @@ static void pointers(void) {
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_set_cancel(h, cancel)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_run(h)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_submit(h)));
+    EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_stop(h)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_poll(h, &flag)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_wait(h, DIFFBIR_FOREVER, &flag)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_image(h, 0, (diffbir_image **)&out)));

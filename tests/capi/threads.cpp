@@ -128,35 +128,42 @@ void many_share_one_engine(const char *bundle, int requests) {
     CHECK(diffbir_live_handles() == 0);
 }
 
-void another_thread_cancels(const char *bundle) {
+void another_thread_stops(const char *bundle, bool submitted, bool by_handle) {
     diffbir_engine *engine = open_engine(bundle, 0, 0);
-    for (bool submitted : {false, true}) {
-        Steps steps;
-        diffbir_cancel *cancel = nullptr;
-        OK(diffbir_cancel_new(&cancel));
-        diffbir_request *request = tiny_request(engine, MANY, 1);
-        OK(diffbir_request_set_progress(request, Steps::count, &steps));
-        OK(diffbir_request_set_cancel(request, cancel));
-        int at_trigger = 0;
-        std::thread canceller([&] {
-            steps.await_first();
-            OK(diffbir_cancel_trigger(cancel));
-            at_trigger = steps.seen();
-        });
-        if (submitted) {
-            OK(diffbir_request_submit(request));
-            FAILS(DIFFBIR_CODE_CANCELLED, diffbir_request_wait(request, DIFFBIR_FOREVER, nullptr));
-        } else {
-            FAILS(DIFFBIR_CODE_CANCELLED, diffbir_request_run(request));
-        }
-        canceller.join();
-        // One may have been on its way when the trigger was pulled.
-        CHECK(steps.seen() <= at_trigger + 1);
-        CHECK(diffbir_cancel_is_triggered(cancel));
-        FAILS(DIFFBIR_CODE_CANCELLED, diffbir_request_run(request)); // there is no way back
-        diffbir_request_free(request);
-        diffbir_cancel_free(cancel);
+    Steps steps;
+    diffbir_cancel *cancel = nullptr;
+    OK(diffbir_cancel_new(&cancel));
+    diffbir_request *request = tiny_request(engine, MANY, 1);
+    OK(diffbir_request_set_progress(request, Steps::count, &steps));
+    OK(diffbir_request_set_cancel(request, cancel));
+    OK(diffbir_request_stop(request)); // not at work yet: nothing to stop
+    int at_trigger = 0;
+    std::thread stopper([&] {
+        steps.await_first();
+        OK(by_handle ? diffbir_cancel_trigger(cancel) : diffbir_request_stop(request));
+        at_trigger = steps.seen();
+    });
+    if (submitted) {
+        OK(diffbir_request_submit(request));
+        FAILS(DIFFBIR_CODE_CANCELLED, diffbir_request_wait(request, DIFFBIR_FOREVER, nullptr));
+    } else {
+        FAILS(DIFFBIR_CODE_CANCELLED, diffbir_request_run(request));
     }
+    stopper.join();
+    // One may have been on its way when it was stopped.
+    CHECK(steps.seen() <= at_trigger + 1);
+    CHECK(diffbir_cancel_is_triggered(cancel) == by_handle);
+
+    // There is no way back for the handle; a request that was stopped may run again.
+    const diffbir_options options = tiny_options(1);
+    OK(diffbir_request_set_options(request, &options));
+    if (by_handle) {
+        FAILS(DIFFBIR_CODE_CANCELLED, diffbir_request_run(request));
+    } else {
+        OK(diffbir_request_run(request));
+    }
+    diffbir_request_free(request);
+    diffbir_cancel_free(cancel);
     diffbir_engine_free(engine);
     CHECK(diffbir_live_handles() == 0);
 }
@@ -401,7 +408,11 @@ int main(int argc, char **argv) {
     alarm(120);
     OK(DIFFBIR_ABI_CHECK());
     many_share_one_engine(bundle, is_short ? 24 : 200);
-    another_thread_cancels(bundle);
+    for (bool submitted : {false, true}) {
+        for (bool by_handle : {false, true}) {
+            another_thread_stops(bundle, submitted, by_handle);
+        }
+    }
     engine_freed_with_a_full_queue(bundle);
     engine_freed_while_threads_run(bundle);
     a_full_queue_says_so(bundle);
