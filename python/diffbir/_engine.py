@@ -168,6 +168,7 @@ class Request:
     def cancel(self) -> None:
         """Ask this request alone to stop, as `Cancel.trigger` does for many."""
         self._watch.stop = True
+        _library.load().diffbir_request_stop(self._handle.pointer)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has ended.

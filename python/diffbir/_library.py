@@ -142,6 +142,7 @@ _FALLIBLE: dict[str, tuple[Any, ...]] = {
     "request_set_progress": (c_void_p, ProgressFn, c_void_p),
     "request_set_cancel": (c_void_p, c_void_p),
     "request_submit": (c_void_p,),
+    "request_stop": (c_void_p,),
     "request_poll": (c_void_p, POINTER(c_bool)),
     "request_wait": (c_void_p, c_uint32, POINTER(c_bool)),
     "request_image": (c_void_p, c_size_t, POINTER(c_void_p)),

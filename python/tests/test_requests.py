@@ -243,8 +243,11 @@ def test_a_callback_cannot_wait_for_itself(engine, colours):
 
 
 def interrupt(engine, colours, monkeypatch, call):
-    """Press Ctrl-C while a request runs, which goes on once it was asked to stop."""
-    stopped = threading.Event()
+    """Press Ctrl-C while a request runs, which goes on once it was asked to stop.
+
+    `call` is given what it sets once Ctrl-C may come.
+    """
+    stopped, ready = threading.Event(), threading.Event()
     cancel = diffbir.Request.cancel
 
     def observed(request):
@@ -257,16 +260,18 @@ def interrupt(engine, colours, monkeypatch, call):
     def progress(now):
         events.append(now)
         if len(events) == 1:
+            assert ready.wait(60)
             signal.raise_signal(signal.SIGINT)
             assert stopped.wait(60)
 
     with pytest.raises(KeyboardInterrupt):
-        call(progress, observed)
+        call(progress, observed, ready)
     return events
 
 
 def test_ctrl_c_stops_restore(engine, colours, restored, monkeypatch):
-    def call(progress, _cancel):
+    def call(progress, _cancel, ready):
+        ready.set()
         engine.restore(colours, **FAST, progress=progress)
 
     events = interrupt(engine, colours, monkeypatch, call)
@@ -278,9 +283,10 @@ def test_ctrl_c_stops_restore(engine, colours, restored, monkeypatch):
 def test_ctrl_c_leaves_a_submitted_request(engine, colours, monkeypatch):
     requests = []
 
-    def call(progress, cancel):
+    def call(progress, cancel, ready):
         requests.append(engine.submit(colours, **FAST, progress=progress))
         try:
+            ready.set()
             requests[0].wait()
         except KeyboardInterrupt:
             assert not requests[0].done()
