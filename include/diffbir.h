@@ -257,7 +257,7 @@ typedef struct diffbir_engine_options {
    */
   const char *config_yaml;
   /**
-   * The bundle's folder; goes over what the configuration names. NULL: the configuration's.
+   * The bundle's folder, in UTF-8; goes over what the configuration names. NULL: the configuration's.
    */
   const char *bundle;
   /**
@@ -269,7 +269,7 @@ typedef struct diffbir_engine_options {
    */
   size_t setting_count;
   /**
-   * The path of libonnxruntime; NULL: the configuration's, else it is looked for.
+   * The path of libonnxruntime, in UTF-8; NULL: the configuration's, else it is looked for.
    */
   const char *runtime_library;
   /**
@@ -644,7 +644,7 @@ struct diffbir_error *diffbir_abi_check(uint32_t wanted);
 const char *diffbir_version(void);
 
 /**
- * How the library was built: version, target and features. Static.
+ * How the library was built: version, ABI, the ONNX Runtime it wants, and target. Static.
  */
 const char *diffbir_build_info(void);
 
@@ -730,7 +730,7 @@ struct diffbir_error *diffbir_request_submit(struct diffbir_request *request);
 struct diffbir_error *diffbir_request_stop(const struct diffbir_request *request);
 
 /**
- * Whether a submitted request is done: `*done` becomes 1 or 0. Returns the request's own error once it has failed,
+ * Whether a submitted request is done: `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed,
  * with `*done` 1. From any thread.
  */
 struct diffbir_error *diffbir_request_poll(const struct diffbir_request *request,

@@ -153,6 +153,10 @@ pub(super) fn slice<'a, T>(what: &str, values: *const T, count: usize) -> Outcom
         (true, _) => Err(Failure::argument(format!(
             "{what} is NULL with a count of {count}"
         ))),
+        // No object is larger.
+        (false, _) if count > isize::MAX as usize / size_of::<T>().max(1) => Err(
+            Failure::argument(format!("{what}: a count of {count} is too large")),
+        ),
         // SAFETY: not NULL, so by the header `count` values that stay as they are during the call.
         (false, _) => Ok(unsafe { std::slice::from_raw_parts(values, count) }),
     }

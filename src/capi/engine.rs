@@ -12,11 +12,12 @@ use super::boundary::{
     Failure, Outcome, expect_place, give, guard, guard_or, optional_path, optional_text, slice,
     text,
 };
+use super::growing;
 use super::handles::{self, diffbir_engine, diffbir_error};
 use super::queue::{Queue, closed};
-use super::request::RequestObject;
 use super::strings::{c_string, give_string};
-use super::structs::{self, diffbir_engine_options, diffbir_log_fn, diffbir_log_level};
+use super::structs::{diffbir_engine_options, diffbir_log_fn, diffbir_log_level};
+use super::work::RequestObject;
 use crate::bundle::Bundle;
 use crate::config::{Builder, Config};
 use crate::engine::Engine;
@@ -189,7 +190,7 @@ pub extern "C" fn diffbir_engine_new(
 ) -> *mut diffbir_error {
     guard(|| {
         expect_place("out", out)?;
-        let options = structs::read(options)?;
+        let options = growing::read(options)?;
         give("out", out, handles::insert(EngineObject::open(&options)?))
     })
 }

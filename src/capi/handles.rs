@@ -11,7 +11,7 @@ use super::cancel::CancelObject;
 use super::engine::EngineObject;
 use super::error::ErrorObject;
 use super::image::ImageObject;
-use super::request::RequestObject;
+use super::work::RequestObject;
 
 /// An engine: a bundle, ready to restore pictures. Thread-safe: threads may share one. Networks run one request at a
 /// time; others wait for their turn.

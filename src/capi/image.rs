@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::boundary::{Failure, Outcome, guard, guard_or, optional_text, path};
 use super::error::diffbir_code;
+use super::growing;
 use super::handles::{self, diffbir_error, diffbir_image};
 use super::pixels::Pixels;
 use super::strings::give_bytes;
-use super::structs::{self, diffbir_encode_options, diffbir_pixels};
+use super::structs::{diffbir_encode_options, diffbir_pixels};
 use crate::config::OutputConfig;
 use crate::imageio::{self, Alpha, EncodeOptions, Format, Kept, Rgb};
 
@@ -47,6 +48,9 @@ impl ImageObject {
 
     /// The picture as a file; `name` is the file's, where there is one.
     fn encode(&self, options: &diffbir_encode_options, name: Option<&Path>) -> Outcome<Vec<u8>> {
+        if options.reserved != 0 {
+            return Err(Failure::argument("reserved is not 0"));
+        }
         let named = optional_text("format", options.format)?;
         let by_name = |name: &str| {
             let known = Format::ALL.into_iter().find(|format| format.name() == name);
@@ -172,7 +176,7 @@ pub extern "C" fn diffbir_image_encode(
 ) -> *mut diffbir_error {
     guard(|| {
         let image = handles::get(image)?;
-        give_bytes(data, size, image.encode(&structs::read(options)?, None)?)
+        give_bytes(data, size, image.encode(&growing::read(options)?, None)?)
     })
 }
 
@@ -187,7 +191,7 @@ pub extern "C" fn diffbir_image_write(
     guard(|| {
         let image = handles::get(image)?;
         let path = self::path("path", path)?;
-        let options = structs::read(options)?;
+        let options = growing::read(options)?;
         let overwrite = options.overwrite != 0;
         refuse_existing(&path, overwrite)?;
         image.write(&path, &options, overwrite)

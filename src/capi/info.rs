@@ -24,6 +24,7 @@ pub extern "C" fn diffbir_abi_version() -> u32 {
 pub extern "C" fn diffbir_abi_check(wanted: u32) -> *mut diffbir_error {
     guard(|| match wanted {
         1..=DIFFBIR_ABI_VERSION => Ok(()),
+        0 => Err(Failure::argument("there is no ABI version 0")),
         _ => Err(Failure::new(
             diffbir_code::Abi,
             format!(
@@ -40,13 +41,15 @@ pub extern "C" fn diffbir_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// How the library was built: version, target and features. Static.
+/// How the library was built: version, ABI, the ONNX Runtime it wants, and target. Static.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_build_info() -> *const c_char {
     concat!(
         "diffbir ",
         env!("CARGO_PKG_VERSION"),
-        ", ABI 1, ONNX Runtime 1.31 or newer\0"
+        ", ABI 1, ONNX Runtime 1.31 or newer, ",
+        env!("DIFFBIR_TARGET"),
+        "\0"
     )
     .as_ptr()
     .cast()

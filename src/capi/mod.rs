@@ -7,7 +7,7 @@
 //!   type is refused and nothing behind it is touched ([`handles`]).
 //! - A panic ends at the boundary and becomes an error ([`boundary`]).
 //! - Structures begin with their size, are only ever appended to, and are read as far as the caller's goes
-//!   ([`structs`]).
+//!   ([`growing`]).
 //! - Enumerations come in as integers and are checked; none is trusted to hold one of its values.
 
 #![allow(non_camel_case_types)] // the names are those of the header
@@ -16,6 +16,7 @@ mod boundary;
 mod cancel;
 mod engine;
 mod error;
+mod growing;
 mod handles;
 mod image;
 mod info;
@@ -25,6 +26,7 @@ mod request;
 mod restore;
 mod strings;
 mod structs;
+mod work;
 
 pub use cancel::*;
 pub use engine::*;

@@ -3,7 +3,8 @@
 use ndarray::{Array2, Array3};
 
 use super::boundary::{Failure, Outcome};
-use super::structs::{self, diffbir_channels, diffbir_layout, diffbir_pixels, diffbir_type};
+use super::growing;
+use super::structs::{diffbir_channels, diffbir_layout, diffbir_pixels, diffbir_type};
 use crate::imageio::{Alpha, Rgb};
 
 /// The host's pixels as a checked description: every value it names lies within its bytes.
@@ -25,8 +26,14 @@ impl Pixels {
         if given.is_null() {
             return Err(Failure::argument(format!("{what} is NULL")));
         }
-        let given = structs::read(given)?;
+        let given = growing::read(given)?;
         let bad = |message: String| Failure::argument(format!("{what}.{message}"));
+        if given.reserved != 0 {
+            return Err(bad("reserved is not 0".to_owned()));
+        }
+        if given.size > isize::MAX as usize {
+            return Err(bad(format!("size is {}, too large", given.size)));
+        }
         if given.data.is_null() {
             return Err(bad("data is NULL".to_owned()));
         }

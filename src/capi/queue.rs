@@ -6,8 +6,8 @@ use std::thread::{self, JoinHandle};
 
 use super::boundary::{Failure, Outcome};
 use super::error::diffbir_code;
-use super::request::RequestObject;
 use super::restore::is_running_here;
+use super::work::RequestObject;
 
 pub(super) struct Queue {
     limit: usize,

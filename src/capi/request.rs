@@ -1,239 +1,20 @@
-//! Requests: from new to done, on the caller's thread or on the engine's.
+//! Requests, as the host sees them: from new to done, on the caller's thread or on the engine's.
 
 use std::os::raw::{c_char, c_void};
-use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use serde_json::json;
-
-use super::boundary::{
-    Failure, Outcome, caught, expect_place, give, guard, guard_or, optional_text, path, slice,
-};
-use super::engine::{EngineObject, set_all};
-use super::error::diffbir_code;
+use super::boundary::{Failure, expect_place, give, guard, guard_or, path, slice};
+use super::growing;
 use super::handles::{
     self, diffbir_cancel, diffbir_engine, diffbir_error, diffbir_image, diffbir_request,
 };
 use super::pixels::Pixels;
-use super::restore::{self, Finished, Progress};
+use super::restore::Progress;
 use super::strings::give_string;
-use super::structs::{self, diffbir_options, diffbir_pixels, diffbir_progress_fn};
-use crate::cancel::Cancel;
-use crate::config::Config;
+use super::structs::{diffbir_options, diffbir_pixels, diffbir_progress_fn};
+use super::work::{Input, RequestObject, Work, configured};
 use crate::imageio::Picture;
-
-/// What is behind a `diffbir_request`.
-pub struct RequestObject {
-    pub(super) engine: Arc<EngineObject>,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    phase: Phase,
-    /// Stops the present run.
-    stop: Cancel,
-    work: Work,
-}
-
-enum Phase {
-    /// Not started.
-    Ready,
-    /// Waiting in the queue or running.
-    Busy,
-    /// Ended.
-    Done(Outcome<Arc<Finished>>),
-}
-
-/// What is to be done.
-#[derive(Clone)]
-pub(super) struct Work {
-    pub(super) input: Option<Input>,
-    pub(super) config: Config,
-    pub(super) progress: Progress,
-    pub(super) cancel: Option<Cancel>,
-}
-
-#[derive(Clone)]
-pub(super) enum Input {
-    File(PathBuf),
-    Bytes(Arc<[u8]>),
-    Pixels(Arc<Picture>),
-}
-
-fn invalid_state(message: &str) -> Failure {
-    Failure::new(diffbir_code::InvalidState, message)
-}
-
-impl RequestObject {
-    fn new(engine: Arc<EngineObject>) -> Self {
-        let work = Work {
-            input: None,
-            config: engine.config.clone(),
-            progress: Progress::default(),
-            cancel: None,
-        };
-        RequestObject {
-            engine,
-            state: Mutex::new(State {
-                phase: Phase::Ready,
-                stop: Cancel::default(),
-                work,
-            }),
-            changed: Condvar::new(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Stops what it is at.
-    pub(super) fn stop(&self) {
-        self.lock().stop.cancel();
-    }
-
-    /// Changes what is to be done; a result that was there is dropped.
-    fn change(&self, change: impl FnOnce(&mut Work)) -> Outcome<()> {
-        let mut state = self.lock();
-        if matches!(state.phase, Phase::Busy) {
-            return Err(invalid_state(
-                "the request is at work and cannot be changed",
-            ));
-        }
-        state.phase = Phase::Ready;
-        change(&mut state.work);
-        Ok(())
-    }
-
-    /// From ready or done to busy.
-    fn begin(&self) -> Outcome<()> {
-        let mut state = self.lock();
-        if matches!(state.phase, Phase::Busy) {
-            return Err(invalid_state("the request is at work already"));
-        }
-        if state.work.input.is_none() {
-            return Err(invalid_state("the request has no input"));
-        }
-        // Asked under the lock that `stop` takes: an engine that is freed meanwhile either is seen here or stops this run.
-        self.engine.expect_open()?;
-        state.stop = Cancel::default();
-        state.phase = Phase::Busy;
-        Ok(())
-    }
-
-    fn end(&self, phase: Phase) {
-        self.lock().phase = phase;
-        self.changed.notify_all();
-    }
-
-    /// Does the work of a busy request.
-    pub(super) fn execute(&self) {
-        let state = self.lock();
-        let (work, stop) = (state.work.clone(), state.stop.clone());
-        drop(state);
-        let outcome = caught(|| restore::run(&self.engine, &work, &stop));
-        self.end(Phase::Done(outcome.map(Arc::new)));
-    }
-
-    /// Waits until it is done or `timeout` is over; whether it is done. Its own failure is this one's.
-    fn wait(&self, timeout: Option<Duration>) -> Outcome<bool> {
-        let end = timeout.map(|timeout| Instant::now() + timeout);
-        let mut state = self.lock();
-        loop {
-            match &state.phase {
-                Phase::Ready => return Err(invalid_state("the request was not submitted")),
-                Phase::Done(outcome) => {
-                    return outcome.as_ref().map(|_| true).map_err(Failure::clone);
-                }
-                Phase::Busy => {}
-            }
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            state = match left {
-                Some(Duration::ZERO) => return Ok(false),
-                Some(left) => {
-                    let waited = self.changed.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-    }
-
-    fn finished(&self) -> Outcome<Arc<Finished>> {
-        match &self.lock().phase {
-            Phase::Done(outcome) => outcome.clone(),
-            Phase::Ready => Err(invalid_state("the request was not run")),
-            Phase::Busy => Err(invalid_state("the request is at work")),
-        }
-    }
-
-    fn sample(&self, k: usize) -> Outcome<Arc<super::image::ImageObject>> {
-        let finished = self.finished()?;
-        let count = finished.samples.len();
-        finished
-            .samples
-            .get(k)
-            .cloned()
-            .ok_or_else(|| Failure::argument(format!("sample is {k}, expected less than {count}")))
-    }
-}
-
-/// The configuration of a request whose options are `options`.
-pub(super) fn configured(engine: &EngineObject, options: &diffbir_options) -> Outcome<Config> {
-    let mut builder = engine.builder.clone();
-    let texts = [
-        ("restore.task", options.task),
-        ("sampling.sampler", options.sampler),
-        ("sampling.prompt", options.prompt),
-        ("sampling.negative_prompt", options.negative_prompt),
-    ];
-    for (key, field) in texts {
-        if let Some(value) = optional_text(key, field)? {
-            builder.put(key, json!(value))?;
-        }
-    }
-    let numbers = [
-        ("restore.upscale", options.upscale),
-        ("sampling.cfg_scale", options.cfg_scale),
-        ("sampling.strength", options.strength),
-        ("guidance.scale", options.guidance_scale),
-    ];
-    for (key, value) in numbers.into_iter().filter(|(_, value)| !value.is_nan()) {
-        if value.is_infinite() {
-            return Err(Failure::new(
-                diffbir_code::Option,
-                format!("{key} is {value}"),
-            ));
-        }
-        builder.put(key, json!(value))?;
-    }
-    let counts = [
-        ("sampling.steps", i64::from(options.steps), 0),
-        ("sampling.samples", i64::from(options.samples), 0),
-        ("sampling.seed", options.seed, -1),
-    ];
-    for (key, value, _) in counts
-        .into_iter()
-        .filter(|(_, value, unset)| value != unset)
-    {
-        builder.put(key, json!(value))?;
-    }
-    set_all(&mut builder, options.settings, options.setting_count)?;
-    let config = builder.build()?;
-    if config.runtime != engine.config.runtime || config.bundle != engine.config.bundle {
-        return Err(Failure::new(
-            diffbir_code::Option,
-            "bundle and runtime are the engine's: a request cannot change them",
-        ));
-    }
-    engine.engine.check(&config.options())?;
-    Ok(config)
-}
 
 /// Makes a request for `engine`. Free it with `diffbir_request_free`.
 #[unsafe(no_mangle)]
@@ -244,9 +25,12 @@ pub extern "C" fn diffbir_request_new(
     guard(|| {
         expect_place("out", out)?;
         let engine = handles::get(engine)?;
-        let request = Arc::new(RequestObject::new(engine.clone()));
-        engine.enlist(&request);
-        give("out", out, handles::insert_shared(request))
+        let work = Work::new(None, engine.config.clone());
+        give(
+            "out",
+            out,
+            handles::insert_shared(RequestObject::new(engine, work)),
+        )
     })
 }
 
@@ -256,7 +40,7 @@ pub extern "C" fn diffbir_request_new(
 pub extern "C" fn diffbir_request_free(request: *mut diffbir_request) {
     guard_or((), || {
         if let Some(request) = handles::remove(request) {
-            request.stop();
+            request.free();
         }
         Ok(())
     });
@@ -316,7 +100,7 @@ pub extern "C" fn diffbir_request_set_options(
 ) -> *mut diffbir_error {
     guard(|| {
         let request = handles::get(request)?;
-        let config = configured(&request.engine, &structs::read(options)?)?;
+        let config = configured(&request.engine, &growing::read(options)?)?;
         request.change(|work| work.config = config)
     })
 }
@@ -357,12 +141,7 @@ pub extern "C" fn diffbir_request_set_cancel(
 /// work or has no input.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_run(request: *mut diffbir_request) -> *mut diffbir_error {
-    guard(|| {
-        let request = handles::get(request)?;
-        request.begin()?;
-        request.execute();
-        request.finished().map(drop)
-    })
+    guard(|| handles::get(request)?.run())
 }
 
 /// Puts the request into the engine's queue and returns at once. The engine's thread runs it when its turn comes; one
@@ -371,15 +150,7 @@ pub extern "C" fn diffbir_request_run(request: *mut diffbir_request) -> *mut dif
 /// Errors: `BUSY` where the queue is full; `INVALID_STATE`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_submit(request: *mut diffbir_request) -> *mut diffbir_error {
-    guard(|| {
-        let request = handles::get(request)?;
-        request.begin()?;
-        let queued = request.engine.queue.submit(request.clone());
-        if queued.is_err() {
-            request.end(Phase::Ready);
-        }
-        queued
-    })
+    guard(|| handles::get(request)?.submit())
 }
 
 /// Asks a request that is at work to stop, as `diffbir_cancel_trigger` does; wait for it to know that it has. One
@@ -392,7 +163,7 @@ pub extern "C" fn diffbir_request_stop(request: *const diffbir_request) -> *mut 
     })
 }
 
-/// Whether a submitted request is done: `*done` becomes 1 or 0. Returns the request's own error once it has failed,
+/// Whether a submitted request is done: `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed,
 /// with `*done` 1. From any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_poll(
@@ -417,12 +188,11 @@ pub extern "C" fn diffbir_request_wait(
             u32::MAX => None,
             ms => Some(Duration::from_millis(u64::from(ms))),
         };
-        let outcome = request.wait(timeout);
-        let failed_itself = matches!(&request.lock().phase, Phase::Done(Err(_)));
+        let ended = request.wait(timeout)?;
         if !done.is_null() {
-            give("done", done, failed_itself || matches!(outcome, Ok(true)))?;
+            give("done", done, ended.is_some())?;
         }
-        outcome.map(drop)
+        ended.unwrap_or(Ok(()))
     })
 }
 

@@ -10,14 +10,15 @@ use serde_json::Value;
 use super::boundary::{Failure, Outcome, guard, path};
 use super::engine::EngineObject;
 use super::error::diffbir_code;
+use super::growing::{self, Growing};
 use super::handles::{self, diffbir_engine, diffbir_error};
 use super::image::{self, ImageObject};
-use super::request::{Input, Work, configured};
 use super::strings::c_string;
 use super::structs::{
-    self, Growing, diffbir_encode_options, diffbir_event, diffbir_log_level, diffbir_options,
-    diffbir_progress, diffbir_progress_fn,
+    diffbir_encode_options, diffbir_event, diffbir_log_level, diffbir_options, diffbir_progress,
+    diffbir_progress_fn,
 };
+use super::work::{Input, RequestObject, Work, configured};
 use crate::cancel::Cancel;
 use crate::config::Existing;
 use crate::engine::Request;
@@ -227,18 +228,13 @@ pub extern "C" fn diffbir_restore_file(
     guard(|| {
         let engine = handles::get(engine)?;
         let output = path("output", output)?;
-        let work = Work {
-            input: Some(Input::File(path("input", input)?)),
-            config: configured(&engine, &structs::read(options)?)?,
-            progress: Progress::default(),
-            cancel: None,
-        };
-        let overwrite = work.config.output.existing == Existing::Overwrite;
+        let config = configured(&engine, &growing::read(options)?)?;
+        let overwrite = config.output.existing == Existing::Overwrite;
         image::refuse_existing(&output, overwrite)?;
-        let finished = run(&engine, &work, &Cancel::default())?;
-        match finished.samples.first() {
-            Some(image) => image.write(&output, &diffbir_encode_options::defaults(), overwrite),
-            None => Err(Error::internal("a result without samples").into()),
-        }
+        let input = Input::File(path("input", input)?);
+        let request = RequestObject::new(engine, Work::new(Some(input), config));
+        request.run()?;
+        let image = request.sample(0)?;
+        image.write(&output, &diffbir_encode_options::defaults(), overwrite)
     })
 }

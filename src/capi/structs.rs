@@ -1,10 +1,8 @@
 //! Structures that begin with their size.
 
-use std::mem::size_of;
 use std::os::raw::{c_char, c_int, c_void};
-use std::ptr;
 
-use super::boundary::{Failure, Outcome};
+use super::growing::init;
 
 /// Told of what happens behind the calls; `level` is a `diffbir_log_level`. `message` is valid during the call. Comes
 /// from any thread, also from several at once, and must not call this library.
@@ -38,13 +36,13 @@ pub struct diffbir_engine_options {
     pub config_file: *const c_char,
     /// YAML text that goes over the file; relative paths are taken from the working folder. NULL: none.
     pub config_yaml: *const c_char,
-    /// The bundle's folder; goes over what the configuration names. NULL: the configuration's.
+    /// The bundle's folder, in UTF-8; goes over what the configuration names. NULL: the configuration's.
     pub bundle: *const c_char,
     /// `setting_count` strings `key=value` that go over file and text, such as `runtime.providers=[cuda, cpu]`.
     pub settings: *const *const c_char,
     /// How many.
     pub setting_count: usize,
-    /// The path of libonnxruntime; NULL: the configuration's, else it is looked for.
+    /// The path of libonnxruntime, in UTF-8; NULL: the configuration's, else it is looked for.
     pub runtime_library: *const c_char,
     /// Not 0: read every file of the bundle and compare its hash, also those that were found sound before.
     pub verify: u32,
@@ -217,153 +215,6 @@ pub struct diffbir_encode_options {
     pub reserved: u32,
 }
 
-/// A structure that may grow at its end.
-///
-/// # Safety
-/// `repr(C)`, begins with a `usize` that is its size, and any bytes are a value of it.
-pub(super) unsafe trait Growing: Copy {
-    const NAME: &'static str;
-    /// Its size in version 1 of the ABI: no host has a smaller one.
-    const FIRST_SIZE: usize;
-    /// What a host that does not know a field means by it.
-    fn defaults() -> Self;
-}
-
-/// No structure of ours will come near this; a larger size is a structure that was not initialised.
-const LARGEST: usize = 4096;
-
-/// What the caller's structure says. Fields that its header does not have are the defaults; what a newer header
-/// appended has to be zero.
-pub(super) fn read<T: Growing>(given: *const T) -> Outcome<T> {
-    let mut value = T::defaults();
-    if given.is_null() {
-        return Ok(value);
-    }
-    // SAFETY: not NULL, so by the header a structure that begins with its size.
-    let size = unsafe { given.cast::<usize>().read() };
-    if !(T::FIRST_SIZE..=LARGEST).contains(&size) {
-        return Err(Failure::argument(format!(
-            "{}.struct_size is {size}, expected {}: fill the structure with {}_init",
-            T::NAME,
-            size_of::<T>(),
-            T::NAME
-        )));
-    }
-    let known = size.min(size_of::<T>());
-    // SAFETY: the caller's structure has `size` bytes, ours has at least `known`; any bytes are a value of it.
-    unsafe { ptr::copy_nonoverlapping(given.cast::<u8>(), (&raw mut value).cast::<u8>(), known) };
-    let beyond = size - known;
-    // SAFETY: these are the caller's last `beyond` bytes.
-    let rest = unsafe { std::slice::from_raw_parts(given.cast::<u8>().add(known), beyond) };
-    if rest.iter().any(|&byte| byte != 0) {
-        return Err(Failure::new(
-            super::diffbir_code::Abi,
-            format!(
-                "{} has a field set that this library does not know",
-                T::NAME
-            ),
-        ));
-    }
-    Ok(value)
-}
-
-/// Writes the defaults into the caller's structure of `size` bytes, as far as it goes; the rest becomes zero.
-pub(super) fn init<T: Growing>(place: *mut T, size: usize) {
-    if place.is_null() || !(size_of::<usize>()..=LARGEST).contains(&size) {
-        return;
-    }
-    let value = T::defaults();
-    let known = size.min(size_of::<T>());
-    // SAFETY: by the header `place` has `size` bytes, and `known` is at most that.
-    unsafe {
-        ptr::write_bytes(place.cast::<u8>(), 0, size);
-        ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), place.cast::<u8>(), known);
-        place.cast::<usize>().write(size);
-    }
-}
-
-// SAFETY: repr(C), its size first, integers, floats, pointers and nullable function pointers.
-unsafe impl Growing for diffbir_engine_options {
-    const NAME: &'static str = "diffbir_engine_options";
-    const FIRST_SIZE: usize = 80;
-    fn defaults() -> Self {
-        diffbir_engine_options {
-            struct_size: size_of::<Self>(),
-            config_file: ptr::null(),
-            config_yaml: ptr::null(),
-            bundle: ptr::null(),
-            settings: ptr::null(),
-            setting_count: 0,
-            runtime_library: ptr::null(),
-            verify: 0,
-            queue_limit: 0,
-            log: None,
-            log_data: ptr::null_mut(),
-        }
-    }
-}
-
-// SAFETY: repr(C), its size first, integers, floats and pointers.
-unsafe impl Growing for diffbir_options {
-    const NAME: &'static str = "diffbir_options";
-    const FIRST_SIZE: usize = 104;
-    fn defaults() -> Self {
-        diffbir_options {
-            struct_size: size_of::<Self>(),
-            task: ptr::null(),
-            sampler: ptr::null(),
-            prompt: ptr::null(),
-            negative_prompt: ptr::null(),
-            upscale: f64::NAN,
-            cfg_scale: f64::NAN,
-            strength: f64::NAN,
-            guidance_scale: f64::NAN,
-            seed: -1,
-            steps: 0,
-            samples: 0,
-            settings: ptr::null(),
-            setting_count: 0,
-        }
-    }
-}
-
-// SAFETY: repr(C), its size first, integers and pointers.
-unsafe impl Growing for diffbir_pixels {
-    const NAME: &'static str = "diffbir_pixels";
-    const FIRST_SIZE: usize = 64;
-    fn defaults() -> Self {
-        diffbir_pixels {
-            struct_size: size_of::<Self>(),
-            data: ptr::null_mut(),
-            size: 0,
-            width: 0,
-            height: 0,
-            value_type: diffbir_type::U8 as u32,
-            channels: diffbir_channels::Rgb as u32,
-            layout: diffbir_layout::Hwc as u32,
-            reserved: 0,
-            row_stride: 0,
-            plane_stride: 0,
-        }
-    }
-}
-
-// SAFETY: repr(C), its size first, integers and pointers.
-unsafe impl Growing for diffbir_encode_options {
-    const NAME: &'static str = "diffbir_encode_options";
-    const FIRST_SIZE: usize = 32;
-    fn defaults() -> Self {
-        diffbir_encode_options {
-            struct_size: size_of::<Self>(),
-            format: ptr::null(),
-            quality: 0,
-            metadata: 1,
-            overwrite: 0,
-            reserved: 0,
-        }
-    }
-}
-
 /// Fills `options` with the defaults. Call it as `DIFFBIR_INIT(diffbir_engine_options, &options)`.
 ///
 /// # Safety
@@ -404,95 +255,4 @@ pub unsafe extern "C" fn diffbir_encode_options_init(
     struct_size: usize,
 ) {
     init(options, struct_size);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Tomorrow's `diffbir_options`: one field more.
-    #[repr(C)]
-    #[derive(Clone, Copy)]
-    struct Grown {
-        today: diffbir_options,
-        appended: u64,
-    }
-
-    // SAFETY: repr(C), its size first, integers, floats and pointers.
-    unsafe impl Growing for Grown {
-        const NAME: &'static str = "diffbir_options";
-        const FIRST_SIZE: usize = diffbir_options::FIRST_SIZE;
-        fn defaults() -> Self {
-            let mut today = diffbir_options::defaults();
-            today.struct_size = size_of::<Grown>();
-            Grown {
-                today,
-                appended: 77,
-            }
-        }
-    }
-
-    #[test]
-    fn sizes_of_the_first_version_stay() {
-        fn check<T: Growing>() {
-            assert!(size_of::<T>() >= T::FIRST_SIZE, "{}", T::NAME);
-            assert!(T::FIRST_SIZE < LARGEST);
-        }
-        check::<diffbir_engine_options>();
-        check::<diffbir_options>();
-        check::<diffbir_pixels>();
-        check::<diffbir_encode_options>();
-    }
-
-    #[test]
-    fn a_host_of_today_works_with_a_library_that_has_grown() {
-        let mut host = diffbir_options::defaults();
-        init(
-            (&raw mut host).cast::<Grown>(),
-            size_of::<diffbir_options>(),
-        );
-        assert_eq!(host.struct_size, size_of::<diffbir_options>());
-        host.steps = 9;
-        let read = read((&raw const host).cast::<Grown>()).unwrap();
-        assert_eq!((read.today.steps, read.appended), (9, 77));
-        assert_eq!(read.today.seed, -1);
-    }
-
-    #[test]
-    fn a_host_of_tomorrow_is_refused_only_where_it_uses_what_is_new() {
-        let mut host = Grown::defaults();
-        init(
-            (&raw mut host).cast::<diffbir_options>(),
-            size_of::<Grown>(),
-        );
-        assert_eq!(
-            (host.today.struct_size, host.appended),
-            (size_of::<Grown>(), 0)
-        );
-        assert!(read((&raw const host).cast::<diffbir_options>()).is_ok());
-        host.appended = 1;
-        let refused = read((&raw const host).cast::<diffbir_options>()).err();
-        assert_eq!(refused.unwrap().code, super::super::diffbir_code::Abi);
-    }
-
-    #[test]
-    fn a_size_that_was_not_set_is_refused() {
-        for size in [
-            0,
-            8,
-            diffbir_options::FIRST_SIZE - 1,
-            LARGEST + 1,
-            usize::MAX,
-        ] {
-            let mut host = diffbir_options::defaults();
-            host.struct_size = size;
-            let failure = read(&raw const host).err().unwrap();
-            assert!(
-                failure.message.contains("struct_size"),
-                "{}",
-                failure.message
-            );
-        }
-        assert!(read::<diffbir_options>(ptr::null()).is_ok());
-    }
 }

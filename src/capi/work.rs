@@ -1,0 +1,266 @@
+//! The work of a request and how far it is: ready, busy, done.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::boundary::{Failure, Outcome, caught, optional_text};
+use super::engine::{EngineObject, set_all};
+use super::error::diffbir_code;
+use super::image::ImageObject;
+use super::restore::{self, Finished, Progress};
+use super::structs::diffbir_options;
+use crate::cancel::Cancel;
+use crate::config::Config;
+use crate::imageio::Picture;
+
+/// What is behind a `diffbir_request`.
+pub struct RequestObject {
+    pub(super) engine: Arc<EngineObject>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    phase: Phase,
+    /// Stops the present run.
+    stop: Cancel,
+    freed: bool,
+    work: Work,
+}
+
+enum Phase {
+    /// Not started.
+    Ready,
+    /// Waiting in the queue or running.
+    Busy,
+    /// Ended.
+    Done(Outcome<Arc<Finished>>),
+}
+
+/// What is to be done.
+#[derive(Clone)]
+pub(super) struct Work {
+    pub(super) input: Option<Input>,
+    pub(super) config: Config,
+    pub(super) progress: Progress,
+    pub(super) cancel: Option<Cancel>,
+}
+
+impl Work {
+    /// `input` as the engine's configuration says.
+    pub(super) fn new(input: Option<Input>, config: Config) -> Self {
+        Work {
+            input,
+            config,
+            progress: Progress::default(),
+            cancel: None,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum Input {
+    File(PathBuf),
+    Bytes(Arc<[u8]>),
+    Pixels(Arc<Picture>),
+}
+
+fn invalid_state(message: &str) -> Failure {
+    Failure::new(diffbir_code::InvalidState, message)
+}
+
+impl RequestObject {
+    /// A request for `engine`, which stops it when it is freed.
+    pub(super) fn new(engine: Arc<EngineObject>, work: Work) -> Arc<Self> {
+        let request = Arc::new(RequestObject {
+            engine,
+            state: Mutex::new(State {
+                phase: Phase::Ready,
+                stop: Cancel::default(),
+                freed: false,
+                work,
+            }),
+            changed: Condvar::new(),
+        });
+        request.engine.enlist(&request);
+        request
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops what it is at.
+    pub(super) fn stop(&self) {
+        self.lock().stop.cancel();
+    }
+
+    /// Changes what is to be done; a result that was there is dropped.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Work)) -> Outcome<()> {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Busy) {
+            return Err(invalid_state(
+                "the request is at work and cannot be changed",
+            ));
+        }
+        state.phase = Phase::Ready;
+        change(&mut state.work);
+        Ok(())
+    }
+
+    /// From ready or done to busy; what it was before.
+    fn begin(&self) -> Outcome<Phase> {
+        let mut state = self.lock();
+        if state.freed {
+            return Err(Failure::argument("the request was freed"));
+        }
+        if matches!(state.phase, Phase::Busy) {
+            return Err(invalid_state("the request is at work already"));
+        }
+        if state.work.input.is_none() {
+            return Err(invalid_state("the request has no input"));
+        }
+        // Asked under the lock that `stop` takes: an engine that is freed meanwhile either is seen here or stops this run.
+        self.engine.expect_open()?;
+        state.stop = Cancel::default();
+        Ok(std::mem::replace(&mut state.phase, Phase::Busy))
+    }
+
+    /// Runs it on this thread.
+    pub(super) fn run(&self) -> Outcome<()> {
+        self.begin()?;
+        self.execute();
+        self.finished().map(drop)
+    }
+
+    /// Puts it into the engine's queue; where that is full, it stays as it was.
+    pub(super) fn submit(self: &Arc<Self>) -> Outcome<()> {
+        let before = self.begin()?;
+        let queued = self.engine.queue.submit(self.clone());
+        if queued.is_err() {
+            self.end(before);
+        }
+        queued
+    }
+
+    /// Stops what it is at and begins nothing more.
+    pub(super) fn free(&self) {
+        let mut state = self.lock();
+        state.freed = true;
+        state.stop.cancel();
+    }
+
+    fn end(&self, phase: Phase) {
+        self.lock().phase = phase;
+        self.changed.notify_all();
+    }
+
+    /// Does the work of a busy request.
+    pub(super) fn execute(&self) {
+        let state = self.lock();
+        let (work, stop) = (state.work.clone(), state.stop.clone());
+        drop(state);
+        let outcome = caught(|| restore::run(&self.engine, &work, &stop));
+        self.end(Phase::Done(outcome.map(Arc::new)));
+    }
+
+    /// Waits until it has ended or `timeout` is over: how it ended, `None` where it has not.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Outcome<Option<Outcome<()>>> {
+        let end = timeout.map(|timeout| Instant::now() + timeout);
+        let mut state = self.lock();
+        loop {
+            match &state.phase {
+                Phase::Ready => return Err(invalid_state("the request was not submitted")),
+                Phase::Done(outcome) => return Ok(Some(outcome.clone().map(drop))),
+                Phase::Busy => {}
+            }
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => return Ok(None),
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// The result.
+    pub(super) fn finished(&self) -> Outcome<Arc<Finished>> {
+        match &self.lock().phase {
+            Phase::Done(outcome) => outcome.clone(),
+            Phase::Ready => Err(invalid_state("the request was not run")),
+            Phase::Busy => Err(invalid_state("the request is at work")),
+        }
+    }
+
+    /// Sample `k` of the result.
+    pub(super) fn sample(&self, k: usize) -> Outcome<Arc<ImageObject>> {
+        let finished = self.finished()?;
+        let count = finished.samples.len();
+        finished
+            .samples
+            .get(k)
+            .cloned()
+            .ok_or_else(|| Failure::argument(format!("sample is {k}, expected less than {count}")))
+    }
+}
+
+/// The configuration of a request whose options are `options`.
+pub(super) fn configured(engine: &EngineObject, options: &diffbir_options) -> Outcome<Config> {
+    let mut builder = engine.builder.clone();
+    let texts = [
+        ("restore.task", options.task),
+        ("sampling.sampler", options.sampler),
+        ("sampling.prompt", options.prompt),
+        ("sampling.negative_prompt", options.negative_prompt),
+    ];
+    for (key, field) in texts {
+        if let Some(value) = optional_text(key, field)? {
+            builder.put(key, json!(value))?;
+        }
+    }
+    let numbers = [
+        ("restore.upscale", options.upscale),
+        ("sampling.cfg_scale", options.cfg_scale),
+        ("sampling.strength", options.strength),
+        ("guidance.scale", options.guidance_scale),
+    ];
+    for (key, value) in numbers.into_iter().filter(|(_, value)| !value.is_nan()) {
+        if value.is_infinite() {
+            return Err(Failure::new(
+                diffbir_code::Option,
+                format!("{key} is {value}"),
+            ));
+        }
+        builder.put(key, json!(value))?;
+    }
+    let counts = [
+        ("sampling.steps", i64::from(options.steps), 0),
+        ("sampling.samples", i64::from(options.samples), 0),
+        ("sampling.seed", options.seed, -1),
+    ];
+    for (key, value, _) in counts
+        .into_iter()
+        .filter(|(_, value, unset)| value != unset)
+    {
+        builder.put(key, json!(value))?;
+    }
+    set_all(&mut builder, options.settings, options.setting_count)?;
+    let config = builder.build()?;
+    if config.runtime != engine.config.runtime || config.bundle != engine.config.bundle {
+        return Err(Failure::new(
+            diffbir_code::Option,
+            "bundle and runtime are the engine's: a request cannot change them",
+        ));
+    }
+    engine.engine.check(&config.options())?;
+    Ok(config)
+}
