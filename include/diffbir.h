@@ -730,8 +730,8 @@ struct diffbir_error *diffbir_request_submit(struct diffbir_request *request);
 struct diffbir_error *diffbir_request_stop(const struct diffbir_request *request);
 
 /**
- * Whether a submitted request is done: `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed,
- * with `*done` 1. From any thread.
+ * Whether a submitted request is done: `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error
+ * once it has failed, with `*done` 1. From any thread.
  */
 struct diffbir_error *diffbir_request_poll(const struct diffbir_request *request,
                                            bool *done);

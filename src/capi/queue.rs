@@ -90,7 +90,7 @@ impl Queue {
         let worker = state.worker.take();
         drop(state);
         self.changed.notify_all();
-        // A callback may free the engine: the worker would wait for itself, or for the networks that the callback's request
+        // A callback may free the engine: the worker would wait for itself, or for the networks that its request
         // holds. It ends by itself.
         if let Some(worker) = worker.filter(|_| !is_running_here()) {
             let _ = worker.join();

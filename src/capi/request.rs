@@ -163,8 +163,8 @@ pub extern "C" fn diffbir_request_stop(request: *const diffbir_request) -> *mut 
     })
 }
 
-/// Whether a submitted request is done: `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed,
-/// with `*done` 1. From any thread.
+/// Whether a submitted request is done: `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error
+/// once it has failed, with `*done` 1. From any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_poll(
     request: *const diffbir_request,

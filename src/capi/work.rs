@@ -123,7 +123,7 @@ impl RequestObject {
         if state.work.input.is_none() {
             return Err(invalid_state("the request has no input"));
         }
-        // Asked under the lock that `stop` takes: an engine that is freed meanwhile either is seen here or stops this run.
+        // Under the lock that `stop` takes: an engine that is freed meanwhile is seen here, or stops this run.
         self.engine.expect_open()?;
         state.stop = Cancel::default();
         Ok(std::mem::replace(&mut state.phase, Phase::Busy))
