@@ -879,17 +879,23 @@ fn the_configurations_that_ship_are_sound() {
     }
 }
 
-#[test]
-fn the_demo_writes_a_sheet_and_says_what_its_weights_are() {
-    let program = Program::new();
-    let mut command = program.command(&["demo", "--steps", "2"]);
+/// Runs the demo with few steps.
+fn demo(program: &Program, flags: &[&str]) -> program::Run {
+    let mut command = program.command(&[&["demo", "--steps", "2"], flags].concat());
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .arg("-o")
         .arg(program.dir().join("out"));
-    let run = program::Run::of(command);
+    program::Run::of(command)
+}
+
+#[test]
+fn the_demo_writes_a_sheet() {
+    let program = Program::new();
+    let run = demo(&program, &[]);
     run.code(0);
-    run.says(&["random weights", "side by side"]);
+    run.says(&["side by side"]);
+    run.does_not_say("random weights");
     let sheet = diffbir::imageio::read(
         &program.dir().join("out/sheet.png"),
         diffbir::imageio::DecodeOptions::up_to(1 << 24),
@@ -900,4 +906,12 @@ fn the_demo_writes_a_sheet_and_says_what_its_weights_are() {
         program.files("out"),
         ["astronaut.png", "chelsea.png", "coffee.png", "sheet.png"]
     );
+}
+
+#[test]
+fn the_demo_says_what_random_weights_do() {
+    let program = Program::new();
+    let run = demo(&program, &["--bundle", &program::tiny()]);
+    run.code(0);
+    run.says(&["random weights"]);
 }
