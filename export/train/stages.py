@@ -41,14 +41,14 @@ class Settings:
 
 CPU = {
     "vae": Settings(8, 128, 1.2e-3, half=True),
-    "decoder": Settings(8, 128, 6e-4, half=True),
+    "decoder": Settings(8, 128, 1e-3, half=True),
     "cleaner": Settings(8, 128, 2.5e-3, half=True),
     "unet": Settings(16, 256, 1e-3, half=True),
     "control": Settings(16, 256, 1e-3, half=True),
 }
 CUDA = {
     "vae": Settings(32, 256, 1.2e-3, 0.999, half=True),
-    "decoder": Settings(32, 256, 4e-4, 0.999, half=True),
+    "decoder": Settings(32, 256, 1e-3, 0.999, half=True),
     "cleaner": Settings(32, 256, 2e-3, 0.999, half=True),
     "unet": Settings(128, 256, 1e-3, 0.999, half=True),
     "control": Settings(128, 256, 1e-3, 0.999, half=True),
@@ -149,7 +149,7 @@ class DecoderStage(Stage):
     """
 
     name = "decoder"
-    ENERGY, ADVERSARIAL = 1.5, 0.8
+    ENERGY, ADVERSARIAL = 4.0, 0.8
     """The critic's gradient at the picture is `ADVERSARIAL` times as long as that of the rest."""
 
     def start(self, vae: dict[str, Tensor]) -> None:

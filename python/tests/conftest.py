@@ -1,4 +1,4 @@
-"""What the tests run on: the library and the demo bundle of this repository."""
+"""What the tests run on: the library and the smallest bundle of this repository."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ FAST = {"sampler": "edm_euler", "steps": 1, "upscale": 1, "seed": 7}
 
 @pytest.fixture(scope="session")
 def bundle():
-    return ROOT / "onnx" / "demo"
+    return ROOT / "tests" / "fixtures" / "bundle"
 
 
 @pytest.fixture(scope="session")
