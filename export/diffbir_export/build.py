@@ -157,7 +157,8 @@ def check_out(out: Path, overwrite: bool) -> None:
 
 def carry_over(old: Path, new: Path) -> None:
     """Moves what stands beside the old bundle and is no part of it into the new one's folder."""
-    listed = bundle.files(yaml.safe_load((old / "bundle.yaml").read_text()))
+    manifest = old / "bundle.yaml"
+    listed = bundle.files(yaml.safe_load(manifest.read_text())) if manifest.is_file() else set()
     for path in old.iterdir():
         if path.name not in listed and not (new / path.name).exists():
             path.rename(new / path.name)

@@ -135,7 +135,7 @@ def make(name: str, arch, rate: float = 2e-3):
         torch.manual_seed(0)
         stage.start(networks.UNet(arch.unet).state_dict())
     if name == "decoder":
-        stage.start(networks.VAE(arch).state_dict())
+        stage.start(networks.VAE(arch), lambda low, noise: noise + low.mean())
     return stage
 
 
@@ -209,6 +209,23 @@ class TestDecoder:
         a, b = (torch.randn(1, 3, 256, 256, generator=g) for _ in "ab")
         right, missing = losses.energy_l1(a, b), losses.energy_l1(a, torch.zeros_like(a))
         assert losses.energy_l1(a, a) == 0 and right < 0.15 * missing
+
+
+class TestSampler:
+    def test_an_exact_denoiser_gives_its_picture(self, arch):
+        """With v of a known x0 every path of DDIM ends in x0."""
+        wanted = torch.linspace(-1, 1, 4 * 8 * 8).reshape(1, 4, 8, 8)
+        alphas = torch.from_numpy(networks.alphas_cumprod(arch))
+
+        def exact(x, t, context, hint, strength):
+            root, rest = alphas[int(t)].sqrt().item(), (1 - alphas[int(t)]).sqrt().item()
+            eps = (x - root * wanted) / rest
+            return root * eps - rest * wanted
+
+        vae, cleaner = networks.VAE(arch), torch.nn.Identity()
+        sampler = networks.Sampler(arch, vae, cleaner, exact, torch.ones(1, 77, 8), factor=0.5)
+        found = sampler(torch.rand(1, 3, 64, 64), torch.randn(1, 4, 8, 8))
+        assert torch.allclose(found, wanted / 0.5, atol=1e-3)
 
 
 class TestMuon:

@@ -13,17 +13,15 @@ from pathlib import Path
 import torch
 
 from . import latents, loop, pictures
-from .bundle import export
+from .bundle import export, factor_of
 from .data import Crops, Loader
 from .latents import Encoder, Limit, Pool
-from .networks import VAE, build_cleaner, empty_context, load_arch
+from .networks import VAE, Sampler, build_cleaner, build_denoiser, empty_context, load_arch
 from .stages import CPU, CUDA, NEEDS, STAGES, Stage
 
-ORDER = ("vae", "cleaner", "decoder", "unet", "control")
-SHARES = {"vae": 0.24, "cleaner": 0.22, "decoder": 0.14, "pool": 0.06, "unet": 0.14, "control": 0.2}
+ORDER = ("vae", "cleaner", "unet", "control", "decoder")
+SHARES = {"vae": 0.22, "cleaner": 0.24, "pool": 0.06, "unet": 0.12, "control": 0.2, "decoder": 0.16}
 """Parts of the time budget."""
-STARTS = {"decoder": "vae", "control": "unet"}
-"""The stages that go on from another one's weights."""
 CHUNKS = {"cpu": 250, "cuda": 2500}
 SEED = 0
 
@@ -126,6 +124,19 @@ class Trainer:
         print(f"latents: {len(pool.latents)} pairs, scale factor {factor}", flush=True)
         return pool
 
+    def finished(self) -> tuple[VAE, Sampler]:
+        """The autoencoder, and all networks as one that samples."""
+        vae, cleaner = VAE(self.arch), build_cleaner(self.arch, "cpu")
+        vae.load_state_dict(self.averaged("vae"))
+        cleaner.load_state_dict(self.averaged("cleaner"))
+        denoiser = build_denoiser(self.arch, self.averaged("unet"))
+        denoiser.control.load_state_dict(self.averaged("control"))
+        vae = vae.to(self.device, memory_format=torch.channels_last)
+        networks = (network.to(self.device).eval().requires_grad_(False)
+                    for network in (cleaner, denoiser))  # fmt: skip
+        context = empty_context(self.arch).to(self.device)
+        return vae, Sampler(self.arch, vae, *networks, context, factor_of(self.out))
+
     def prepare(self, name: str) -> Stage:
         """The stage with all it needs."""
         settings = (CUDA if self.device == "cuda" else CPU)[name]
@@ -133,8 +144,10 @@ class Trainer:
         stage = STAGES[name](self.arch, settings, self.device, SEED)
         if name in ("unet", "control"):
             stage.bind(self.pool(), empty_context(self.arch))
-        if name in STARTS:
-            stage.start(self.averaged(STARTS[name]))
+        if name == "control":
+            stage.start(self.averaged("unet"))
+        if name == "decoder":
+            stage.start(*self.finished())
         return stage
 
     def run(self) -> None:

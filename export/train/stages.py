@@ -18,7 +18,7 @@ from diffbir_export.models.unet import UNet
 from . import losses
 from .data import Batch, Crops, generator
 from .latents import Pool
-from .networks import VAE, Critic, alphas_cumprod, build_cleaner, build_denoiser
+from .networks import VAE, Critic, Sampler, alphas_cumprod, build_cleaner, build_denoiser
 
 Parts = dict[str, Tensor]
 
@@ -41,7 +41,7 @@ class Settings:
 
 CPU = {
     "vae": Settings(8, 128, 1.2e-3, half=True),
-    "decoder": Settings(8, 128, 1e-3, half=True),
+    "decoder": Settings(4, 256, 8e-4, 0.995, half=True),
     "cleaner": Settings(8, 128, 2.5e-3, half=True),
     "unet": Settings(16, 256, 1e-3, half=True),
     "control": Settings(16, 256, 1e-3, half=True),
@@ -55,10 +55,10 @@ CUDA = {
 }
 NEEDS = {
     "vae": (),
-    "decoder": ("vae",),
     "cleaner": (),
     "unet": ("vae", "cleaner"),
     "control": ("unet",),
+    "decoder": ("control",),
 }
 """The stages whose results a stage is trained on."""
 
@@ -140,56 +140,6 @@ class VAEStage(Stage):
                  + self.KL * divergence)  # fmt: skip
         mse = (result.detach() - image).square().mean((1, 2, 3)) / 4
         return total, {"l1": l1, "kl": divergence, "psnr": -10 * mse.log10().mean()}
-
-
-class DecoderStage(Stage):
-    """The decoder alone, towards sharp pictures: a critic and the strength of detail.
-
-    The encoder, and so the latents that the later stages learn, stays as it is.
-    """
-
-    name = "decoder"
-    ENERGY, ADVERSARIAL = 4.0, 0.8
-    """The critic's gradient at the picture is `ADVERSARIAL` times as long as that of the rest."""
-
-    def start(self, vae: dict[str, Tensor]) -> None:
-        """Goes on from the trained autoencoder."""
-        self.vae = VAE(self.arch).to(self.device, memory_format=torch.channels_last)
-        self.vae.load_state_dict(vae)
-        critic = Critic().to(self.device, memory_format=torch.channels_last)
-        self.model = nn.ModuleDict({"decoder": self.vae.decoder, "critic": critic})
-
-    def sampler(self) -> Any:
-        """Clean crops."""
-        return partial(_clean, self.settings, self.seed)
-
-    def judge(self, image: Tensor) -> Tensor:
-        """The critic's opinion; its weights get no gradient."""
-        critic = self.model["critic"]
-        frozen = {name: value.detach() for name, value in critic.named_parameters()}
-        return torch.func.functional_call(critic, frozen, (image,))
-
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
-        """Both players' losses; a hinge for the critic."""
-        image = to_tensor(batch[0], self.device) * 2 - 1
-        with torch.no_grad():
-            mean, logvar = self.vae.moments(image)
-        latent = mean + (0.5 * logvar).exp() * self.normal(mean, self.torch_generator(step))
-        result = self.model["decoder"](latent)
-        found = result.detach().requires_grad_()
-        l1, energy = (found - image).abs().mean(), losses.energy_l1(found, image)
-        same = (l1 + VAEStage.GRADIENT * losses.gradient_l1(found, image)
-                + VAEStage.FREQUENCY * losses.frequency_l1(found, image)
-                + self.ENERGY * energy)  # fmt: skip
-        pull = [torch.autograd.grad(x, found)[0] for x in (same, -self.judge(found).mean())]
-        ratio = pull[0].norm() / (pull[1].norm() + 1e-12)
-        towards = (result * (pull[0] + self.ADVERSARIAL * ratio * pull[1])).sum()
-        critic = self.model["critic"]
-        real, fake = critic(image), critic(result.detach())
-        hinge = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-        mse = (found.detach() - image).square().mean((1, 2, 3)) / 4
-        return towards + hinge, {"l1": l1, "energy": energy, "critic": hinge,
-                                 "psnr": -10 * mse.log10().mean()}  # fmt: skip
 
 
 class CleanerStage(Stage):
@@ -293,10 +243,67 @@ class ControlStage(DiffusionStage):
         return self.model(x, t, context, hint, self.strength)
 
 
+class DecoderStage(Stage):
+    """The decoder alone, towards sharp pictures: a critic and the strength of detail.
+
+    Half of each batch are latents of clean pictures, half are what the finished networks sample for
+    degraded ones, errors and all: that is what it is going to see.
+    """
+
+    name = "decoder"
+    ENERGY, ADVERSARIAL = 2.0, 0.8
+    """The critic's gradient at the picture is `ADVERSARIAL` times as long as that of the rest."""
+
+    def start(self, vae: VAE, sampler: Sampler) -> None:
+        """Goes on from the trained autoencoder; `sampler` makes latents of degraded pictures."""
+        self.vae, self.samples = vae, sampler
+        critic = Critic().to(self.device, memory_format=torch.channels_last)
+        self.model = nn.ModuleDict({"decoder": self.vae.decoder, "critic": critic})
+
+    def sampler(self) -> Any:
+        """Clean and degraded crops."""
+        return partial(_pairs, self.settings, self.seed)
+
+    @torch.no_grad()
+    def latents(self, clean: Tensor, low: Tensor, step: int) -> Tensor:
+        """Of clean pictures, then of as many degraded ones, unscaled."""
+        g, half = self.torch_generator(step), len(clean) // 2
+        mean, logvar = self.vae.moments(clean[:half] * 2 - 1)
+        encoded = mean + (0.5 * logvar).exp() * self.normal(mean, g)
+        noise = torch.randn(len(clean) - half, *mean.shape[1:], generator=g, device="cpu")
+        return torch.cat([encoded, self.samples(low[half:], noise.to(self.device))])
+
+    def judge(self, image: Tensor) -> Tensor:
+        """The critic's opinion; its weights get no gradient."""
+        critic = self.model["critic"]
+        frozen = {name: value.detach() for name, value in critic.named_parameters()}
+        return torch.func.functional_call(critic, frozen, (image,))
+
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
+        """Both players' losses; a hinge for the critic."""
+        clean, low = (to_tensor(part, self.device) for part in batch)
+        image = clean * 2 - 1
+        result = self.model["decoder"](self.latents(clean, low, step))
+        found = result.detach().requires_grad_()
+        l1, energy = (found - image).abs().mean(), losses.energy_l1(found, image)
+        same = (l1 + VAEStage.GRADIENT * losses.gradient_l1(found, image)
+                + VAEStage.FREQUENCY * losses.frequency_l1(found, image)
+                + self.ENERGY * energy)  # fmt: skip
+        pull = [torch.autograd.grad(x, found)[0] for x in (same, -self.judge(found).mean())]
+        ratio = pull[0].norm() / (pull[1].norm() + 1e-12)
+        towards = (result * (pull[0] + self.ADVERSARIAL * ratio * pull[1])).sum()
+        critic = self.model["critic"]
+        real, fake = critic(image), critic(result.detach())
+        hinge = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        mse = (found.detach() - image).square().mean((1, 2, 3)) / 4
+        return towards + hinge, {"l1": l1, "energy": energy, "critic": hinge,
+                                 "psnr": -10 * mse.log10().mean()}  # fmt: skip
+
+
 STAGES = {
     "vae": VAEStage,
-    "decoder": DecoderStage,
     "cleaner": CleanerStage,
     "unet": UNetStage,
     "control": ControlStage,
+    "decoder": DecoderStage,
 }
