@@ -4,10 +4,10 @@
 //! entry point keeps:
 //!
 //! - A handle is a number that was never an address: every call looks it up, so one that is NULL, freed or of another
-//!   type is refused and nothing behind it is touched ([`handles`]).
-//! - A panic ends at the boundary and becomes an error ([`boundary`]).
+//!   type is refused and nothing behind it is touched (`handles`).
+//! - A panic ends at the boundary and becomes an error (`boundary`).
 //! - Structures begin with their size, are only ever appended to, and are read as far as the caller's goes
-//!   ([`growing`]).
+//!   (`growing`).
 //! - Enumerations come in as integers and are checked; none is trusted to hold one of its values.
 
 #![allow(non_camel_case_types)] // the names are those of the header
