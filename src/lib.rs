@@ -32,7 +32,7 @@
 //!
 //! Around them: [`engine`] is the front door; [`options`] says what can be asked and [`config`] reads it from YAML;
 //! [`bundle`] reads and verifies exported models; [`runtime`] finds ONNX Runtime and runs graphs on it (the rest of the
-//! crate sees only the traits of [`nets`]); [`error`] sorts what can go wrong by who can mend it.
+//! crate sees only the traits of [`nets`]); [`capi`] is the C ABI; [`error`] sorts what can go wrong by who can mend it.
 //!
 //! # Use
 //!
