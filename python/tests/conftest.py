@@ -27,9 +27,9 @@ def engine(bundle):
 
 
 @pytest.fixture(scope="session")
-def picture(bundle):
+def picture():
     """A file."""
-    return bundle / "pictures" / "coffee.png"
+    return ROOT / "onnx" / "demo" / "pictures" / "coffee.png"
 
 
 @pytest.fixture(scope="session")
