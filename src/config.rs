@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::bundle::Defaults;
 use crate::error::{Error, Result, nearest};
-use crate::imageio::Format;
+use crate::imageio::{DecodeOptions, Format};
 use crate::options::{GuidanceOptions, Options, RestoreOptions, SamplingOptions, TilingOptions};
 
 pub use providers::{GraphConfig, RuntimeConfig};
@@ -62,6 +62,16 @@ pub struct InputConfig {
     pub profiles: bool,
     /// Whether a file `NAME.txt` beside a picture is its caption, put before the prompt. Default: true.
     pub captions: bool,
+}
+
+impl InputConfig {
+    /// How a picture is read.
+    pub fn decoding(&self) -> DecodeOptions {
+        DecodeOptions {
+            max_pixels: self.max_pixels,
+            profiles: self.profiles,
+        }
+    }
 }
 
 impl Default for InputConfig {

@@ -23,7 +23,7 @@ use crate::cancel::Cancel;
 use crate::config::Existing;
 use crate::engine::Request;
 use crate::error::{Error, Result};
-use crate::imageio::{self, DecodeOptions, Picture};
+use crate::imageio::{self, Picture};
 use crate::options::Options;
 use crate::pipeline::{Event, Stage};
 use crate::prompts;
@@ -191,10 +191,7 @@ pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<
 }
 
 fn picture(work: &Work) -> Result<Picture> {
-    let decoding = DecodeOptions {
-        max_pixels: work.config.input.max_pixels,
-        profiles: work.config.input.profiles,
-    };
+    let decoding = work.config.input.decoding();
     match &work.input {
         Some(Input::File(path)) => imageio::read(path, decoding).map_err(|e| e.at(path.display())),
         Some(Input::Bytes(bytes)) => imageio::decode(bytes, decoding),

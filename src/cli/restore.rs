@@ -16,7 +16,7 @@ use crate::cli::setup::{self, Setup};
 use crate::config::{Config, Existing};
 use crate::engine::{Engine, Noise, Provenance, Request};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Rgb};
+use crate::imageio::{self, EncodeOptions, Kept, Picture, Rgb};
 use crate::options::Options;
 use crate::pipeline::{Event, Intermediate};
 use crate::{prompts, resize, tensor};
@@ -138,15 +138,11 @@ impl Session {
 
     fn one(&self, job: &Job, noise: Noise, cancel: &Cancel, reporter: &Reporter) -> Result<()> {
         let start = Instant::now();
-        let decoding = DecodeOptions {
-            max_pixels: self.config.input.max_pixels,
-            profiles: self.config.input.profiles,
-        };
         let Picture {
             rgb,
             kept,
             mut dropped,
-        } = imageio::read(&job.input, decoding)?;
+        } = imageio::read(&job.input, self.config.input.decoding())?;
         dropped.extend(kept.lost_in(job.format));
         let mut request = Request::new(rgb, self.options(job, reporter)?);
         request.noise = noise;
