@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from . import latents, loop, pictures
-from .bundle import export, factor_of
+from .bundle import averaged, export, factor_of
 from .data import Crops, Loader
 from .latents import Encoder, Limit, Pool
-from .networks import VAE, Sampler, build_cleaner, build_denoiser, empty_context, load_arch
+from .networks import VAE, Sampler, build_cleaner, empty_context, load_arch
 from .stages import CPU, CUDA, NEEDS, STAGES, Stage
 
 ORDER = ("vae", "cleaner", "unet", "control", "decoder")
@@ -126,14 +126,10 @@ class Trainer:
 
     def finished(self) -> tuple[VAE, Sampler]:
         """The autoencoder, and all networks as one that samples."""
-        vae, cleaner = VAE(self.arch), build_cleaner(self.arch, "cpu")
-        vae.load_state_dict(self.averaged("vae"))
-        cleaner.load_state_dict(self.averaged("cleaner"))
-        denoiser = build_denoiser(self.arch, self.averaged("unet"))
-        denoiser.control.load_state_dict(self.averaged("control"))
+        vae, *others = averaged(self.out, self.arch)
         vae = vae.to(self.device, memory_format=torch.channels_last)
         networks = (network.to(self.device).eval().requires_grad_(False)
-                    for network in (cleaner, denoiser))  # fmt: skip
+                    for network in others)  # fmt: skip
         context = empty_context(self.arch).to(self.device)
         return vae, Sampler(self.arch, vae, *networks, context, factor_of(self.out))
 

@@ -15,6 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffbir_export import cli
+from diffbir_export.config import ArchConfig
+from diffbir_export.models.control import Denoiser
+from diffbir_export.models.swinir import SwinIR
 
 from . import latents, loop
 from .networks import ARCH, VAE, build_cleaner, build_denoiser, checkpoints, load_arch
@@ -40,16 +43,22 @@ def decoder_of(average: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(start): v for k, v in average.items() if k.startswith(start)}
 
 
-def write_checkpoints(run: Path, factor: float) -> dict[str, Path]:
-    """Role -> file, from the EMA weights."""
-    arch = load_arch()
-    average = {name: loop.read(run, name)["ema"] for name in STAGES}
+def averaged(run: Path, arch: ArchConfig) -> tuple[VAE, SwinIR, Denoiser]:
+    """A run's networks with their EMA weights, the decoder not yet sharpened."""
+    average = {name: loop.read(run, name)["ema"] for name in STAGES if name != "decoder"}
     vae, cleaner = VAE(arch), build_cleaner(arch, "cpu")
     vae.load_state_dict(average["vae"])
-    vae.decoder.load_state_dict(decoder_of(average["decoder"]))
     cleaner.load_state_dict(average["cleaner"])
     denoiser = build_denoiser(arch, average["unet"])
     denoiser.control.load_state_dict(average["control"])
+    return vae, cleaner, denoiser
+
+
+def write_checkpoints(run: Path, factor: float) -> dict[str, Path]:
+    """Role -> file, from the EMA weights."""
+    arch = load_arch()
+    vae, cleaner, denoiser = averaged(run, arch)
+    vae.decoder.load_state_dict(decoder_of(loop.read(run, "decoder")["ema"]))
     write_arch(run / "arch", factor)
     files = {}
     for role, state in checkpoints(arch, vae, cleaner, denoiser).items():
