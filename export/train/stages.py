@@ -118,7 +118,7 @@ class VAEStage(Stage):
     """Autoencoder: L1, L1 of gradients and of Fourier coefficients, a small KL."""
 
     name = "vae"
-    GRADIENT, FREQUENCY, KL = 0.5, 0.3, 1e-4
+    KL = 1e-4
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -134,12 +134,9 @@ class VAEStage(Stage):
         mean, logvar = self.model.moments(image)
         noise = self.normal(mean, self.torch_generator(step))
         result = self.model.decoder(mean + (0.5 * logvar).exp() * noise)
-        l1, divergence = (result - image).abs().mean(), losses.kl(mean, logvar)
-        total = (l1 + self.GRADIENT * losses.gradient_l1(result, image)
-                 + self.FREQUENCY * losses.frequency_l1(result, image)
-                 + self.KL * divergence)  # fmt: skip
-        mse = (result.detach() - image).square().mean((1, 2, 3)) / 4
-        return total, {"l1": l1, "kl": divergence, "psnr": -10 * mse.log10().mean()}
+        (same, l1), divergence = losses.likeness(result, image), losses.kl(mean, logvar)
+        parts = {"l1": l1, "kl": divergence, "psnr": losses.psnr(result, image)}
+        return same + self.KL * divergence, parts
 
 
 class CleanerStage(Stage):
@@ -285,19 +282,16 @@ class DecoderStage(Stage):
         image = clean * 2 - 1
         result = self.model["decoder"](self.latents(clean, low, step))
         found = result.detach().requires_grad_()
-        l1, energy = (found - image).abs().mean(), losses.energy_l1(found, image)
-        same = (l1 + VAEStage.GRADIENT * losses.gradient_l1(found, image)
-                + VAEStage.FREQUENCY * losses.frequency_l1(found, image)
-                + self.ENERGY * energy)  # fmt: skip
+        (same, l1), energy = losses.likeness(found, image), losses.energy_l1(found, image)
+        same = same + self.ENERGY * energy
         pull = [torch.autograd.grad(x, found)[0] for x in (same, -self.judge(found).mean())]
         ratio = pull[0].norm() / (pull[1].norm() + 1e-12)
         towards = (result * (pull[0] + self.ADVERSARIAL * ratio * pull[1])).sum()
         critic = self.model["critic"]
         real, fake = critic(image), critic(result.detach())
         hinge = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-        mse = (found.detach() - image).square().mean((1, 2, 3)) / 4
         return towards + hinge, {"l1": l1, "energy": energy, "critic": hinge,
-                                 "psnr": -10 * mse.log10().mean()}  # fmt: skip
+                                 "psnr": losses.psnr(found, image)}  # fmt: skip
 
 
 STAGES = {
