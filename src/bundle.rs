@@ -5,6 +5,7 @@
 
 mod hashes;
 mod manifest;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::nets::cldm::Context;
 use crate::nets::cleaner::CleanerSpec;
 use crate::nets::contract::GraphKind;
+use crate::nets::segments::SegmentPlan;
 use crate::runtime::GraphFile;
 
 pub use hashes::{Progress, sha256_file};
@@ -20,6 +22,8 @@ pub use manifest::{
     Checkpoint, ContextEntry, Contexts, Defaults, FORMAT, Graph, HashedFile, LatentConstants,
     Manifest, Task, Weights,
 };
+
+pub use memory::{GraphMemory, MEMORY, MemoryModel};
 
 /// The file that makes a folder a bundle.
 pub const MANIFEST: &str = "bundle.yaml";
@@ -29,6 +33,7 @@ pub const MANIFEST: &str = "bundle.yaml";
 pub struct Bundle {
     dir: PathBuf,
     manifest: Manifest,
+    memory: MemoryModel,
     hash: String,
 }
 
@@ -53,6 +58,7 @@ impl Bundle {
         let bundle = Bundle {
             dir: dir.to_owned(),
             manifest,
+            memory: memory::read(dir)?,
             hash: hashes::sha256_bytes(text.as_bytes()),
         };
         bundle
@@ -74,6 +80,17 @@ impl Bundle {
     /// SHA-256 of `bundle.yaml`, and so of everything that it lists.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// What `graph` takes of memory: as measured, else as graphs of the official sizes do.
+    ///
+    /// # Errors
+    /// [`Bundle`](ErrorKind::Bundle) where there is no such graph.
+    pub fn memory_of(&self, graph: &str) -> Result<GraphMemory> {
+        let listed = self.graph(graph)?;
+        let measured = self.memory.graphs.get(graph).copied();
+        Ok(measured
+            .unwrap_or_else(|| GraphMemory::unmeasured(listed.kind, self.graph_bytes(listed))))
     }
 
     /// The name of the one graph of `kind`.
@@ -189,9 +206,31 @@ impl Bundle {
             name: name.clone(),
             kind: graph.kind,
             path: self.dir.join(&graph.file),
+            segments: graph.segments.as_ref().map(|file| self.dir.join(file)),
             bytes: self.graph_bytes(graph),
         };
         self.manifest.graphs.iter().map(file).collect()
+    }
+
+    /// How `graph` is cut into segments, where it is.
+    ///
+    /// # Errors
+    /// [`Bundle`](ErrorKind::Bundle) where their file is damaged.
+    pub fn segments(&self, graph: &str) -> Result<Option<SegmentPlan>> {
+        let Some(file) = &self.graph(graph)?.segments else {
+            return Ok(None);
+        };
+        let path = self.dir.join(file);
+        let read = || -> Result<SegmentPlan> {
+            let damaged =
+                |e: &dyn std::fmt::Display| Error::bundle(format!("damaged segments: {e}"));
+            let bytes = std::fs::read(&path).map_err(|e| damaged(&e))?;
+            let (_, header) =
+                safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+            let text = header.metadata().as_ref().and_then(|data| data.get("plan"));
+            SegmentPlan::parse(text.ok_or_else(|| damaged(&"no plan"))?)
+        };
+        read().map(Some).map_err(|e| e.at(path.display()))
     }
 
     /// What the schema cannot say: every name that is used is listed.
@@ -208,11 +247,15 @@ impl Bundle {
             }
         }
         for (name, graph) in &self.manifest.graphs {
-            if !graph.files.contains_key(&graph.file) {
-                return Err(Error::bundle(format!(
-                    "graphs.{name}.files: no hash for {}",
-                    graph.file
-                )));
+            for file in [Some(&graph.file), graph.segments.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                if !graph.files.contains_key(file) {
+                    return Err(Error::bundle(format!(
+                        "graphs.{name}.files: no hash for {file}"
+                    )));
+                }
             }
         }
         Ok(())

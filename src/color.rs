@@ -1,9 +1,13 @@
 //! Colour correction: the restored picture keeps its details and takes the colours of a reference picture.
 
+mod rows;
+
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, Zip};
 
 use crate::error::{Error, Result};
 use crate::tensor::Image;
+
+pub use rows::Correction;
 
 /// How often the picture is blurred, each time with twice the radius.
 const LEVELS: u32 = 5;

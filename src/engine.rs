@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::imageio::Rgb;
 use crate::nets::Networks;
 use crate::options::{Options, SeedMode};
-use crate::pipeline::{Event, Observer, Pipeline};
+use crate::pipeline::{Event, Observer, Pipeline, Plan};
 use crate::prompts::Prompts;
 use crate::rng::Draws;
 
@@ -65,6 +65,8 @@ impl Request {
 pub struct Restored {
     /// The samples, as many as [`SamplingOptions::samples`](crate::options::SamplingOptions::samples) asks for.
     pub samples: Vec<Rgb>,
+    /// What ran whole and what in tiles.
+    pub plan: Plan,
     /// How they were made.
     pub provenance: Provenance,
 }
@@ -142,6 +144,15 @@ impl Engine {
         Pipeline::new(&self.bundle, options, &self.prompts)
     }
 
+    /// How a picture of `lq` (height, width) pixels would be worked on, without loading a graph.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and [`Resources`](crate::error::ErrorKind::Resources) where nothing fits the memory.
+    pub fn plan(&self, lq: (usize, usize), options: &Options) -> Result<Plan> {
+        let networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check(options)?.plan(lq, networks.keeps())
+    }
+
     /// Restores one picture. `observe` is told of stages, steps and intermediate results, and may stop the work with
     /// an error.
     ///
@@ -158,8 +169,11 @@ impl Engine {
         };
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         request.cancel.check()?;
+        let (height, width, _) = request.lq.dim();
+        let plan = pipeline.plan((height, width), networks.keeps())?;
         let samples = pipeline.run(
             request.lq.view(),
+            &plan,
             &self.prompts,
             networks.as_mut(),
             &mut draws,
@@ -169,6 +183,7 @@ impl Engine {
         drop(networks);
         Ok(Restored {
             samples,
+            plan,
             provenance: self.provenance(request, noise, &pipeline, providers)?,
         })
     }

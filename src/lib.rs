@@ -66,6 +66,7 @@
 
 pub mod bundle;
 pub mod cancel;
+pub mod canvas;
 #[cfg(feature = "capi")]
 pub mod capi;
 #[cfg(feature = "cli")]
@@ -77,6 +78,7 @@ pub mod engine;
 pub mod error;
 pub mod guidance;
 pub mod imageio;
+pub mod memory;
 pub mod nets;
 pub mod options;
 pub mod pipeline;

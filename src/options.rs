@@ -6,6 +6,7 @@ mod sampling;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::memory::Bytes;
 use crate::tiling::Tiles;
 
 pub use guidance::{GuidanceOptions, SemanticsOption};
@@ -94,17 +95,37 @@ impl RestoreOptions {
 }
 
 /// Which stages run in tiles, in pixels of what the stage sees. A stage whose picture is smaller than a tile runs on
-/// the whole of it.
+/// the whole of it. Tiles of [`cleaner`](Self::cleaner) and [`cldm`](Self::cldm) are the reference's and change the
+/// picture; the others do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TilingOptions {
     /// Stage 1. With SwinIR a multiple of 64. Default: whole.
     pub cleaner: Option<Tiles>,
     /// Control module and UNet: size a multiple of 64, stride of 8. Default: whole.
     pub cldm: Option<Tiles>,
+    /// What the whole process may hold in memory; decides which of the exact stages run in tiles. Default: nine tenths
+    /// of what is free.
+    pub memory_budget: Option<Bytes>,
+    /// The edge of stage 1's exact tiles. Default: as memory allows.
+    pub cleaner_exact: Option<usize>,
+    /// The height of the VAE encoder's bands, which are exact. Default: as memory allows.
+    pub vae_encoder: Option<usize>,
+    /// The height of the VAE decoder's bands, which are exact. Default: as memory allows.
+    pub vae_decoder: Option<usize>,
 }
 
 impl TilingOptions {
     fn validate(&self) -> Result<()> {
+        let exact = [
+            ("cleaner_exact", self.cleaner_exact),
+            ("vae_encoder", self.vae_encoder),
+            ("vae_decoder", self.vae_decoder),
+        ];
+        if let Some((key, _)) = exact.iter().find(|(_, pixels)| *pixels == Some(0)) {
+            return Err(Error::option(format!(
+                "tiling.{key} is 0, expected a number of pixels"
+            )));
+        }
         for (key, tiles, size, stride) in
             [("cleaner", self.cleaner, 1, 1), ("cldm", self.cldm, 64, 8)]
         {

@@ -3,26 +3,32 @@
 //! Source: `Pipeline.run`, diffbir/pipeline.py at 3f8b530 (Lin et al., arXiv 2308.15070). What differs is said where
 //! it differs.
 
+mod finish;
+mod plan;
 mod stage1;
 mod stage2;
 
 use std::time::Instant;
 
-use ndarray::{Array3, Array4, ArrayView3, Axis};
+use ndarray::{Array3, Array4, ArrayView3};
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, GraphMemory};
+use crate::canvas::{Canvas, Store};
 use crate::error::{Error, Result};
 use crate::guidance::{Rule, Space};
 use crate::nets::Networks;
 use crate::nets::cldm::Context;
 use crate::nets::cleaner::CleanerSpec;
 use crate::nets::contract::{CONTROLS, GraphKind};
+use crate::nets::segments::SegmentPlan;
 use crate::options::{Cleaner, Options};
 use crate::prompts::{Prompt, Prompts};
 use crate::rng::Draws;
 use crate::samplers::StepInfo;
 use crate::schedule::Diffusion;
 
+use plan::Work;
+pub use plan::{CleanerPlan, Plan, VaePlan};
 pub use stage1::{MAX_ASPECT, Sizes};
 
 /// A part of the pipeline that runs one graph.
@@ -60,7 +66,7 @@ impl Stage {
 /// An intermediate result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Intermediate {
-    /// The cleaned picture, `[1, 3, H, W]`, nominally in `[0, 1]`, not clamped.
+    /// The cleaned picture, `[3, H, W]`, nominally in `[0, 1]`, not clamped.
     Stage1,
     /// Its latent.
     CImg,
@@ -93,8 +99,10 @@ pub enum Event<'a> {
     Tile(Stage, usize, usize),
     /// A sampling step of these samples is done.
     Step(Samples, &'a StepInfo<'a>),
-    /// An intermediate result is there; what stands before sampling serves all samples.
+    /// A latent is there; what stands before sampling serves all samples.
     Tensor(Intermediate, Samples, &'a Array4<f32>),
+    /// A picture is there, which may lie on disk; what stands before sampling serves all samples.
+    Picture(Intermediate, Samples, &'a Canvas),
     /// A stage is done; seconds since it began, loading included.
     Finished(Stage, f64),
 }
@@ -117,16 +125,49 @@ pub struct Pipeline {
     negative_prompt: Option<Prompt>,
 }
 
-/// The graphs that a run uses, by their names in the bundle.
+/// The graphs that a run uses.
 #[derive(Debug, Clone)]
 struct Graphs {
     text_encoder: Option<String>,
-    cleaner: Option<String>,
-    encoder: String,
-    denoiser: String,
-    decoder: String,
+    cleaner: Option<Graph>,
+    encoder: Graph,
+    denoiser: Graph,
+    decoder: Graph,
     /// The decoder's derivative, where guidance needs it.
-    vjp: Option<String>,
+    vjp: Option<Graph>,
+}
+
+/// One graph, and what a plan has to know of it.
+#[derive(Debug, Clone)]
+struct Graph {
+    /// Its name in the bundle.
+    name: String,
+    memory: GraphMemory,
+    halo: Option<usize>,
+    segments: Option<SegmentPlan>,
+}
+
+impl Graph {
+    fn of(bundle: &Bundle, name: &str) -> Result<Self> {
+        Ok(Graph {
+            name: name.to_owned(),
+            memory: bundle.memory_of(name)?,
+            halo: bundle
+                .manifest()
+                .graphs
+                .get(name)
+                .and_then(|graph| graph.halo),
+            segments: bundle.segments(name)?,
+        })
+    }
+}
+
+impl Graphs {
+    /// All that run on pictures and latents.
+    fn all(&self) -> impl Iterator<Item = &Graph> {
+        let always = [&self.encoder, &self.denoiser, &self.decoder];
+        always.into_iter().chain(&self.cleaner).chain(&self.vjp)
+    }
 }
 
 impl Pipeline {
@@ -152,16 +193,17 @@ impl Pipeline {
             _ => Some(prompts.find(bundle, &sampling.negative_prompt)?),
         };
         let rule = options.guidance.rule(&bundle.manifest().family);
+        let graph = |kind| Graph::of(bundle, bundle.graph_of(kind)?);
         let pipeline = Pipeline {
             graphs: Graphs {
                 text_encoder: bundle
                     .graph_of(GraphKind::TextEncoder)
                     .ok()
                     .map(str::to_owned),
-                cleaner,
-                encoder: bundle.graph_of(GraphKind::VaeEncoder)?.to_owned(),
-                denoiser: bundle.graph_of(GraphKind::Denoiser)?.to_owned(),
-                decoder: bundle.graph_of(GraphKind::VaeDecoder)?.to_owned(),
+                cleaner: cleaner.map(|name| Graph::of(bundle, &name)).transpose()?,
+                encoder: graph(GraphKind::VaeEncoder)?,
+                denoiser: graph(GraphKind::Denoiser)?,
+                decoder: graph(GraphKind::VaeDecoder)?,
                 vjp: derivative(bundle, options, rule)?,
             },
             cleaner: spec,
@@ -178,16 +220,15 @@ impl Pipeline {
 
     /// Whether a run uses `graph`.
     pub fn uses(&self, graph: &str) -> bool {
-        let graphs = &self.graphs;
-        let encoder = graphs.text_encoder.as_ref();
-        let always = [&graphs.encoder, &graphs.denoiser, &graphs.decoder];
-        let sometimes = [
-            encoder.filter(|_| self.prompts().any(Prompt::needs_encoder)),
-            graphs.cleaner.as_ref(),
-            graphs.vjp.as_ref(),
-        ];
-        let mut used = always.into_iter().chain(sometimes.into_iter().flatten());
-        used.any(|name| name == graph)
+        let encoder = self.graphs.text_encoder.as_deref();
+        let encodes = self.prompts().any(Prompt::needs_encoder) && encoder == Some(graph);
+        encodes || self.graphs.all().any(|used| used.name == graph)
+    }
+
+    /// Pixels that an exact tile of the cleaner is given besides, where it can run in such tiles.
+    fn halo(&self) -> Option<usize> {
+        let halo = self.graphs.cleaner.as_ref()?.halo?;
+        Some(halo.next_multiple_of(self.cleaner.multiple))
     }
 
     /// The prompts of a run.
@@ -197,7 +238,8 @@ impl Pipeline {
             .flatten()
     }
 
-    /// Restores `lq` `[H, W, 3]`, a low-quality picture, to as many samples `[upscale * H, upscale * W, 3]` as asked.
+    /// Restores `lq` `[H, W, 3]`, a low-quality picture, to as many samples `[upscale * H, upscale * W, 3]` as asked, as
+    /// `plan` (see [`plan`](Self::plan)) says.
     ///
     /// Draws, for each batch of samples in order: `x_T`; the noise on the condition, where that is asked for; then what
     /// the sampler and guidance document. Stage 1 and the encoding are the same for all samples and run once.
@@ -207,23 +249,27 @@ impl Pipeline {
     pub fn run(
         &self,
         lq: ArrayView3<'_, u8>,
+        plan: &Plan,
         prompts: &Prompts,
         networks: &mut dyn Networks,
         draws: &mut Draws,
         observe: &mut Observer<'_>,
     ) -> Result<Vec<Array3<u8>>> {
+        let work = Work {
+            plan,
+            store: &Store::default(),
+        };
         let contexts = self.contexts(prompts, networks, observe)?;
-        let lq = lq.insert_axis(Axis(0)).to_owned();
-        let (lq, sizes) = stage1::prepare(&lq, self.options.restore.upscale, self.cleaner);
-        let cond_img = self.clean(lq, &sizes, networks, observe)?;
-        let c_img = self.encode(&cond_img, networks, observe)?;
+        let sizes = self.sizes((lq.dim().0, lq.dim().1));
+        let cond_img = self.clean(lq, &sizes, &work, networks, observe)?;
+        let c_img = self.encode(&cond_img, &work, networks, observe)?;
         let latents = self.sample(&c_img, &cond_img, contexts, networks, draws, observe)?;
-        networks.stage(&[&self.graphs.decoder]);
+        networks.stage(&[&self.graphs.decoder.name]);
         let samples = latents.into_iter().enumerate();
         samples
             .map(|(k, z)| {
-                let decoded = self.decode(k, z, &cond_img, networks, observe)?;
-                self.finish(k, decoded, &cond_img, &sizes, observe)
+                let decoded = self.decode(k, z, &cond_img, &work, networks, observe)?;
+                self.finish(k, decoded, &cond_img, &sizes, &work, observe)
             })
             .collect()
     }
@@ -282,12 +328,13 @@ fn check_tiles(options: &Options, cleaner: CleanerSpec) -> Result<()> {
 }
 
 /// The graph of the decoder's derivative, where `rule` works between pictures.
-fn derivative(bundle: &Bundle, options: &Options, rule: Option<Rule>) -> Result<Option<String>> {
+fn derivative(bundle: &Bundle, options: &Options, rule: Option<Rule>) -> Result<Option<Graph>> {
     if rule.is_none() || options.guidance.space == Space::Latent {
         return Ok(None);
     }
     let found = bundle.graph_of(GraphKind::VaeDecoderVjp);
-    found.map(|name| Some(name.to_owned())).map_err(|_| {
+    let found = found.and_then(|name| Graph::of(bundle, name));
+    found.map(Some).map_err(|_| {
         Error::option(
             "guidance.space is rgb, but this bundle has no graph of the VAE decoder's derivative: export it with \
              --guidance-graph, or use guidance.space=latent",

@@ -9,6 +9,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("error", 0),
     ("tensor", 1),
     ("cancel", 1),
+    ("canvas", 1),
+    ("memory", 1),
     ("rng", 2),
     ("resize", 2),
     ("color", 2),

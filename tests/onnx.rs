@@ -150,6 +150,7 @@ fn sixteen_bit_inputs_and_outputs_are_converted() {
         name: "vae_encoder".into(),
         kind: GraphKind::VaeEncoder,
         path,
+        segments: None,
         bytes: 0,
     };
     let mut encoder = Session::load(&file, &RuntimeOptions::default()).unwrap();
@@ -222,9 +223,9 @@ fn made(engine: &Engine, request: &Request) -> Made {
     let mut keep = |event: Event<'_>| {
         match event {
             Event::Tensor(Intermediate::CImg, _, x) => c_img = Some(x.clone()),
-            Event::Tensor(Intermediate::Stage1, _, x) => stage1 = Some(x.clone()),
+            Event::Picture(Intermediate::Stage1, _, x) => stage1 = Some(x.to_array()?),
             Event::Tensor(Intermediate::Z, _, x) => z.push(x.clone()),
-            Event::Tensor(Intermediate::Decoded, _, x) => decoded.push(x.clone()),
+            Event::Picture(Intermediate::Decoded, _, x) => decoded.push(x.to_array()?),
             _ => {}
         }
         Ok(())

@@ -145,7 +145,7 @@ fn stages_come_in_order_and_each_is_timed_once() {
             Event::Step(_, step) => {
                 format!("step {} of {} at {}", step.index, step.total, step.timestep)
             }
-            Event::Tensor(what, ..) => format!("{what:?}"),
+            Event::Tensor(what, ..) | Event::Picture(what, ..) => format!("{what:?}"),
             Event::Loaded(..) | Event::Tile(..) => return Ok(()),
         });
         Ok(())
@@ -258,8 +258,8 @@ fn strength_and_colour_fix_reach_their_stage() {
         request.options.restore.color_fix = fix;
         let mut fixed = None;
         let mut keep = |event: Event<'_>| {
-            if let Event::Tensor(Intermediate::ColorFixed, _, array) = event {
-                fixed = Some(array.clone());
+            if let Event::Picture(Intermediate::ColorFixed, _, array) = event {
+                fixed = Some(array.to_array()?);
             }
             Ok(())
         };
@@ -432,8 +432,8 @@ fn without_a_cleaner_the_enlarged_picture_is_stage_1() {
     request.options.restore.cleaner = Cleaner::None;
     let mut stage1 = None;
     let mut keep = |event: Event<'_>| {
-        if let Event::Tensor(Intermediate::Stage1, _, x) = event {
-            stage1 = Some(x.clone());
+        if let Event::Picture(Intermediate::Stage1, _, x) = event {
+            stage1 = Some(x.to_array()?);
         }
         Ok(())
     };

@@ -149,6 +149,12 @@ pub struct Graph {
     pub scale: f64,
     /// SHA-256 of the graph's file and of its external data.
     pub files: BTreeMap<String, String>,
+    /// The file that holds the graph in segments, for the VAE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<String>,
+    /// Pixels of the input beyond which an output pixel does not depend on it, for cleaners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halo: Option<usize>,
     /// How far the exporter found it from PyTorch.
     pub verified: Vec<BTreeMap<String, serde_json::Value>>,
     /// Other forms of the same graph.

@@ -94,7 +94,7 @@ impl Progress {
                 told.seconds = seconds;
                 stage
             }
-            Event::Loaded(..) | Event::Tensor(..) => return Ok(()),
+            Event::Loaded(..) | Event::Tensor(..) | Event::Picture(..) => return Ok(()),
         };
         self.tell(stage, told)
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::Reporting;
 use crate::error::Error;
+use crate::memory;
 use crate::pipeline::{Event, Samples, Stage};
 use crate::samplers::StepInfo;
 
@@ -73,7 +74,7 @@ impl Reporter {
                 }
                 self.json(json!({ "event": "stage", "input": input, "stage": stage.name(), "seconds": seconds }));
             }
-            Event::Loaded(..) | Event::Tensor(..) | Event::Tile(..) => {}
+            Event::Loaded(..) | Event::Tensor(..) | Event::Picture(..) | Event::Tile(..) => {}
         }
     }
 
@@ -134,7 +135,7 @@ impl Reporter {
         match &self.mode {
             Mode::Json => self.json(json!({
                 "event": "end", "done": done, "skipped": skipped, "failed": failed,
-                "seconds": self.start.elapsed().as_secs_f64(), "peak_memory_bytes": peak_memory(),
+                "seconds": self.start.elapsed().as_secs_f64(), "peak_memory_bytes": memory::peak(),
             })),
             Mode::Bars(_) | Mode::Lines if failed > 0 => eprintln!("{counts}"),
             _ => {}
@@ -167,12 +168,4 @@ fn file_name(path: &Path) -> String {
         .unwrap_or(path.as_os_str())
         .to_string_lossy()
         .into_owned()
-}
-
-/// The largest resident size of this process so far, in bytes, where the system tells.
-pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -9,6 +9,7 @@ use ndarray::{Array4, Axis};
 use serde_json::json;
 
 use crate::cancel::Cancel;
+use crate::canvas::Canvas;
 use crate::cli::args::{Common, Restore};
 use crate::cli::inputs::{self, Job, Results};
 use crate::cli::report::Reporter;
@@ -159,10 +160,10 @@ impl Session {
                 Event::Finished(stage, time) => {
                     *seconds.entry(stage.name().to_owned()).or_insert(0.0) += time;
                 }
-                Event::Tensor(what, samples, array) => {
-                    self.save_stage(job, what, samples.first, array)?
+                Event::Picture(what, samples, picture) => {
+                    self.save_stage(job, what, samples.first, picture)?
                 }
-                Event::Started(_) | Event::Step(..) | Event::Tile(..) => {}
+                Event::Tensor(..) | Event::Started(_) | Event::Step(..) | Event::Tile(..) => {}
             }
             Ok(())
         };
@@ -228,19 +229,19 @@ impl Session {
         job: &Job,
         what: Intermediate,
         sample: usize,
-        array: &Array4<f32>,
+        picture: &Canvas,
     ) -> Result<()> {
         let Some(folder) = &self.config.output.save_stages else {
             return Ok(());
         };
+        let array = picture.to_array()?;
         let (name, picture) = match what {
-            Intermediate::Stage1 => ("stage1", resize::quantise(array)),
             Intermediate::Decoded => (
                 "decoded",
-                resize::quantise(&array.mapv(|x| (x + 1.0) / 2.0)),
+                resize::quantise(&array.mapv_into(|x| (x + 1.0) / 2.0)),
             ),
-            Intermediate::ColorFixed => ("color_fixed", resize::quantise(array)),
-            Intermediate::CImg | Intermediate::XT | Intermediate::Z => return Ok(()),
+            Intermediate::ColorFixed => ("color_fixed", resize::quantise(&array)),
+            _ => ("stage1", resize::quantise(&array)),
         };
         let file = match what {
             Intermediate::Stage1 => job.output.clone(),

@@ -1,8 +1,11 @@
 //! Stage 1: the network that removes the degradation and leaves an over-smooth picture.
 
-use crate::error::Result;
+use ndarray::s;
+
+use crate::canvas::{Canvas, bands};
+use crate::error::{ErrorKind, Result};
 use crate::nets::{Network, expect_shape, run_image};
-use crate::tensor::{Image, crop, pad_to_multiple, size};
+use crate::tensor::{Image, crop, pad_to_multiple, round_up, size};
 use crate::tiling::{OnTile, Tiles};
 
 /// What a cleaner graph wants of its input and does to its size.
@@ -16,28 +19,79 @@ pub struct CleanerSpec {
     pub enlarge_first: bool,
 }
 
-/// `lq` `[N, 3, H, W]` in `[0, 1]` to its cleaned picture `[N, 3, scale * H, scale * W]`, nominally in `[0, 1]` and
-/// not clamped. The input is padded with zeros to the graph's multiple and the output cropped.
+/// `lq` `[3, H, W]` in `[0, 1]` to its cleaned picture `[1, 3, scale * H, scale * W]`, nominally in `[0, 1]` and not
+/// clamped. The input is padded with zeros to the graph's multiple and the output cropped.
 ///
 /// # Errors
 /// What the network reports, or a graph that does not keep its contract.
-pub fn clean(net: &mut dyn Network, spec: CleanerSpec, lq: &Image) -> Result<Image> {
-    let (h, w) = size(lq);
-    let padded = pad_to_multiple(lq, spec.multiple);
-    let (n, c, ph, pw) = padded.dim();
-    let output = run_image(net, &[("image", (&padded).into())], "clean")?;
-    expect_shape(
-        "the cleaner",
-        &output,
-        (n, c, ph * spec.scale, pw * spec.scale),
-    )?;
-    Ok(crop(&output, h * spec.scale, w * spec.scale))
+pub fn clean(net: &mut dyn Network, spec: CleanerSpec, lq: &Canvas) -> Result<Image> {
+    let (h, w) = lq.size();
+    let (ph, pw) = (round_up(h, spec.multiple), round_up(w, spec.multiple));
+    let padded = lq.window(0..ph, 0..pw)?;
+    let output = run(net, spec, &padded)?;
+    Ok(cropped(output, h * spec.scale, w * spec.scale))
 }
 
-/// As [`clean`], in `tiles` (in pixels of the input), which fit into `lq`.
+/// As [`clean`], in square tiles of `tile` pixels that are given `halo` pixels more on each side, and so to rounding
+/// the same: beyond its halo the graph sees nothing of the picture. Tiles begin at multiples of [`CleanerSpec::multiple`],
+/// so that attention windows lie as they do in the whole. The result is put on `cleaned`.
+///
+/// Where a tile runs out of memory it is halved and tried again; what was computed before is kept.
 ///
 /// # Errors
-/// As [`clean`], and [`Option`](crate::error::ErrorKind::Option) for tiles that do not cover the picture.
+/// As [`clean`].
+pub fn clean_exact(
+    net: &mut dyn Network,
+    spec: CleanerSpec,
+    lq: &Canvas,
+    (tile, halo): (usize, usize),
+    cleaned: &mut Canvas,
+    on_tile: &OnTile<'_>,
+) -> Result<()> {
+    let (h, w) = lq.size();
+    let (halo, mut tile) = (round_up(halo, spec.multiple), round_up(tile, spec.multiple));
+    let (mut y, mut done) = (0, 0);
+    while y < h {
+        let rows = y..(y + tile).min(h);
+        let columns: Vec<_> = bands(w, tile).collect();
+        let count = done + columns.len() * (h - y).div_ceil(tile);
+        let row = columns.into_iter().try_for_each(|columns| {
+            on_tile(done, count)?;
+            done += 1;
+            let seen = |range: &std::ops::Range<usize>, length: usize| {
+                let end = (range.end + halo).min(round_up(length, spec.multiple));
+                range.start.saturating_sub(halo)..end.next_multiple_of(spec.multiple)
+            };
+            let (seen_rows, seen_columns) = (seen(&rows, h), seen(&columns, w));
+            let output = run(
+                net,
+                spec,
+                &lq.window(seen_rows.clone(), seen_columns.clone())?,
+            )?;
+            let inside = |range: &std::ops::Range<usize>, seen: &std::ops::Range<usize>| {
+                (range.start - seen.start) * spec.scale..(range.end - seen.start) * spec.scale
+            };
+            let (inner_rows, inner_columns) =
+                (inside(&rows, &seen_rows), inside(&columns, &seen_columns));
+            let part = output.slice(s![.., .., inner_rows, inner_columns]);
+            cleaned.put(rows.start * spec.scale, columns.start * spec.scale, part)
+        });
+        match row {
+            Ok(()) => y = rows.end,
+            Err(e) if e.kind() == ErrorKind::Resources && tile > spec.multiple => {
+                tile = round_up(tile / 2, spec.multiple);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// As [`clean`], in the reference's `tiles` (in pixels of the input), which fit into `lq` `[N, 3, H, W]`: their results
+/// are blended, not equal to the whole.
+///
+/// # Errors
+/// As [`clean`], and [`Option`](ErrorKind::Option) for tiles that do not cover the picture.
 pub fn clean_tiled(
     net: &mut dyn Network,
     spec: CleanerSpec,
@@ -45,5 +99,25 @@ pub fn clean_tiled(
     tiles: Tiles,
     on_tile: &OnTile<'_>,
 ) -> Result<Image> {
-    tiles.blend(lq, spec.scale, on_tile, |tile, _| clean(net, spec, &tile))
+    tiles.blend(lq, spec.scale, on_tile, |tile, _| {
+        let (h, w) = size(&tile);
+        let output = run(net, spec, &pad_to_multiple(&tile, spec.multiple))?;
+        Ok(cropped(output, h * spec.scale, w * spec.scale))
+    })
+}
+
+fn run(net: &mut dyn Network, spec: CleanerSpec, padded: &Image) -> Result<Image> {
+    let (n, c, h, w) = padded.dim();
+    let output = run_image(net, &[("image", padded.into())], "clean")?;
+    let expected = (n, c, h * spec.scale, w * spec.scale);
+    expect_shape("the cleaner", &output, expected)?;
+    Ok(output)
+}
+
+/// Without a copy where nothing is cut off.
+fn cropped(image: Image, height: usize, width: usize) -> Image {
+    match size(&image) == (height, width) {
+        true => image,
+        false => crop(&image, height, width),
+    }
 }

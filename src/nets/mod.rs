@@ -6,6 +6,7 @@
 pub mod cldm;
 pub mod cleaner;
 pub mod contract;
+pub mod segments;
 pub mod text;
 pub mod vae;
 
@@ -64,12 +65,27 @@ pub trait Networks: Send {
     /// policy.
     fn stage(&mut self, graphs: &[&str]);
 
+    /// Whether networks stay loaded when their stage is over.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// The network called `graph` in the bundle.
     ///
     /// # Errors
     /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is none or its file is damaged,
     /// [`Runtime`](crate::error::ErrorKind::Runtime) where no provider can run it.
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network>;
+
+    /// Segment `segment` of `graph` (see [`segments`]). It may be released when another one is asked for.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and [`Bundle`](crate::error::ErrorKind::Bundle) where the graph has no segments.
+    fn segment(&mut self, graph: &str, segment: &str) -> Result<&mut dyn Network> {
+        Err(Error::bundle(format!(
+            "the graph `{graph}` has no segment `{segment}`"
+        )))
+    }
 
     /// The execution provider that runs each graph used so far: (graph, provider), sorted by graph.
     fn providers(&self) -> Vec<(String, String)>;

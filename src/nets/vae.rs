@@ -13,15 +13,14 @@ pub const DOWNSCALE: usize = 8;
 /// How many channels a latent has.
 pub const LATENT_CHANNELS: usize = 4;
 
-/// The mode of the posterior of `image`, scaled: `[N, 3, H, W]` in `[0, 1]`, H and W multiples of 8, to
-/// `[N, 4, H/8, W/8]`. The graph itself wants `[-1, 1]`.
+/// The mode of the posterior of `image`, scaled: `[N, 3, H, W]` in `[-1, 1]`, H and W multiples of 8, to
+/// `[N, 4, H/8, W/8]`.
 ///
 /// # Errors
 /// What the network reports, or a graph that does not keep its contract.
 pub fn encode(net: &mut dyn Network, image: &Image) -> Result<Latent> {
     let (n, _, h, w) = image.dim();
-    let centred = image.mapv(|x| x * 2.0 - 1.0);
-    let latent = run_image(net, &[("image", (&centred).into())], "latent")?;
+    let latent = run_image(net, &[("image", image.into())], "latent")?;
     expect_shape(
         "the VAE encoder",
         &latent,

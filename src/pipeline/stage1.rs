@@ -1,13 +1,15 @@
 //! Stage 1: sizes, the picture the cleaner sees, and the picture that conditions stage 2.
 
-use ndarray::Array4;
+use ndarray::{Array3, Array4, ArrayView3};
 
-use crate::error::Result;
+use super::plan::{CleanerPlan, Work};
+use crate::canvas::Canvas;
+use crate::error::{ErrorKind, Result};
 use crate::nets::Network;
-use crate::nets::cleaner::{CleanerSpec, clean as run_whole, clean_tiled};
+use crate::nets::cleaner::{self, CleanerSpec};
 use crate::resize;
-use crate::tensor::{Image, pad_reflect, size};
-use crate::tiling::{OnTile, Tiles};
+use crate::tensor::{Image, reflect};
+use crate::tiling::OnTile;
 
 /// The longest edge over the shortest of what the networks see. A longer strip is padded by reflection: without that,
 /// bringing its short edge to 512 pixels would blow up the long one without bound.
@@ -23,91 +25,145 @@ pub(super) const NO_CLEANER: CleanerSpec = CleanerSpec {
 /// The sizes (height, width) on a picture's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
+    /// Of the picture that stage 1 starts from.
+    pub input: (usize, usize),
+    /// Of what the cleaner is given.
+    pub network: (usize, usize),
+    /// Of the cleaned picture, which conditions stage 2.
+    pub cond: (usize, usize),
     /// Of the result.
     pub output: (usize, usize),
     /// Of the result with the padding that keeps its aspect ratio within [`MAX_ASPECT`].
     pub padded_output: (usize, usize),
 }
 
-/// The picture the cleaner starts from, in `[0, 1]`, and the sizes that follow from it.
-///
-/// A cleaner that keeps the size is given the picture enlarged by Pillow's bicubic filter; one that enlarges by
-/// itself (BSRNet) is given the picture as it is.
-pub(super) fn prepare(lq: &Array4<u8>, upscale: f64, spec: CleanerSpec) -> (Image, Sizes) {
-    let (_, h, w, _) = lq.dim();
-    let output = resize::upscaled_size(h, w, upscale);
-    let image = if spec.scale == 1 {
-        to_unit(&enlarge(lq, output))
-    } else {
-        to_unit(lq)
-    };
-    let (height, width) = within_aspect(size(&image));
-    let padded = if (height, width) == size(&image) {
-        image
-    } else {
-        pad_reflect(&image, height, width)
-    };
-    let padded_output = if spec.scale == 1 {
-        (height, width)
-    } else {
-        resize::upscaled_size(height, width, upscale)
-    };
-    (
-        padded,
+impl Sizes {
+    /// The sizes of a picture of `lq` pixels.
+    ///
+    /// A cleaner that keeps the size is given the picture enlarged; one that enlarges by itself (BSRNet) is given the
+    /// picture as it is. What is smaller than `min_short_edge` is enlarged to it, before the cleaner or after it: SwinIR
+    /// enlarges before, the others, and SwinIR in the reference's tiles, after.
+    ///
+    /// Source: `SwinIRPipeline`, `BSRNetPipeline` and `SCUNetPipeline`, diffbir/pipeline.py at 3f8b530.
+    pub(super) fn of(
+        lq: (usize, usize),
+        upscale: f64,
+        spec: CleanerSpec,
+        min_short_edge: usize,
+        tiles_fit: impl Fn((usize, usize)) -> bool,
+    ) -> Self {
+        let output = resize::upscaled_size(lq.0, lq.1, upscale);
+        let input = within_aspect(if spec.scale == 1 { output } else { lq });
+        let padded_output = match spec.scale {
+            1 => input,
+            _ => resize::upscaled_size(input.0, input.1, upscale),
+        };
+        let to_short_edge = |(h, w): (usize, usize)| match h.min(w) >= min_short_edge {
+            true => (h, w),
+            false => resize::short_edge_size(h, w, min_short_edge),
+        };
+        let network = match spec.enlarge_first && !tiles_fit(input) {
+            true => to_short_edge(input),
+            false => input,
+        };
+        let (height, width) = padded_output;
+        let cond = match spec.scale > 1 && height.min(width) >= min_short_edge {
+            true => padded_output,
+            false => to_short_edge((network.0 * spec.scale, network.1 * spec.scale)),
+        };
         Sizes {
+            input,
+            network,
+            cond,
             output,
             padded_output,
-        },
-    )
+        }
+    }
 }
 
-/// Runs the cleaner, if any, and brings its result to at least `min_short_edge`.
-///
-/// Source: `SwinIRPipeline`, `BSRNetPipeline` and `SCUNetPipeline`, diffbir/pipeline.py at 3f8b530: SwinIR enlarges
-/// before the network, the others, and SwinIR in tiles, after it.
+/// What the cleaner is given, in `[0, 1]`: `lq` `[H, W, 3]`, enlarged by Pillow's bicubic filter where the cleaner does
+/// not enlarge, padded, and brought to the short edge where that comes first.
+pub(super) fn prepare(
+    lq: ArrayView3<'_, u8>,
+    sizes: &Sizes,
+    scale: usize,
+    work: &Work<'_>,
+) -> Result<Canvas> {
+    let (height, width) = sizes.output;
+    let enlarged: Array3<u8> = match scale {
+        1 => resize::pillow_bicubic(lq, height, width),
+        _ => lq.to_owned(),
+    };
+    let mut input = work.picture(sizes.input)?;
+    for rows in work.bands(sizes.input) {
+        let size = (1, 3, rows.len(), sizes.input.1);
+        let (h, w, _) = enlarged.dim();
+        let part = Image::from_shape_fn(size, |(_, c, y, x)| {
+            f32::from(enlarged[[reflect(rows.start + y, h), reflect(x, w), c]]) / 255.0
+        });
+        input.put(rows.start, 0, part.view())?;
+    }
+    drop(enlarged);
+    resized(input, sizes.network, work)
+}
+
+/// The cleaned picture, nominally in `[0, 1]` and not clamped, of [`Sizes::cond`].
 pub(super) fn clean(
     net: Option<&mut dyn Network>,
     spec: CleanerSpec,
-    lq: Image,
+    lq: Canvas,
     sizes: &Sizes,
-    min_short_edge: usize,
-    (tiles, on_tile): (Option<Tiles>, &OnTile<'_>),
-) -> Result<Image> {
-    let to_short_edge = |image: Image| {
-        let (h, w) = size(&image);
-        if h.min(w) >= min_short_edge {
-            image
-        } else {
-            resize::resize_short_edge_to(&image, min_short_edge)
+    work: &Work<'_>,
+    on_tile: &OnTile<'_>,
+) -> Result<Canvas> {
+    let cleaned = match net {
+        Some(net) => run(net, spec, lq, work, on_tile)?,
+        None => lq,
+    };
+    let cleaned = resized(cleaned, sizes.cond, work)?;
+    work.placed(cleaned, sizes.cond)
+}
+
+fn run(
+    net: &mut dyn Network,
+    spec: CleanerSpec,
+    lq: Canvas,
+    work: &Work<'_>,
+    on_tile: &OnTile<'_>,
+) -> Result<Canvas> {
+    let (height, width) = lq.size();
+    let exact = |net: &mut dyn Network, tile, halo| {
+        let mut cleaned = work.picture((height * spec.scale, width * spec.scale))?;
+        cleaner::clean_exact(net, spec, &lq, (tile, halo), &mut cleaned, on_tile)?;
+        Ok(cleaned)
+    };
+    match work.plan.cleaner {
+        CleanerPlan::Tiles(tiles) => {
+            let lq = lq.into_array()?;
+            cleaner::clean_tiled(net, spec, &lq, tiles, on_tile).map(Canvas::from)
         }
-    };
-    let Some(net) = net else {
-        return Ok(to_short_edge(lq));
-    };
-    let cleaned = match tiles.filter(|tiles| tiles.fit(size(&lq))) {
-        Some(tiles) => clean_tiled(net, spec, &lq, tiles, on_tile)?,
-        None if spec.enlarge_first => return run_whole(net, spec, &to_short_edge(lq)),
-        None => run_whole(net, spec, &lq)?,
-    };
-    let (height, width) = sizes.padded_output;
-    if spec.scale > 1 && height.min(width) >= min_short_edge {
-        return Ok(resize::torch_bicubic(&cleaned, height, width));
+        CleanerPlan::Exact { tile, halo } => exact(net, tile, halo),
+        CleanerPlan::Whole { halo } => match cleaner::clean(net, spec, &lq) {
+            Err(e) if e.kind() == ErrorKind::Resources => match halo {
+                Some(halo) => exact(net, height.max(width).div_ceil(2), halo),
+                None => Err(e),
+            },
+            cleaned => cleaned.map(Canvas::from),
+        },
     }
-    Ok(to_short_edge(cleaned))
 }
 
-fn enlarge(lq: &Array4<u8>, (height, width): (usize, usize)) -> Array4<u8> {
-    let mut enlarged = Array4::zeros((lq.dim().0, height, width, 3));
-    for (picture, mut target) in lq.outer_iter().zip(enlarged.outer_iter_mut()) {
-        target.assign(&resize::pillow_bicubic(picture, height, width));
+/// `picture` in another size by torch's bicubic filter; itself where it has that size.
+pub(super) fn resized(picture: Canvas, size: (usize, usize), work: &Work<'_>) -> Result<Canvas> {
+    if picture.size() == size {
+        return Ok(picture);
     }
-    enlarged
-}
-
-/// `[N, H, W, 3]` in `0..=255` to `[N, 3, H, W]` in `[0, 1]`.
-fn to_unit(pictures: &Array4<u8>) -> Image {
-    let planar = pictures.view().permuted_axes([0, 3, 1, 2]);
-    Image::from_shape_fn(planar.dim(), |at| f32::from(planar[at]) / 255.0)
+    let mut out = work.picture(size)?;
+    for rows in work.bands(size) {
+        let part: Array4<f32> = resize::torch_bicubic_rows(&picture, size, rows.clone())?;
+        out.put(rows.start, 0, part.view())?;
+    }
+    Ok(out)
 }
 
 /// The smallest size that holds `(height, width)` with an aspect ratio of at most [`MAX_ASPECT`].

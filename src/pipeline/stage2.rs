@@ -2,74 +2,95 @@
 
 use std::cell::RefCell;
 
-use ndarray::{Array3, Array4, Axis, concatenate};
+use ndarray::{Array4, ArrayView3, Axis, concatenate};
 
+use super::finish::Vae;
+use super::plan::Work;
 use super::{Event, Intermediate, Observer, Pipeline, Samples, Sizes, Stage, Timer, stage1};
-use crate::color;
+use crate::canvas::Canvas;
 use crate::denoise::Guide;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Rule, Space, Target, Weights};
 use crate::nets::cldm::{Condition, Context, Denoiser};
 use crate::nets::vae::{self, DOWNSCALE, GuidingDecoder};
-use crate::nets::{Networks, Shared};
-use crate::options::{ColorFix, StartPoint};
-use crate::resize;
+use crate::nets::{Network, Networks, Shared};
+use crate::options::StartPoint;
 use crate::rng::{Draws, NoiseSource};
 use crate::samplers::{Run, Sampling, StepInfo};
-use crate::tensor::{Image, Latent, crop, pad_to_multiple, shape, size, to_hwc};
-use crate::tiling::{OnTile, Tiles};
+use crate::tensor::{Latent, crop, pad_to, round_up, shape, size};
+use crate::tiling::Tiles;
 
 /// The condition is padded to multiples of this many pixels; where the denoiser runs in tiles, of [`DOWNSCALE`].
 const MULTIPLE: usize = 64;
 
 /// Sample `k` alone.
-fn one(k: usize) -> Samples {
+pub(super) fn one(k: usize) -> Samples {
     Samples { first: k, count: 1 }
 }
 
 impl Pipeline {
     pub(super) fn clean(
         &self,
-        lq: Image,
+        lq: ArrayView3<'_, u8>,
         sizes: &Sizes,
+        work: &Work<'_>,
         networks: &mut dyn Networks,
         observe: &mut Observer<'_>,
-    ) -> Result<Image> {
+    ) -> Result<Canvas> {
         let timer = Timer::start(Stage::Cleaner, observe)?;
         let net = match &self.graphs.cleaner {
             Some(graph) => {
-                networks.stage(&[graph]);
-                Some(networks.get(graph)?)
+                networks.stage(&[&graph.name]);
+                Some(networks.get(&graph.name)?)
             }
             None => None,
         };
         timer.loaded(observe)?;
+        let lq = stage1::prepare(lq, sizes, self.cleaner.scale, work)?;
         let observer = RefCell::new(&mut *observe);
         let on_tile = |k, count| observer.borrow_mut()(Event::Tile(Stage::Cleaner, k, count));
-        let tiles = (self.options.tiling.cleaner, &on_tile as &OnTile<'_>);
-        let cond_img = stage1::clean(net, self.cleaner, lq, sizes, self.min_short_edge, tiles)?;
-        observe(Event::Tensor(Intermediate::Stage1, one(0), &cond_img))?;
+        let cond_img = stage1::clean(net, self.cleaner, lq, sizes, work, &on_tile)?;
+        observe(Event::Picture(Intermediate::Stage1, one(0), &cond_img))?;
         timer.finish(observe)?;
         Ok(cond_img)
     }
 
-    /// The latent of the cleaned picture, padded with black. Encoded once: the reference encodes the same picture for
-    /// cond and uncond and for every sample.
-    pub(super) fn encode(
-        &self,
-        cond_img: &Image,
-        networks: &mut dyn Networks,
-        observe: &mut Observer<'_>,
-    ) -> Result<Latent> {
-        let timer = Timer::start(Stage::VaeEncoder, observe)?;
-        networks.stage(&[&self.graphs.encoder]);
-        let net = networks.get(&self.graphs.encoder)?;
-        timer.loaded(observe)?;
+    /// Height and width of the latent of a cleaned picture, which is padded with black.
+    pub(super) fn latent_size(&self, (height, width): (usize, usize)) -> (usize, usize) {
         let multiple = match self.options.tiling.cldm {
             Some(_) => DOWNSCALE,
             None => MULTIPLE,
         };
-        let c_img = vae::encode(net, &pad_to_multiple(cond_img, multiple))?;
+        let cells = |length| round_up(length, multiple) / DOWNSCALE;
+        (cells(height), cells(width))
+    }
+
+    /// The latent of the cleaned picture. Encoded once: the reference encodes the same picture for cond and uncond and
+    /// for every sample.
+    pub(super) fn encode(
+        &self,
+        cond_img: &Canvas,
+        work: &Work<'_>,
+        networks: &mut dyn Networks,
+        observe: &mut Observer<'_>,
+    ) -> Result<Latent> {
+        let timer = Timer::start(Stage::VaeEncoder, observe)?;
+        let (height, width) = self.latent_size(cond_img.size());
+        let padded = (height * DOWNSCALE, width * DOWNSCALE);
+        let read = |rows| {
+            let rows = cond_img.window(rows, 0..padded.1)?;
+            Ok(rows.mapv_into(|x| x * 2.0 - 1.0))
+        };
+        let vae = Vae {
+            stage: Stage::VaeEncoder,
+            graph: &self.graphs.encoder,
+            how: work.plan.encoder,
+            store: work.store,
+        };
+        let whole = |net: &mut dyn Network| vae::encode(net, &read(0..padded.0)?);
+        let c_img = vae
+            .run(padded, &read, &whole, &timer, networks, observe)?
+            .into_array()?;
         observe(Event::Tensor(Intermediate::CImg, one(0), &c_img))?;
         timer.finish(observe)?;
         Ok(c_img)
@@ -79,7 +100,7 @@ impl Pipeline {
     pub(super) fn sample(
         &self,
         c_img: &Latent,
-        cond_img: &Image,
+        cond_img: &Canvas,
         contexts: (Context, Context),
         networks: &mut dyn Networks,
         draws: &mut Draws,
@@ -87,11 +108,12 @@ impl Pipeline {
     ) -> Result<Vec<Latent>> {
         let timer = Timer::start(Stage::Sampling, observe)?;
         let graphs = &self.graphs;
+        let denoiser = &graphs.denoiser.name;
         match &graphs.vjp {
-            Some(vjp) => networks.stage(&[&graphs.denoiser, &graphs.decoder, vjp]),
-            None => networks.stage(&[&graphs.denoiser]),
+            Some(vjp) => networks.stage(&[denoiser, &graphs.decoder.name, &vjp.name]),
+            None => networks.stage(&[denoiser]),
         }
-        networks.get(&graphs.denoiser)?;
+        networks.get(denoiser)?;
         timer.loaded(observe)?;
         let batch = Batch {
             pipeline: self,
@@ -122,7 +144,7 @@ impl Pipeline {
     }
 
     /// The denoiser's tiles in latent cells, where they fit into a latent of this size.
-    fn latent_tiles(&self, size: (usize, usize)) -> Option<Tiles> {
+    pub(super) fn latent_tiles(&self, size: (usize, usize)) -> Option<Tiles> {
         let tiles = self.options.tiling.cldm?;
         let tiles = Tiles {
             size: tiles.size / DOWNSCALE,
@@ -131,62 +153,18 @@ impl Pipeline {
         tiles.fit(size).then_some(tiles)
     }
 
-    /// `c_img` with as many cells as the denoiser needs.
+    /// The size of a latent with as many cells as the denoiser needs.
+    pub(super) fn padded_latent_size(&self, (height, width): (usize, usize)) -> (usize, usize) {
+        let multiple = match self.latent_tiles((height, width)) {
+            Some(_) => 1,
+            None => MULTIPLE / DOWNSCALE,
+        };
+        (round_up(height, multiple), round_up(width, multiple))
+    }
+
     fn padded_latent(&self, c_img: &Latent) -> Latent {
-        match self.latent_tiles(size(c_img)) {
-            Some(_) => c_img.clone(),
-            None => pad_to_multiple(c_img, MULTIPLE / DOWNSCALE),
-        }
-    }
-
-    /// The picture of sample `k`, as large as `cond_img`.
-    pub(super) fn decode(
-        &self,
-        k: usize,
-        z: Latent,
-        cond_img: &Image,
-        networks: &mut dyn Networks,
-        observe: &mut Observer<'_>,
-    ) -> Result<Image> {
-        let timer = Timer::start(Stage::VaeDecoder, observe)?;
-        let net = networks.get(&self.graphs.decoder)?;
-        timer.loaded(observe)?;
-        let (height, width) = size(cond_img);
-        let decoded = crop(&vae::decode(net, &z)?, height, width);
-        observe(Event::Tensor(Intermediate::Decoded, one(k), &decoded))?;
-        timer.finish(observe)?;
-        Ok(decoded)
-    }
-
-    /// Colours, size and 8 bits: `[H, W, 3]`.
-    pub(super) fn finish(
-        &self,
-        k: usize,
-        decoded: Image,
-        cond_img: &Image,
-        sizes: &Sizes,
-        observe: &mut Observer<'_>,
-    ) -> Result<Array3<u8>> {
-        let timer = Timer::start(Stage::Finish, observe)?;
-        let fixed = self.fix_colors(decoded, cond_img)?;
-        observe(Event::Tensor(Intermediate::ColorFixed, one(k), &fixed))?;
-        let (height, width) = sizes.padded_output;
-        let resized = resize::torch_bicubic(&fixed, height, width);
-        drop(fixed);
-        let (height, width) = sizes.output;
-        let picture = to_hwc(resize::quantise(&crop(&resized, height, width)));
-        timer.finish(observe)?;
-        Ok(picture.index_axis_move(Axis(0), 0))
-    }
-
-    /// `decoded` in `[-1, 1]` to `[0, 1]`, with its colours from `cond_img`.
-    fn fix_colors(&self, decoded: Image, cond_img: &Image) -> Result<Image> {
-        let sample = decoded.mapv_into(|x| (x + 1.0) / 2.0);
-        match self.options.restore.color_fix {
-            ColorFix::Wavelet => color::wavelet_reconstruction(sample, cond_img),
-            ColorFix::Adain => color::adaptive_instance_normalization(sample, cond_img),
-            ColorFix::None => Ok(sample),
-        }
+        let (height, width) = self.padded_latent_size(size(c_img));
+        pad_to(c_img, height, width)
     }
 }
 
@@ -196,7 +174,7 @@ struct Batch<'a> {
     networks: &'a Shared<'a>,
     tiles: Option<Tiles>,
     c_img: &'a Latent,
-    cond_img: &'a Image,
+    cond_img: &'a Canvas,
     contexts: &'a (Context, Context),
 }
 
@@ -219,7 +197,7 @@ impl Batch<'_> {
             uncond_txt: self.contexts.1.clone(),
             strength: self.pipeline.strength,
         };
-        let denoiser = &self.pipeline.graphs.denoiser;
+        let denoiser = &self.pipeline.graphs.denoiser.name;
         // Steps are told between the evaluations of the denoiser, tiles within one: never both at once.
         let observe = RefCell::new(observe);
         let on_tile = |k, count| observe.borrow_mut()(Event::Tile(Stage::Sampling, k, count));
@@ -285,12 +263,14 @@ impl Batch<'_> {
             Some(_) => DOWNSCALE,
             None => MULTIPLE,
         };
-        let image = pad_to_multiple(self.cond_img, multiple);
+        let (height, width) = self.cond_img.size();
+        let padded = (round_up(height, multiple), round_up(width, multiple));
+        let image = self.cond_img.window(0..padded.0, 0..padded.1)?;
         let target = repeated(&image.mapv_into(|x| x * 2.0 - 1.0), target.dim().0)?;
-        let vjp = graphs.vjp.as_deref();
+        let vjp = graphs.vjp.as_ref().map(|graph| graph.name.as_str());
         let decoder = GuidingDecoder {
             networks: self.networks,
-            decoder: &graphs.decoder,
+            decoder: &graphs.decoder.name,
             vjp: vjp.ok_or_else(|| Error::internal("guidance lacks the decoder's derivative"))?,
         };
         Ok(Guidance::new(

@@ -13,7 +13,7 @@ use ndarray::Array4;
 use crate::tensor::{Image, size};
 
 pub use pillow::pillow_bicubic;
-pub use torch::torch_bicubic;
+pub use torch::{torch_bicubic, torch_bicubic_rows};
 
 /// Height and width of a picture whose sides are both multiplied by `upscale`, rounded down, at least 1 each (the
 /// reference fails where one becomes 0). `upscale` is finite and above 0; how large the result may become is for the
@@ -74,6 +74,7 @@ use cubic;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canvas::{Canvas, bands};
     use ndarray::{Array3, Array4};
     use proptest::prelude::*;
 
@@ -89,6 +90,20 @@ mod tests {
             prop_assert!(y.iter().all(|v| (v - x[[0, 0, 0, 0]]).abs() < 1e-6));
             let x = Array3::from_elem((h, w, 3), level);
             prop_assert_eq!(pillow_bicubic(x.view(), oh, ow), Array3::from_elem((oh, ow, 3), level));
+        }
+
+        #[test]
+        fn rows_are_those_of_the_whole(
+            (h, w, oh, ow) in (1..40_usize, 1..40_usize, 1..80_usize, 1..80_usize), step in 1..30_usize, seed in any::<u64>()
+        ) {
+            let values = crate::rng::TorchCpu::new(seed).rand(3 * h * w);
+            let x = Array4::from_shape_vec((1, 3, h, w), values).unwrap();
+            let whole = torch_bicubic(&x, oh, ow);
+            let canvas = Canvas::from(x);
+            for rows in bands(oh, step) {
+                let part = torch_bicubic_rows(&canvas, (oh, ow), rows.clone()).unwrap();
+                prop_assert_eq!(part, whole.slice(ndarray::s![.., .., rows, ..]));
+            }
         }
 
         #[test]

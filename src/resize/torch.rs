@@ -1,14 +1,28 @@
 //! torch's antialiased bicubic interpolation of float pictures.
 
+use std::ops::Range;
+
 use ndarray::{Array4, Axis, s};
 
 use super::cubic;
+use crate::canvas::Canvas;
+use crate::error::Result;
 use crate::tensor::Image;
 
 /// One output pixel: where its inputs begin, and their weights, which add up to 1.
 struct Taps {
     first: usize,
     weights: Vec<f32>,
+}
+
+impl Taps {
+    /// The pixel at `first` as it is.
+    fn one(first: usize) -> Self {
+        Taps {
+            first,
+            weights: vec![1.0],
+        }
+    }
 }
 
 /// Resizes `image` `[N, C, H, W]` to `height` x `width`, both at least 1, without clamping.
@@ -27,6 +41,38 @@ pub fn torch_bicubic(image: &Image, height: usize, width: usize) -> Image {
     }
 }
 
+/// Rows `rows` of what [`torch_bicubic`] makes of `source` in `height` x `width`, to the bit; reads only the rows of
+/// `source` that they need.
+///
+/// # Errors
+/// What reading `source` reports.
+pub fn torch_bicubic_rows(
+    source: &Canvas,
+    (height, width): (usize, usize),
+    rows: Range<usize>,
+) -> Result<Image> {
+    let (h, w) = source.size();
+    let taps = match h == height {
+        true => (0..h).map(Taps::one).collect(),
+        false => taps(h, height),
+    };
+    let taps = &taps[rows];
+    let first = taps.iter().map(|taps| taps.first).min().unwrap_or(0);
+    let end = taps
+        .iter()
+        .map(|taps| taps.first + taps.weights.len())
+        .max();
+    let image = source.rows(first..end.unwrap_or(first))?;
+    let image = match w == width {
+        true => image,
+        false => along_rows(&image, width),
+    };
+    Ok(match h == height {
+        true => image,
+        false => down_taps(&image, taps, first),
+    })
+}
+
 fn along_rows(image: &Image, width: usize) -> Image {
     let (n, c, h, w) = image.dim();
     let taps = taps(w, width);
@@ -41,13 +87,17 @@ fn along_rows(image: &Image, width: usize) -> Image {
 }
 
 fn down_columns(image: &Image, height: usize) -> Image {
-    let (n, c, h, w) = image.dim();
-    let taps = taps(h, height);
-    let mut out = Array4::zeros((n, c, height, w));
+    down_taps(image, &taps(image.dim().2, height), 0)
+}
+
+/// One output row for each of `taps`; `image` begins with row `first`.
+fn down_taps(image: &Image, taps: &[Taps], first: usize) -> Image {
+    let (n, c, _, w) = image.dim();
+    let mut out = Array4::zeros((n, c, taps.len(), w));
     for (y, taps) in taps.iter().enumerate() {
         for (k, &weight) in taps.weights.iter().enumerate() {
             let mut output = out.index_axis_mut(Axis(2), y);
-            output.scaled_add(weight, &image.index_axis(Axis(2), taps.first + k));
+            output.scaled_add(weight, &image.index_axis(Axis(2), taps.first - first + k));
         }
     }
     out

@@ -8,6 +8,8 @@ pub mod library;
 pub mod provider;
 #[cfg(feature = "onnx")]
 pub mod session;
+#[cfg(feature = "onnx")]
+pub mod sessions;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +20,9 @@ use crate::nets::contract::GraphKind;
 pub use library::{Loaded, load};
 pub use provider::{Provider, ProviderKind, Scalar, Untyped};
 #[cfg(feature = "onnx")]
-pub use session::{Session, Sessions, probe};
+pub use session::{Session, probe};
+#[cfg(feature = "onnx")]
+pub use sessions::Sessions;
 
 /// A graph on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub struct GraphFile {
     pub kind: GraphKind,
     /// The `.onnx` file; its external data lies beside it.
     pub path: PathBuf,
+    /// The file with its segments, where it has some; their weights lie in the graph's external data.
+    pub segments: Option<PathBuf>,
     /// Bytes of the file and its external data.
     pub bytes: u64,
 }

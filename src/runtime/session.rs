@@ -11,12 +11,12 @@ use ort::session::{SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, Tensor, TensorElementType, TensorRef, ValueRef};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::nets::{Input, Network, Networks};
+use crate::nets::{Input, Network};
 use crate::runtime::provider::{Provider, ProviderKind};
-use crate::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, assignment, library};
+use crate::runtime::{GraphFile, RuntimeOptions, assignment, library};
 
-/// Above this many bytes of graphs, [`MemoryPolicy::Auto`] keeps one session at a time.
-const KEEP_LIMIT: u64 = 1 << 30;
+/// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// One graph loaded into ONNX Runtime.
 pub struct Session {
@@ -48,6 +48,48 @@ impl Session {
         let this = Session {
             session,
             name: graph.name.clone(),
+            nodes,
+        };
+        this.refuse_silent_fallback(options.providers_of(&graph.name))?;
+        Ok(this)
+    }
+
+    /// Loads segment `segment` of `graph`, whose weights lie in the graph's external data.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_segment(
+        graph: &GraphFile,
+        segment: &str,
+        options: &RuntimeOptions,
+    ) -> Result<Self> {
+        let missing = || {
+            Error::bundle(format!(
+                "the graph `{}` has no segment `{segment}`",
+                graph.name
+            ))
+        };
+        let path = graph.segments.as_ref().ok_or_else(missing)?;
+        let read = || -> Result<ort::session::Session> {
+            let damaged =
+                |e: &dyn std::fmt::Display| Error::bundle(format!("damaged segments: {e}"));
+            let bytes = std::fs::read(path).map_err(|e| damaged(&e))?;
+            let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
+            let model = file.tensor(segment).map_err(|_| missing())?;
+            let folder = graph.path.parent().unwrap_or(Path::new(".")).display();
+            builder(graph, options)?
+                .with_config_entry(WEIGHTS_FOLDER, folder.to_string())
+                .map_err(|e| {
+                    Error::runtime(format!("ONNX Runtime refuses the folder of weights: {e}"))
+                })?
+                .commit_from_memory(model.data())
+                .map_err(|e| load_error(&e))
+        };
+        let session = read().map_err(|e| e.at(format!("{}: segment {segment}", path.display())))?;
+        let nodes = assignment::nodes_per_provider(&session)?;
+        let this = Session {
+            session,
+            name: format!("{}, segment {segment}", graph.name),
             nodes,
         };
         this.refuse_silent_fallback(options.providers_of(&graph.name))?;
@@ -282,63 +324,4 @@ fn collect(found: &SessionOutputs<'_>, outputs: &[&str]) -> Collected {
             to_f32(&value.view()).map_err(|e| (e.code(), e.message().to_owned()))
         })
         .collect()
-}
-
-/// The sessions of one bundle, loaded when first asked for and released by a [`MemoryPolicy`].
-pub struct Sessions {
-    graphs: Vec<GraphFile>,
-    options: RuntimeOptions,
-    keep: bool,
-    loaded: BTreeMap<String, Session>,
-    providers: BTreeMap<String, String>,
-}
-
-impl Sessions {
-    /// The sessions of `graphs`; none is loaded yet.
-    pub fn new(graphs: Vec<GraphFile>, options: RuntimeOptions) -> Self {
-        let keep = match options.memory {
-            MemoryPolicy::Keep => true,
-            MemoryPolicy::Sequential => false,
-            MemoryPolicy::Auto => graphs.iter().map(|graph| graph.bytes).sum::<u64>() <= KEEP_LIMIT,
-        };
-        Sessions {
-            graphs,
-            options,
-            keep,
-            loaded: BTreeMap::new(),
-            providers: BTreeMap::new(),
-        }
-    }
-}
-
-impl Networks for Sessions {
-    fn stage(&mut self, graphs: &[&str]) {
-        if !self.keep {
-            self.loaded
-                .retain(|name, _| graphs.contains(&name.as_str()));
-        }
-    }
-
-    fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
-        if !self.loaded.contains_key(graph) {
-            let file = self.graphs.iter().find(|file| file.name == graph);
-            let file =
-                file.ok_or_else(|| Error::bundle(format!("the bundle has no graph `{graph}`")))?;
-            let session = Session::load(file, &self.options)?;
-            self.providers
-                .insert(graph.to_owned(), session.provider().to_owned());
-            self.loaded.insert(graph.to_owned(), session);
-        }
-        match self.loaded.get_mut(graph) {
-            Some(session) => Ok(session),
-            None => Err(Error::internal(format!("the session of `{graph}` is gone"))),
-        }
-    }
-
-    fn providers(&self) -> Vec<(String, String)> {
-        self.providers
-            .iter()
-            .map(|(graph, provider)| (graph.clone(), provider.clone()))
-            .collect()
-    }
 }

@@ -1,0 +1,78 @@
+//! What a bundle's graphs take of memory: `memory.yaml` beside `bundle.yaml`, measured by `diffbir bench --memory`.
+//!
+//! The figures decide whether a stage runs whole or in tiles, never what it computes, so the file is no part of the
+//! bundle's hash and may be measured anew on any machine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::nets::contract::GraphKind;
+
+/// The file's name.
+pub const MEMORY: &str = "memory.yaml";
+
+/// What graphs take, by their names.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryModel {
+    /// One entry for each graph that was measured.
+    pub graphs: BTreeMap<String, GraphMemory>,
+}
+
+/// What one graph takes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphMemory {
+    /// Bytes held from loading on.
+    pub load: u64,
+    /// Bytes that a run takes besides: a constant, per cell, and per squared cell of each member of the batch. A cell is
+    /// a pixel for graphs that are given pictures, else a latent cell.
+    pub run: [f64; 3],
+}
+
+impl GraphMemory {
+    /// Bytes that a run on a batch of `n` inputs of `cells` each takes besides [`load`](Self::load).
+    pub fn run_bytes(&self, n: usize, cells: usize) -> u64 {
+        let (n, cells) = (n as f64, cells as f64);
+        let [constant, linear, squared] = self.run;
+        (constant + n * cells * (linear + cells * squared)).max(0.0) as u64
+    }
+
+    /// What is taken for granted of a graph that nobody measured, whose files have `bytes`: figures of the official sizes.
+    pub fn unmeasured(kind: GraphKind, bytes: u64) -> Self {
+        let run = match kind {
+            GraphKind::Cleaner => [64e6, 900.0, 0.0],
+            GraphKind::VaeEncoder => [64e6, 2_600.0, 8.0 / 4096.0],
+            GraphKind::VaeDecoder => [64e6, 220_000.0, 8.0],
+            GraphKind::VaeDecoderVjp => [64e6, 900_000.0, 24.0],
+            GraphKind::Denoiser | GraphKind::Control | GraphKind::Unet => [64e6, 60_000.0, 60.0],
+            GraphKind::TextEncoder => [64e6, 0.0, 0.0],
+        };
+        GraphMemory {
+            load: bytes * 5 / 4,
+            run,
+        }
+    }
+}
+
+/// Reads `memory.yaml` of a bundle's folder; nothing where there is none.
+pub(super) fn read(dir: &Path) -> Result<MemoryModel> {
+    let path = dir.join(MEMORY);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(MemoryModel::default()),
+        Err(e) => {
+            return Err(Error::bundle(format!("cannot read {}", path.display())).with_source(e));
+        }
+    };
+    serde_yaml::from_str(&text).map_err(|e| {
+        Error::bundle(format!(
+            "{}: not valid; `diffbir bench --memory --write` makes it anew",
+            path.display()
+        ))
+        .with_source(e)
+    })
+}

@@ -1,0 +1,124 @@
+//! Colour correction of pictures that are read by rows.
+
+use std::ops::Range;
+
+use ndarray::Axis;
+
+use super::{LEVELS, wavelet_reconstruction};
+use crate::canvas::{Canvas, ReadRows, bands};
+use crate::error::Result;
+use crate::tensor::Image;
+
+/// How far a pixel's low frequencies reach: the radii of all blurs.
+const REACH: usize = (1 << LEVELS) - 1;
+
+/// What the colours of `content` are brought to those of `style` with; both canvases of one size, read by rows.
+pub enum Correction<'a> {
+    /// Nothing.
+    None,
+    /// [`wavelet_reconstruction`].
+    Wavelet(&'a Canvas),
+    /// [`adaptive_instance_normalization`]: `style`'s mean and deviation of each channel, after those of `content`.
+    Adain(Vec<(f32, f32)>, Vec<(f32, f32)>),
+}
+
+impl<'a> Correction<'a> {
+    /// [`Adain`](Self::Adain), its statistics gathered by `read` and from `style` in bands of `step` rows.
+    ///
+    /// # Errors
+    /// What reading reports.
+    pub fn adain(read: &ReadRows<'_>, style: &'a Canvas, step: usize) -> Result<Self> {
+        let (height, _) = style.size();
+        Ok(Correction::Adain(
+            moments(read, height, step)?,
+            moments(&|rows| style.rows(rows), height, step)?,
+        ))
+    }
+
+    /// The corrected rows `rows` of a picture of `height` rows, which `read` gives: `[1, C, rows, W]`.
+    ///
+    /// # Errors
+    /// What reading reports.
+    pub fn rows(&self, read: &ReadRows<'_>, height: usize, rows: Range<usize>) -> Result<Image> {
+        match self {
+            Correction::None => read(rows),
+            Correction::Wavelet(style) => {
+                let seen = rows.start.saturating_sub(REACH)..(rows.end + REACH).min(height);
+                let fixed =
+                    wavelet_reconstruction(read(seen.clone())?, &style.rows(seen.clone())?)?;
+                let inside = rows.start - seen.start..rows.end - seen.start;
+                Ok(fixed.slice_move(ndarray::s![.., .., inside, ..]))
+            }
+            Correction::Adain(content, style) => {
+                let mut part = read(rows)?;
+                let mut planes = part.index_axis_mut(Axis(0), 0);
+                let each = planes.outer_iter_mut().zip(content.iter().zip(style));
+                for (mut plane, ((mean, std), (style_mean, style_std))) in each {
+                    plane.mapv_inplace(|x| (x - mean) / std * style_std + style_mean);
+                }
+                Ok(part)
+            }
+        }
+    }
+}
+
+/// [`mean_std`] of each channel of a picture of `height` rows.
+fn moments(read: &ReadRows<'_>, height: usize, step: usize) -> Result<Vec<(f32, f32)>> {
+    let each = |add: &mut dyn FnMut(usize, f64)| -> Result<f64> {
+        let mut count = 0;
+        for rows in bands(height, step) {
+            let part = read(rows)?;
+            count += part.len() / part.len_of(Axis(1));
+            for (c, plane) in part.index_axis(Axis(0), 0).outer_iter().enumerate() {
+                plane.iter().for_each(|&x| add(c, f64::from(x)));
+            }
+        }
+        Ok(count as f64)
+    };
+    let mut sums = Vec::new();
+    let at = |values: &mut Vec<f64>, c: usize| values.resize(values.len().max(c + 1), 0.0);
+    let n = each(&mut |c, x| {
+        at(&mut sums, c);
+        sums[c] += x;
+    })?;
+    let mut squares = vec![0.0; sums.len()];
+    each(&mut |c, x| squares[c] += (x - sums[c] / n).powi(2))?;
+    let of_sums = |(sum, squares): (&f64, &f64)| {
+        let variance = squares / (n - 1.0).max(1.0);
+        ((sum / n) as f32, (variance as f32 + 1e-5).sqrt())
+    };
+    Ok(sums.iter().zip(&squares).map(of_sums).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::color::adaptive_instance_normalization;
+    use crate::rng::TorchCpu;
+    use ndarray::{Array4, s};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_are_those_of_the_whole((h, w) in (1..120_usize, 1..20_usize), step in 1..50_usize, seed in any::<u64>()) {
+            let mut rng = TorchCpu::new(seed);
+            let mut draw = || Array4::from_shape_vec((1, 3, h, w), rng.rand(3 * h * w)).unwrap();
+            let (content, style) = (draw(), draw());
+            let wavelet = wavelet_reconstruction(content.clone(), &style).unwrap();
+            let adain = adaptive_instance_normalization(content.clone(), &style).unwrap();
+            let (content, style) = (Canvas::from(content), Canvas::from(style));
+            let read = |rows| content.rows(rows);
+            let corrections = [
+                (Correction::Wavelet(&style), wavelet),
+                (Correction::adain(&read, &style, step).unwrap(), adain),
+                (Correction::None, content.to_array().unwrap()),
+            ];
+            for (correction, whole) in corrections {
+                for rows in bands(h, step) {
+                    let part = correction.rows(&read, h, rows.clone()).unwrap();
+                    prop_assert_eq!(part, whole.slice(s![.., .., rows, ..]));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Sizes in bytes, and how much memory there is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Result};
+
+/// A number of bytes, written as `8GiB`, `500MB` or a plain number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+const UNITS: &[(&str, u64)] = &[
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("B", 1),
+    ("", 1),
+];
+
+impl FromStr for Bytes {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+        let unit = text[digits.len()..].trim();
+        let found = UNITS.iter().find(|(name, _)| *name == unit);
+        let number = digits
+            .parse::<f64>()
+            .ok()
+            .filter(|x| x.is_finite() && *x > 0.0);
+        match (number, found) {
+            (Some(number), Some((_, unit))) => Ok(Bytes((number * *unit as f64) as u64)),
+            _ => Err(Error::option(format!(
+                "`{text}` is no size, expected a number above 0 with B, kB, MB, GB, KiB, MiB or GiB, such as 8GiB"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Bytes {
+    /// In MiB or GiB, rounded up.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: u64 = 1 << 20;
+        match self.0.div_ceil(MIB) {
+            mib if mib < 10 * 1024 => write!(f, "{mib}MiB"),
+            mib => write!(f, "{:.1}GiB", (mib as f64 / 102.4).ceil() / 10.0),
+        }
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Number(bytes) => bytes.to_string(),
+            Written::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Bytes of memory that this process may still take, as far as the system tells: what is free or can be freed, within
+/// the limit of the process's control group.
+pub fn available() -> Option<u64> {
+    let free = field("/proc/meminfo", "MemAvailable:")?;
+    let group = |file: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
+        text.trim().parse().ok()
+    };
+    let left = group("memory.max").zip(group("memory.current"));
+    Some(left.map_or(free, |(most, now)| free.min(most.saturating_sub(now))))
+}
+
+/// Bytes that this process holds in memory, as far as the system tells.
+pub fn resident() -> Option<u64> {
+    field("/proc/self/status", "VmRSS:")
+}
+
+/// The most bytes that this process has held in memory so far, as far as the system tells.
+pub fn peak() -> Option<u64> {
+    field("/proc/self/status", "VmHWM:")
+}
+
+/// A field of one of the kernel's tables, given there in KiB.
+fn field(file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_written() {
+        for (text, bytes) in [
+            ("8GiB", 8 << 30),
+            ("1.5 MB", 1_500_000),
+            ("4096", 4096),
+            ("512B", 512),
+        ] {
+            assert_eq!(text.parse::<Bytes>().unwrap(), Bytes(bytes), "{text}");
+        }
+        for text in ["", "GiB", "8 GiBi", "-1MB", "0", "nan", "1e400"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+        assert_eq!(Bytes(1).to_string(), "1MiB");
+        assert_eq!(Bytes(20 << 30).to_string(), "20.0GiB");
+        let read: Bytes = serde_json::from_str("\"2KiB\"").unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), "2048");
+    }
+}

@@ -1,0 +1,140 @@
+//! From needs and a budget to a plan.
+
+use super::need::{Needs, bands, picture};
+use super::{CleanerPlan, Plan, VaePlan};
+use crate::bundle::GraphMemory;
+use crate::canvas::Place;
+use crate::memory::Bytes;
+use crate::nets::segments::{BandHeight, SegmentPlan};
+use crate::pipeline::{Graph, Stage};
+
+/// More than this a band gains nothing from.
+const BAND: u64 = 1 << 30;
+
+impl Needs<'_> {
+    /// A plan within `budget`, which is at least [`least`](Self::least).
+    pub(super) fn choose(&self, budget: u64) -> Plan {
+        let cond = picture(self.sizes.cond);
+        let pictures = match 3 * cond > budget / 3 {
+            true => Place::Disk,
+            false => Place::Memory,
+        };
+        let pictured = |count: u64| match pictures {
+            Place::Memory => count * cond,
+            Place::Disk => 0,
+        };
+        let graphs = &self.pipeline.graphs;
+        let tiling = &self.pipeline.options.tiling;
+        let mut stages = Vec::new();
+        let mut note = |stage, held: u64, work: u64| stages.push((stage, Bytes(held + work)));
+
+        let input = match pictures {
+            Place::Memory => picture(self.sizes.network),
+            Place::Disk => 0,
+        };
+        let held = self.held(Stage::Cleaner, pictured(1) + input);
+        let (cleaner, work) = self.choose_cleaner(budget.saturating_sub(held));
+        note(Stage::Cleaner, held, work);
+
+        let held = self.held(Stage::VaeEncoder, pictured(1));
+        let left = budget.saturating_sub(held);
+        let (encoder, work) =
+            self.choose_vae(&graphs.encoder, self.padded(), tiling.vae_encoder, left);
+        note(Stage::VaeEncoder, held, work);
+
+        note(
+            Stage::Sampling,
+            self.held(Stage::Sampling, pictured(1)),
+            self.denoiser(),
+        );
+
+        let held = self.held(Stage::VaeDecoder, pictured(2));
+        let rows = tiling
+            .vae_decoder
+            .map(|rows| rows.div_ceil(crate::nets::vae::DOWNSCALE));
+        let left = budget.saturating_sub(held);
+        let (decoder, work) = self.choose_vae(&graphs.decoder, self.latent(), rows, left);
+        note(Stage::VaeDecoder, held, work);
+
+        note(Stage::Finish, self.held(Stage::Finish, pictured(3)), 0);
+        Plan {
+            output: self.sizes.output,
+            budget: Bytes(budget),
+            pictures,
+            cleaner,
+            encoder,
+            denoiser: self.tiles,
+            decoder,
+            stages,
+        }
+    }
+
+    fn choose_cleaner(&self, left: u64) -> (CleanerPlan, u64) {
+        let pipeline = self.pipeline;
+        let tiling = &pipeline.options.tiling;
+        let halo = pipeline.halo();
+        if let Some(tiles) = tiling.cleaner.filter(|tiles| tiles.fit(self.sizes.input)) {
+            return (CleanerPlan::Tiles(tiles), self.reference_cleaner(tiles));
+        }
+        let whole = self.cleaner(usize::MAX);
+        let multiple = pipeline.cleaner.multiple;
+        let exact = |tile, halo| {
+            (
+                CleanerPlan::Exact { tile, halo },
+                self.cleaner(tile + 2 * halo),
+            )
+        };
+        match (tiling.cleaner_exact, halo) {
+            (Some(tile), Some(halo)) => exact(tile.next_multiple_of(multiple), halo),
+            (_, Some(halo)) if whole > left => {
+                let fits = |tile: &usize| self.cleaner(tile + 2 * halo) <= left;
+                let edge = self.sizes.network.0.max(self.sizes.network.1);
+                let tiles = (1..=edge.div_ceil(multiple)).map(|k| k * multiple);
+                exact(tiles.take_while(fits).last().unwrap_or(multiple), halo)
+            }
+            _ => (CleanerPlan::Whole { halo }, whole),
+        }
+    }
+
+    fn choose_vae(
+        &self,
+        graph: &Graph,
+        input: (usize, usize),
+        rows: Option<usize>,
+        left: u64,
+    ) -> (VaePlan, u64) {
+        let whole = self.vae_whole(&graph.memory, input);
+        match &graph.segments {
+            Some(plan) if rows.is_some() || whole > left => in_bands(plan, input, rows, left),
+            _ => (VaePlan::Whole, whole),
+        }
+    }
+}
+
+fn in_bands(
+    plan: &SegmentPlan,
+    input: (usize, usize),
+    rows: Option<usize>,
+    left: u64,
+) -> (VaePlan, u64) {
+    let least = bands(plan, input);
+    let canvases = 4 * plan.most_values(input) as u64;
+    // On disk where no band of a useful height would be left.
+    let (place, held) = match canvases + 4 * least > left {
+        true => (Place::Disk, 0),
+        false => (Place::Memory, canvases),
+    };
+    let work = (left - held.min(left)).clamp(least, BAND.max(least));
+    let height = rows.map_or(BandHeight::Memory(work), BandHeight::Rows);
+    (VaePlan::Bands { height, place }, held + work)
+}
+
+/// The bands of an end of the VAE whose whole ran out of memory: half of what the whole was thought to take.
+pub(in crate::pipeline) fn after_failure(
+    memory: &GraphMemory,
+    plan: &SegmentPlan,
+    input: (usize, usize),
+) -> VaePlan {
+    let left = memory.run_bytes(1, input.0 * input.1) / 2;
+    in_bands(plan, input, None, left).0
+}

@@ -1,0 +1,163 @@
+//! What the stages of a picture take, by the cost model.
+
+use super::super::{Graph, Pipeline, Sizes, Stage};
+use crate::bundle::GraphMemory;
+use crate::nets::segments::{Bands, MOST_KEYS, SegmentPlan};
+use crate::nets::vae::DOWNSCALE;
+use crate::tensor::round_up;
+use crate::tiling::Tiles;
+
+/// Bytes that the program and ONNX Runtime take before anything is loaded, and what allocators do not give back.
+const BASE: u64 = 160 << 20;
+/// What the work on picture rows outside of graphs takes.
+const ROWS: u64 = 256 << 20;
+/// Values per latent cell that samplers hold: `x_t`, predictions, their history, noise, condition.
+const LATENTS: u64 = 4 * 16;
+
+/// One picture's sizes and costs.
+pub(super) struct Needs<'a> {
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) sizes: Sizes,
+    lq: (usize, usize),
+    keeps: bool,
+    /// The denoiser's tiles in latent cells.
+    pub(super) tiles: Option<Tiles>,
+}
+
+pub(super) fn area((height, width): (usize, usize)) -> usize {
+    height * width
+}
+
+/// Bytes of a picture of 32-bit floats.
+pub(super) fn picture(size: (usize, usize)) -> u64 {
+    12 * area(size) as u64
+}
+
+impl<'a> Needs<'a> {
+    pub(super) fn of(pipeline: &'a Pipeline, lq: (usize, usize), keeps: bool) -> Self {
+        let sizes = pipeline.sizes(lq);
+        let latent = pipeline.latent_size(sizes.cond);
+        Needs {
+            pipeline,
+            sizes,
+            lq,
+            keeps,
+            tiles: pipeline.latent_tiles(latent),
+        }
+    }
+
+    /// The picture that the encoder sees, and the latent.
+    pub(super) fn padded(&self) -> (usize, usize) {
+        let (h, w) = self.latent();
+        (h * DOWNSCALE, w * DOWNSCALE)
+    }
+
+    pub(super) fn latent(&self) -> (usize, usize) {
+        self.pipeline.latent_size(self.sizes.cond)
+    }
+
+    /// What is held at a stage besides what it works on: the program, graphs that stay loaded, 8-bit pictures, and
+    /// `pictures` bytes of others.
+    pub(super) fn held(&self, stage: Stage, pictures: u64) -> u64 {
+        let graphs = &self.pipeline.graphs;
+        let denoiser = [
+            Some(&graphs.denoiser),
+            graphs.vjp.as_ref(),
+            graphs.vjp.as_ref().map(|_| &graphs.decoder),
+        ];
+        let of_stage: Vec<&Graph> = match stage {
+            Stage::Cleaner => graphs.cleaner.iter().collect(),
+            Stage::VaeEncoder => vec![&graphs.encoder],
+            Stage::Sampling => denoiser.into_iter().flatten().collect(),
+            Stage::VaeDecoder => vec![&graphs.decoder],
+            Stage::Finish | Stage::TextEncoder => Vec::new(),
+        };
+        let all = graphs.all().collect();
+        let loaded = if self.keeps { all } else { of_stage };
+        let samples = self.pipeline.options.sampling.samples as u64;
+        let eight_bit = 3 * area(self.lq) as u64 + 3 * samples * area(self.sizes.output) as u64;
+        let latents = LATENTS * area(self.latent()) as u64;
+        BASE + loaded.iter().map(|graph| graph.memory.load).sum::<u64>()
+            + eight_bit
+            + latents
+            + pictures
+    }
+
+    /// What the cleaner takes on a square tile of `edge` pixels, halo included, or on the whole of it where `edge` is
+    /// larger.
+    pub(super) fn cleaner(&self, edge: usize) -> u64 {
+        let Some(graph) = &self.pipeline.graphs.cleaner else {
+            return 0;
+        };
+        let spec = self.pipeline.cleaner;
+        let (h, w) = self.sizes.network;
+        let (h, w) = (
+            round_up(h, spec.multiple).min(edge),
+            round_up(w, spec.multiple).min(edge),
+        );
+        graph.memory.run_bytes(1, h * w)
+            + picture((h, w))
+            + picture((h * spec.scale, w * spec.scale))
+    }
+
+    /// What an end of the VAE takes on the whole.
+    pub(super) fn vae_whole(&self, memory: &GraphMemory, input: (usize, usize)) -> u64 {
+        memory.run_bytes(1, area(input)) + picture(self.padded())
+    }
+
+    /// What the denoiser takes on all branches of a batch.
+    pub(super) fn denoiser(&self) -> u64 {
+        let pipeline = self.pipeline;
+        let sampling = &pipeline.options.sampling;
+        let branches = if sampling.cfg_scale == 1.0 { 1 } else { 2 };
+        let batch = branches * sampling.batch_size.min(sampling.samples);
+        let cells = match self.tiles {
+            Some(tiles) => tiles.size * tiles.size,
+            None => area(pipeline.padded_latent_size(self.latent())),
+        };
+        let graphs = &pipeline.graphs;
+        let guidance = graphs.vjp.as_ref().map_or(0, |vjp| {
+            let whole = area(pipeline.padded_latent_size(self.latent()));
+            vjp.memory.run_bytes(batch, whole)
+        });
+        graphs.denoiser.memory.run_bytes(batch, cells).max(guidance)
+    }
+
+    /// The least that each stage takes, everything on disk that may be there.
+    pub(super) fn least(&self) -> Vec<(Stage, u64)> {
+        let pipeline = self.pipeline;
+        let halo = pipeline.halo();
+        let cleaner = match (pipeline.options.tiling.cleaner, halo) {
+            (Some(tiles), _) if tiles.fit(self.sizes.input) => self.reference_cleaner(tiles),
+            (_, Some(halo)) => self.cleaner(2 * halo + pipeline.cleaner.multiple),
+            _ => self.cleaner(usize::MAX),
+        };
+        let vae = |graph: &Graph, input| match &graph.segments {
+            Some(plan) => bands(plan, input).min(self.vae_whole(&graph.memory, input)),
+            None => self.vae_whole(&graph.memory, input),
+        };
+        let graphs = &pipeline.graphs;
+        let need = [
+            (Stage::Cleaner, cleaner.max(ROWS)),
+            (Stage::VaeEncoder, vae(&graphs.encoder, self.padded())),
+            (Stage::Sampling, self.denoiser()),
+            (Stage::VaeDecoder, vae(&graphs.decoder, self.latent())),
+            (Stage::Finish, ROWS),
+        ];
+        need.into_iter()
+            .map(|(stage, bytes)| (stage, self.held(stage, 0) + bytes))
+            .collect()
+    }
+
+    /// What the reference's tiles take: arrays of the whole besides.
+    pub(super) fn reference_cleaner(&self, tiles: Tiles) -> u64 {
+        let scale = self.pipeline.cleaner.scale;
+        let (h, w) = self.sizes.input;
+        self.cleaner(tiles.size) + picture((h, w)) + 2 * picture((h * scale, w * scale))
+    }
+}
+
+/// The least that a graph in bands takes: the widest row, and what attention is given whole.
+pub(super) fn bands(plan: &SegmentPlan, input: (usize, usize)) -> u64 {
+    Bands::least_bytes(plan, input, MOST_KEYS)
+}
