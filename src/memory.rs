@@ -100,6 +100,12 @@ pub fn peak() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")
 }
 
+/// Lets [`peak`] count from now on, where the system can.
+pub fn forget_peak() {
+    // Without it a peak is one of the whole process: too high, which is the safe side.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// A field of one of the kernel's tables, given there in KiB.
 fn field(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;

@@ -259,12 +259,12 @@ impl Pipeline {
             plan,
             store: &Store::default(),
         };
-        let contexts = self.contexts(prompts, networks, observe)?;
+        let contexts = self.contexts(plan, prompts, networks, observe)?;
         let sizes = self.sizes((lq.dim().0, lq.dim().1));
         let cond_img = self.clean(lq, &sizes, &work, networks, observe)?;
         let c_img = self.encode(&cond_img, &work, networks, observe)?;
-        let latents = self.sample(&c_img, &cond_img, contexts, networks, draws, observe)?;
-        networks.stage(&[&self.graphs.decoder.name]);
+        let latents = self.sample(&c_img, &cond_img, contexts, plan, networks, draws, observe)?;
+        networks.stage(&[&self.graphs.decoder.name], plan.keep);
         let samples = latents.into_iter().enumerate();
         samples
             .map(|(k, z)| {
@@ -277,6 +277,7 @@ impl Pipeline {
     /// The contexts of the prompt and, where an uncond branch runs, of the negative one (else the same again).
     fn contexts(
         &self,
+        plan: &Plan,
         prompts: &Prompts,
         networks: &mut dyn Networks,
         observe: &mut Observer<'_>,
@@ -287,7 +288,7 @@ impl Pipeline {
             false => None,
         };
         if timer.is_some() {
-            networks.stage(&[graph]);
+            networks.stage(&[graph], plan.keep);
         }
         let cond = prompts.context(&self.prompt, networks, graph)?;
         let uncond = match &self.negative_prompt {

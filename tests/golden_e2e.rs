@@ -229,7 +229,9 @@ fn check_intermediates(run: &Recorded, engine: &Engine) {
             Event::Tensor(Intermediate::CImg, _, x) => ("c_img".to_owned(), x.clone()),
             Event::Tensor(Intermediate::XT, _, x) => ("x_T".to_owned(), x.clone()),
             Event::Tensor(Intermediate::Z, _, x) => ("z".to_owned(), x.clone()),
-            Event::Picture(Intermediate::Stage1, _, x) => ("stage1.sub".to_owned(), sub(&x.to_array()?)),
+            Event::Picture(Intermediate::Stage1, _, x) => {
+                ("stage1.sub".to_owned(), sub(&x.to_array()?))
+            }
             Event::Picture(Intermediate::ColorFixed, _, x) => {
                 colors.push(sub(&x.to_array()?));
                 return Ok(());

@@ -37,6 +37,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Print the effective configuration as YAML
     Config(ConfigCommand),
+    /// Measure what whole runs, or single graphs, take of memory and time
+    Bench(Bench),
     /// Manage the ONNX Runtime library
     Runtime(Runtime),
 }
@@ -56,6 +58,9 @@ pub struct Restore {
     /// Search folders recursively
     #[arg(long)]
     pub recursive: bool,
+    /// Print how each input would be worked on, and what memory that takes, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Replay recorded noise instead of drawing it from the seed: a safetensors file with noise.0, noise.1 …
     #[arg(long, value_name = "FILE")]
     pub replay_noise: Option<PathBuf>,
@@ -105,6 +110,28 @@ pub struct Doctor {
 pub struct ConfigCommand {
     #[command(flatten)]
     pub common: Common,
+}
+
+/// `diffbir bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Measure restorations to these edges, in pixels (the default)
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [512, 1024, 2048])]
+    pub sizes: Vec<usize>,
+    /// Measure what each graph takes of memory instead
+    #[arg(long)]
+    pub graphs: bool,
+    /// With --graphs: write the figures into the bundle as memory.yaml, which plans are made from
+    #[arg(long, requires = "graphs")]
+    pub write: bool,
+    /// In a child process: measure one thing
+    #[arg(long, hide = true)]
+    pub measure: Option<String>,
+    #[command(flatten)]
+    pub common: Common,
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `diffbir runtime`.

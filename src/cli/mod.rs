@@ -1,11 +1,13 @@
 //! The program: parse, call the engine, report.
 
 mod args;
+mod bench;
 mod demo;
 mod doctor;
 mod inputs;
 mod inspect;
 mod install;
+mod plan;
 mod report;
 mod restore;
 mod setup;
@@ -32,6 +34,10 @@ pub fn run() -> ExitCode {
     let reporting = match &cli.command {
         Command::Restore(args) => args.reporting.clone(),
         Command::Demo(args) => args.reporting.clone(),
+        Command::Bench(args) => Reporting {
+            json: args.json,
+            quiet: false,
+        },
         _ => Reporting {
             json: false,
             quiet: false,
@@ -43,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args, &cancel, &reporter),
         Command::Inspect(args) => inspect::run(args).map(nothing_failed),
         Command::Doctor(args) => doctor::run(args, &reporter).map(nothing_failed),
+        Command::Bench(args) => bench::run(args, &reporter).map(nothing_failed),
         Command::Config(args) => inspect::print_config(&args.common).map(nothing_failed),
         Command::Runtime(args) => match args.command {
             RuntimeCommand::Install { gpu } => install_runtime(gpu, &reporter).map(nothing_failed),
@@ -68,6 +75,9 @@ fn install_runtime(gpu: bool, reporter: &Reporter) -> Result<()> {
 
 fn finish(outcome: Result<Tally>, json: bool) -> ExitCode {
     match outcome {
+        Ok(tally) if tally.failed > 0 && tally.failed == tally.too_large => {
+            ExitCode::from(ErrorKind::Resources.exit_code())
+        }
         Ok(tally) if tally.failed > 0 => ExitCode::from(ErrorKind::Input.exit_code()),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {

@@ -12,12 +12,13 @@ use crate::cancel::Cancel;
 use crate::canvas::Canvas;
 use crate::cli::args::{Common, Restore};
 use crate::cli::inputs::{self, Job, Results};
+use crate::cli::plan;
 use crate::cli::report::Reporter;
 use crate::cli::setup::{self, Setup};
 use crate::config::{Config, Existing};
 use crate::engine::{Engine, Noise, Provenance, Request};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imageio::{self, EncodeOptions, Kept, Picture, Rgb};
+use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Rgb};
 use crate::options::Options;
 use crate::pipeline::{Event, Intermediate};
 use crate::{prompts, resize, tensor};
@@ -31,6 +32,8 @@ pub struct Tally {
     pub skipped: usize,
     /// Failed, each reported.
     pub failed: usize,
+    /// Those of them that did not fit the memory or the disk.
+    pub too_large: usize,
 }
 
 /// Runs the command.
@@ -49,6 +52,9 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally
         },
     )?;
     let session = Session::open(&args.common, None, jobs.len(), reporter)?;
+    if args.dry_run {
+        return session.each(&jobs, reporter, |job| plan::print(&session, job, reporter));
+    }
     session.run(
         &jobs,
         noise.map_or(Noise::Seed, Noise::Replay),
@@ -99,6 +105,11 @@ impl Session {
         &self.engine
     }
 
+    /// How pictures are read.
+    pub fn decoding(&self) -> DecodeOptions {
+        self.config.input.decoding()
+    }
+
     /// Works through `jobs`.
     ///
     /// # Errors
@@ -110,8 +121,20 @@ impl Session {
         cancel: &Cancel,
         reporter: &Reporter,
     ) -> Result<Tally> {
-        let mut tally = Tally::default();
         check_writable(jobs)?;
+        self.each(jobs, reporter, |job| {
+            self.one(job, noise.clone(), cancel, reporter)
+        })
+    }
+
+    /// Does `work` for each of `jobs` whose result is not there yet, and counts.
+    fn each(
+        &self,
+        jobs: &[Job],
+        reporter: &Reporter,
+        work: impl Fn(&Job) -> Result<()>,
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
         for job in jobs {
             if job.skip {
                 tally.skipped += 1;
@@ -124,10 +147,11 @@ impl Session {
                 );
                 continue;
             }
-            match self.one(job, noise.clone(), cancel, reporter) {
+            match work(job) {
                 Ok(()) => tally.done += 1,
                 Err(error) if is_of_one_picture(&error) => {
                     tally.failed += 1;
+                    tally.too_large += usize::from(error.kind() == ErrorKind::Resources);
                     reporter.failure(&job.input, &error);
                 }
                 Err(error) => return Err(error.at(job.input.display())),
@@ -143,7 +167,7 @@ impl Session {
             rgb,
             kept,
             mut dropped,
-        } = imageio::read(&job.input, self.config.input.decoding())?;
+        } = imageio::read(&job.input, self.decoding())?;
         dropped.extend(kept.lost_in(job.format));
         let mut request = Request::new(rgb, self.options(job, reporter)?);
         request.noise = noise;
@@ -177,14 +201,14 @@ impl Session {
         let (height, width, _) = restored.samples.first().map_or((0, 0, 0), |rgb| rgb.dim());
         let record = json!({
             "event": "picture", "status": "done", "input": job.input, "outputs": files(job), "width": width,
-            "height": height, "dropped": dropped, "seconds": seconds, "provenance": provenance,
+            "height": height, "dropped": dropped, "seconds": seconds, "plan": restored.plan, "provenance": provenance,
         });
         reporter.picture(&record, &summary(job, (width, height), start, &dropped));
         Ok(())
     }
 
     /// The options of one picture: its caption stands before the prompt.
-    fn options(&self, job: &Job, reporter: &Reporter) -> Result<Options> {
+    pub fn options(&self, job: &Job, reporter: &Reporter) -> Result<Options> {
         let mut options = self.config.options();
         if self.config.input.captions {
             prompts::put_caption(&job.input, &mut options.sampling.prompt)?;

@@ -61,9 +61,9 @@ pub trait Network {
 
 /// Hands out a bundle's networks by their names, loading each when it is first asked for.
 pub trait Networks: Send {
-    /// Says which networks are needed from here on. Others may be released: the implementation decides, by its memory
-    /// policy.
-    fn stage(&mut self, graphs: &[&str]);
+    /// Says which networks are needed from here on. Others are released, or where `keep` is set may be: then the
+    /// implementation decides, by its memory policy.
+    fn stage(&mut self, graphs: &[&str], keep: bool);
 
     /// Whether networks stay loaded when their stage is over.
     fn keeps(&self) -> bool {

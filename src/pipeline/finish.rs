@@ -7,7 +7,7 @@ use ndarray::{Array3, Axis, s};
 use super::plan::{VaePlan, Work, after_failure};
 use super::stage2::one;
 use super::{Event, Graph, Intermediate, Observer, Pipeline, Sizes, Stage, Timer, stage1};
-use crate::canvas::{Canvas, ReadRows, Store};
+use crate::canvas::{Canvas, ReadRows};
 use crate::color::Correction;
 use crate::error::{ErrorKind, Result};
 use crate::nets::segments::{Bands, MOST_KEYS};
@@ -22,7 +22,7 @@ pub(super) struct Vae<'a> {
     pub(super) stage: Stage,
     pub(super) graph: &'a Graph,
     pub(super) how: VaePlan,
-    pub(super) store: &'a Store,
+    pub(super) work: &'a Work<'a>,
 }
 
 impl Vae<'_> {
@@ -37,7 +37,7 @@ impl Vae<'_> {
         observe: &mut Observer<'_>,
     ) -> Result<Canvas> {
         let name = &self.graph.name;
-        networks.stage(&[name]);
+        networks.stage(&[name], self.work.plan.keep);
         let segments = self.graph.segments.as_ref();
         let how = match (self.how, segments) {
             (VaePlan::Whole, segments) => {
@@ -56,13 +56,13 @@ impl Vae<'_> {
             return Err(crate::error::Error::internal("bands without segments"));
         };
         // The whole graph is not needed now.
-        networks.stage(&[]);
+        networks.stage(&[], self.work.plan.keep);
         let bands = Bands {
             plan,
             graph: name,
             height,
             place,
-            store: self.store,
+            store: self.work.store,
             most_keys: MOST_KEYS,
         };
         let observer = RefCell::new(observe);
@@ -87,7 +87,7 @@ impl Pipeline {
             stage: Stage::VaeDecoder,
             graph: &self.graphs.decoder,
             how: work.plan.decoder,
-            store: work.store,
+            work,
         };
         let read = |rows| Ok(z.slice(s![.., .., rows, ..]).to_owned());
         let whole = |net: &mut dyn Network| vae::decode(net, &z);

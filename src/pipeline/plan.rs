@@ -7,6 +7,8 @@
 mod choose;
 mod need;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 pub(super) use choose::after_failure;
@@ -25,6 +27,8 @@ pub struct Plan {
     pub output: (usize, usize),
     /// Bytes that the whole process may hold.
     pub budget: Bytes,
+    /// Whether graphs may stay loaded when their stage is over.
+    pub keep: bool,
     /// Where pictures of 32-bit floats are held between the stages.
     pub pictures: Place,
     /// Stage 1.
@@ -36,7 +40,7 @@ pub struct Plan {
     /// The VAE decoder.
     pub decoder: VaePlan,
     /// Bytes that each stage is expected to take at most, with what is held besides.
-    pub stages: Vec<(Stage, Bytes)>,
+    pub stages: BTreeMap<Stage, Bytes>,
 }
 
 /// How stage 1 runs.
@@ -99,7 +103,7 @@ impl Pipeline {
     }
 
     /// How a picture of `lq` (height, width) pixels is worked on within [`TilingOptions::memory_budget`], or within what
-    /// the system has left, less a tenth. `keeps` says whether graphs stay loaded after their stage.
+    /// the system has left, less a tenth. `keeps` says whether graphs stay loaded after their stage where memory allows.
     ///
     /// # Errors
     /// [`Resources`](ErrorKind::Resources) where no plan fits, naming the smallest budget that would do.
@@ -108,7 +112,8 @@ impl Pipeline {
     pub fn plan(&self, lq: (usize, usize), keeps: bool) -> Result<Plan> {
         let given = self.options.tiling.memory_budget;
         let budget = given.map_or_else(free_memory, |bytes| bytes.0);
-        let needs = need::Needs::of(self, lq, keeps);
+        let mut needs = need::Needs::of(self, lq);
+        needs.keep = keeps && needs.all_kept() <= budget;
         let least = needs.least();
         let least_of =
             |(stage, bytes): &(Stage, u64)| (*bytes > budget).then_some((*stage, *bytes));

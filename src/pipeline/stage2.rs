@@ -6,7 +6,7 @@ use ndarray::{Array4, ArrayView3, Axis, concatenate};
 
 use super::finish::Vae;
 use super::plan::Work;
-use super::{Event, Intermediate, Observer, Pipeline, Samples, Sizes, Stage, Timer, stage1};
+use super::{Event, Intermediate, Observer, Pipeline, Plan, Samples, Sizes, Stage, Timer, stage1};
 use crate::canvas::Canvas;
 use crate::denoise::Guide;
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ impl Pipeline {
         let timer = Timer::start(Stage::Cleaner, observe)?;
         let net = match &self.graphs.cleaner {
             Some(graph) => {
-                networks.stage(&[&graph.name]);
+                networks.stage(&[&graph.name], work.plan.keep);
                 Some(networks.get(&graph.name)?)
             }
             None => None,
@@ -85,7 +85,7 @@ impl Pipeline {
             stage: Stage::VaeEncoder,
             graph: &self.graphs.encoder,
             how: work.plan.encoder,
-            store: work.store,
+            work,
         };
         let whole = |net: &mut dyn Network| vae::encode(net, &read(0..padded.0)?);
         let c_img = vae
@@ -102,6 +102,7 @@ impl Pipeline {
         c_img: &Latent,
         cond_img: &Canvas,
         contexts: (Context, Context),
+        plan: &Plan,
         networks: &mut dyn Networks,
         draws: &mut Draws,
         observe: &mut Observer<'_>,
@@ -110,8 +111,8 @@ impl Pipeline {
         let graphs = &self.graphs;
         let denoiser = &graphs.denoiser.name;
         match &graphs.vjp {
-            Some(vjp) => networks.stage(&[denoiser, &graphs.decoder.name, &vjp.name]),
-            None => networks.stage(&[denoiser]),
+            Some(vjp) => networks.stage(&[denoiser, &graphs.decoder.name, &vjp.name], plan.keep),
+            None => networks.stage(&[denoiser], plan.keep),
         }
         networks.get(denoiser)?;
         timer.loaded(observe)?;

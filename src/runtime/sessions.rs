@@ -47,7 +47,7 @@ impl Sessions {
 }
 
 impl Networks for Sessions {
-    fn stage(&mut self, graphs: &[&str]) {
+    fn stage(&mut self, graphs: &[&str], keep: bool) {
         if self
             .segment
             .as_ref()
@@ -55,7 +55,7 @@ impl Networks for Sessions {
         {
             self.segment = None;
         }
-        if !self.keep {
+        if !(keep && self.keep) {
             self.loaded
                 .retain(|name, _| graphs.contains(&name.as_str()));
         }

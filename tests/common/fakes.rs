@@ -48,7 +48,7 @@ impl FakeNetworks {
 }
 
 impl Networks for FakeNetworks {
-    fn stage(&mut self, _: &[&str]) {}
+    fn stage(&mut self, _: &[&str], _: bool) {}
 
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
         let net = self.nets.get_mut(graph);

@@ -165,9 +165,13 @@ pub struct GuidanceArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Tiles")]
 pub struct TileArgs {
-    /// Run a stage in tiles: cleaner or cldm, sizes in pixels; the stride is half the size unless given
+    /// Run a stage in tiles, sizes in pixels: cleaner or cldm in the reference's (the stride is half the size unless
+    /// given), cleaner_exact, vae_encoder or vae_decoder in tiles that change nothing
     #[arg(long, value_name = "STAGE=SIZE[:STRIDE]")]
     tile: Vec<String>,
+    /// What the process may hold in memory, such as 8GiB; decides which of the exact stages run in tiles
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<String>,
     #[arg(long = "cleaner_tiled", hide = true)]
     cleaner_tiled: bool,
     #[arg(long = "cleaner_tile_size", hide = true, default_value_t = 512)]
@@ -182,12 +186,12 @@ pub struct TileArgs {
     cldm_tile_stride: u64,
     #[arg(long = "vae_encoder_tiled", hide = true)]
     vae_encoder_tiled: bool,
-    #[arg(long = "vae_encoder_tile_size", hide = true)]
-    vae_encoder_tile_size: Option<u64>,
+    #[arg(long = "vae_encoder_tile_size", hide = true, default_value_t = 256)]
+    vae_encoder_tile_size: u64,
     #[arg(long = "vae_decoder_tiled", hide = true)]
     vae_decoder_tiled: bool,
-    #[arg(long = "vae_decoder_tile_size", hide = true)]
-    vae_decoder_tile_size: Option<u64>,
+    #[arg(long = "vae_decoder_tile_size", hide = true, default_value_t = 256)]
+    vae_decoder_tile_size: u64,
 }
 
 impl SamplingArgs {
@@ -248,7 +252,20 @@ impl TileArgs {
     /// # Errors
     /// A stage that does not run in tiles, or no size.
     pub(super) fn settings(&self) -> Result<Vec<Setting>> {
-        let mut settings = Vec::new();
+        let budget = self.memory_budget.as_ref();
+        let mut settings = vec![("tiling.memory_budget", budget.map(|x| json!(x)))];
+        if self.vae_encoder_tiled {
+            settings.push((
+                "tiling.vae_encoder",
+                Some(json!(self.vae_encoder_tile_size)),
+            ));
+        }
+        if self.vae_decoder_tiled {
+            settings.push((
+                "tiling.vae_decoder",
+                Some(json!(self.vae_decoder_tile_size)),
+            ));
+        }
         if self.cleaner_tiled {
             let value = tiles(self.cleaner_tile_size, self.cleaner_tile_stride);
             settings.push(("tiling.cleaner", Some(value)));
@@ -260,30 +277,36 @@ impl TileArgs {
         for text in &self.tile {
             settings.push(stage_tiles(text)?);
         }
-        if self.vae_encoder_tiled || self.vae_decoder_tiled {
-            return Err(Error::option(format!("the VAE in tiles: {VAE}")));
-        }
         Ok(settings)
     }
 }
 
-const VAE: &str = "the VAE runs on the whole picture, as its normalisations need it";
-
 fn stage_tiles(text: &str) -> Result<Setting> {
-    let wrong = |what: &str| Error::option(format!("--tile {text}: {what}"));
-    let expected = "expected STAGE=SIZE or STAGE=SIZE:STRIDE with STAGE cleaner or cldm";
-    let (stage, sizes) = text.split_once('=').ok_or_else(|| wrong(expected))?;
+    let wrong = || {
+        Error::option(format!(
+            "--tile {text}: expected cleaner or cldm =SIZE or =SIZE:STRIDE, or cleaner_exact, vae_encoder or vae_decoder =SIZE"
+        ))
+    };
+    let (stage, sizes) = text.split_once('=').ok_or_else(wrong)?;
+    let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
+    let exact = match stage {
+        "cleaner_exact" => Some("tiling.cleaner_exact"),
+        "vae_encoder" => Some("tiling.vae_encoder"),
+        "vae_decoder" => Some("tiling.vae_decoder"),
+        _ => None,
+    };
+    if let Some(key) = exact {
+        return Ok((key, Some(json!(number(sizes)?))));
+    }
     let key = match stage {
         "cleaner" => "tiling.cleaner",
         "cldm" => "tiling.cldm",
-        "vae_encoder" | "vae_decoder" => return Err(wrong(VAE)),
-        _ => return Err(wrong(expected)),
+        _ => return Err(wrong()),
     };
-    let parsed = match sizes.split_once(':') {
-        Some((size, stride)) => size.parse::<u64>().ok().zip(stride.parse::<u64>().ok()),
-        None => sizes.parse::<u64>().ok().map(|size| (size, size / 2)),
+    let (size, stride) = match sizes.split_once(':') {
+        Some((size, stride)) => (number(size)?, number(stride)?),
+        None => number(sizes).map(|size| (size, size / 2))?,
     };
-    let (size, stride) = parsed.ok_or_else(|| wrong(expected))?;
     Ok((key, Some(tiles(size, stride))))
 }
 

@@ -1,5 +1,7 @@
 //! From needs and a budget to a plan.
 
+use std::collections::BTreeMap;
+
 use super::need::{Needs, bands, picture};
 use super::{CleanerPlan, Plan, VaePlan};
 use crate::bundle::GraphMemory;
@@ -25,21 +27,32 @@ impl Needs<'_> {
         };
         let graphs = &self.pipeline.graphs;
         let tiling = &self.pipeline.options.tiling;
-        let mut stages = Vec::new();
-        let mut note = |stage, held: u64, work: u64| stages.push((stage, Bytes(held + work)));
+        // What stays loaded counts all that stages work on, and fits.
+        let left = |held: u64| match self.keep {
+            true => u64::MAX,
+            false => budget.saturating_sub(held),
+        };
+        let mut stages = BTreeMap::new();
+        let mut note = |stage, held: u64, work: u64| {
+            let work = if self.keep { 0 } else { work };
+            stages.insert(stage, Bytes(held + work));
+        };
 
         let input = match pictures {
             Place::Memory => picture(self.sizes.network),
             Place::Disk => 0,
         };
         let held = self.held(Stage::Cleaner, pictured(1) + input);
-        let (cleaner, work) = self.choose_cleaner(budget.saturating_sub(held));
+        let (cleaner, work) = self.choose_cleaner(left(held));
         note(Stage::Cleaner, held, work);
 
         let held = self.held(Stage::VaeEncoder, pictured(1));
-        let left = budget.saturating_sub(held);
-        let (encoder, work) =
-            self.choose_vae(&graphs.encoder, self.padded(), tiling.vae_encoder, left);
+        let (encoder, work) = self.choose_vae(
+            &graphs.encoder,
+            self.padded(),
+            tiling.vae_encoder,
+            left(held),
+        );
         note(Stage::VaeEncoder, held, work);
 
         note(
@@ -52,14 +65,14 @@ impl Needs<'_> {
         let rows = tiling
             .vae_decoder
             .map(|rows| rows.div_ceil(crate::nets::vae::DOWNSCALE));
-        let left = budget.saturating_sub(held);
-        let (decoder, work) = self.choose_vae(&graphs.decoder, self.latent(), rows, left);
+        let (decoder, work) = self.choose_vae(&graphs.decoder, self.latent(), rows, left(held));
         note(Stage::VaeDecoder, held, work);
 
         note(Stage::Finish, self.held(Stage::Finish, pictured(3)), 0);
         Plan {
             output: self.sizes.output,
             budget: Bytes(budget),
+            keep: self.keep,
             pictures,
             cleaner,
             encoder,

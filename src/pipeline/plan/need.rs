@@ -19,7 +19,8 @@ pub(super) struct Needs<'a> {
     pub(super) pipeline: &'a Pipeline,
     pub(super) sizes: Sizes,
     lq: (usize, usize),
-    keeps: bool,
+    /// Whether graphs stay loaded after their stage, with what their last run took.
+    pub(super) keep: bool,
     /// The denoiser's tiles in latent cells.
     pub(super) tiles: Option<Tiles>,
 }
@@ -34,14 +35,14 @@ pub(super) fn picture(size: (usize, usize)) -> u64 {
 }
 
 impl<'a> Needs<'a> {
-    pub(super) fn of(pipeline: &'a Pipeline, lq: (usize, usize), keeps: bool) -> Self {
+    pub(super) fn of(pipeline: &'a Pipeline, lq: (usize, usize)) -> Self {
         let sizes = pipeline.sizes(lq);
         let latent = pipeline.latent_size(sizes.cond);
         Needs {
             pipeline,
             sizes,
             lq,
-            keeps,
+            keep: false,
             tiles: pipeline.latent_tiles(latent),
         }
     }
@@ -72,15 +73,28 @@ impl<'a> Needs<'a> {
             Stage::VaeDecoder => vec![&graphs.decoder],
             Stage::Finish | Stage::TextEncoder => Vec::new(),
         };
-        let all = graphs.all().collect();
-        let loaded = if self.keeps { all } else { of_stage };
         let samples = self.pipeline.options.sampling.samples as u64;
         let eight_bit = 3 * area(self.lq) as u64 + 3 * samples * area(self.sizes.output) as u64;
         let latents = LATENTS * area(self.latent()) as u64;
-        BASE + loaded.iter().map(|graph| graph.memory.load).sum::<u64>()
-            + eight_bit
-            + latents
-            + pictures
+        let loaded = of_stage.iter().map(|graph| graph.memory.load).sum::<u64>();
+        let loaded = if self.keep { self.kept() } else { loaded };
+        BASE + loaded + eight_bit + latents + pictures
+    }
+
+    /// What all graphs take that stay loaded, each with what its run on the whole took, since allocators keep it.
+    fn kept(&self) -> u64 {
+        let graphs = &self.pipeline.graphs;
+        let loaded = graphs.all().map(|graph| graph.memory.load).sum::<u64>();
+        loaded
+            + self.cleaner(usize::MAX)
+            + self.vae_whole(&graphs.encoder.memory, self.padded())
+            + self.denoiser()
+            + self.vae_whole(&graphs.decoder.memory, self.latent())
+    }
+
+    /// What a picture takes with everything whole, in memory and kept.
+    pub(super) fn all_kept(&self) -> u64 {
+        self.held(Stage::Finish, 4 * picture(self.sizes.cond)) + self.kept()
     }
 
     /// What the cleaner takes on a square tile of `edge` pixels, halo included, or on the whole of it where `edge` is

@@ -1,0 +1,87 @@
+//! `--dry-run`: how each input would be worked on.
+
+use serde_json::json;
+
+use crate::cli::inputs::Job;
+use crate::cli::report::Reporter;
+use crate::error::Result;
+use crate::imageio;
+use crate::nets::segments::BandHeight;
+use crate::nets::vae::DOWNSCALE;
+use crate::pipeline::{CleanerPlan, Plan, VaePlan};
+
+use super::restore::Session;
+
+/// Prints the plan of one input.
+pub fn print(session: &Session, job: &Job, reporter: &Reporter) -> Result<()> {
+    let lq = imageio::read(&job.input, session.decoding())?.rgb;
+    let (height, width, _) = lq.dim();
+    let plan = session
+        .engine()
+        .plan((height, width), &session.options(job, reporter)?)?;
+    let record = json!({ "event": "plan", "input": job.input, "plan": plan });
+    reporter.picture(
+        &record,
+        &format!("{}: {}", job.input.display(), text(&plan)),
+    );
+    Ok(())
+}
+
+/// A plan in words.
+pub fn text(plan: &Plan) -> String {
+    let (height, width) = plan.output;
+    let mut lines = vec![format!(
+        "{width}x{height}, at most {} of {}, pictures {}",
+        plan.peak(),
+        plan.budget,
+        match plan.pictures {
+            crate::canvas::Place::Memory => "in memory",
+            crate::canvas::Place::Disk => "on disk",
+        }
+    )];
+    let how = |stage: &str| match stage {
+        "cleaner" => cleaner(plan.cleaner),
+        "vae_encoder" => vae(plan.encoder, 1),
+        "sampling" => plan.denoiser.map_or("whole".to_owned(), |tiles| {
+            let (size, stride) = (tiles.size * DOWNSCALE, tiles.stride * DOWNSCALE);
+            format!("in tiles of {size} pixels, {stride} apart")
+        }),
+        "vae_decoder" => vae(plan.decoder, DOWNSCALE),
+        _ => "by rows".to_owned(),
+    };
+    let stages = plan.stages.iter();
+    lines.extend(stages.map(|(stage, bytes)| {
+        let name = stage.name();
+        format!("  {name:11} {:>9}  {}", bytes.to_string(), how(name))
+    }));
+    lines.join("\n")
+}
+
+fn cleaner(plan: CleanerPlan) -> String {
+    match plan {
+        CleanerPlan::Whole { .. } => "whole".to_owned(),
+        CleanerPlan::Tiles(tiles) => {
+            format!(
+                "in the reference's tiles of {} pixels, {} apart",
+                tiles.size, tiles.stride
+            )
+        }
+        CleanerPlan::Exact { tile, halo } => {
+            format!("in exact tiles of {tile} pixels and {halo} around")
+        }
+    }
+}
+
+fn vae(plan: VaePlan, pixels: usize) -> String {
+    let VaePlan::Bands { height, place } = plan else {
+        return "whole".to_owned();
+    };
+    let height = match height {
+        BandHeight::Memory(bytes) => format!("in exact bands of {}", crate::memory::Bytes(bytes)),
+        BandHeight::Rows(rows) => format!("in exact bands of {} pixels", rows * pixels),
+    };
+    match place {
+        crate::canvas::Place::Memory => height,
+        crate::canvas::Place::Disk => format!("{height}, activations on disk"),
+    }
+}
