@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from torch import nn
 
-from . import bundle, contexts, graph, tokenizer, verify
+from . import bundle, contexts, graph, segments, tokenizer, verify
 from .checkpoint import sha256
 from .errors import ExportError, UsageError
 from .families import FAMILIES, defaults, prompts
@@ -60,7 +60,8 @@ def export_graph(
     graph.strip(model)
     if request.storage == "fp16" and precision == "fp32":
         graph.store_half(model)
-    files = graph.save(model, folder / f"{plan.name}.onnx")
+    segmented = plan.contract.kind in segments.KINDS
+    files = graph.save(model, folder / f"{plan.name}.onnx", beside=segmented)
     del module, model
     gc.collect()
     measured = verify.verify(files[0], plan.contract, wanted, precision)
@@ -69,6 +70,8 @@ def export_graph(
             f"{plan.name:16} {row.batch}x{row.height}x{row.width:<6} "
             f"{row.relative_rms:9.2e} {row.max_abs:9.2e}"
         )
+    if segmented:
+        files.append(segments.make(files[0], folder, precision, log))
     log(f"{plan.name}: {time.perf_counter() - started:.0f} s")
     entry = {
         "kind": plan.contract.kind,
@@ -84,6 +87,10 @@ def export_graph(
     }
     if request.storage != precision and precision == "fp32":
         entry["storage"] = request.storage
+    if plan.contract.halo is not None:
+        entry["halo"] = plan.contract.halo
+    if segmented:
+        entry["segments"] = files[-1].name
     return entry
 
 

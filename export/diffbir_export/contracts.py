@@ -54,6 +54,8 @@ class Contract:
     scale: float
     config: ArchConfig
     sizes: tuple[tuple[int, int], ...] = field(default=((64, 64), (128, 192)))
+    halo: int | None = None
+    """Input pixels further away have no influence on an output pixel; for cleaners, if known."""
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from .contracts import Contract
 
 # From 21 the exporter emits GroupNormalization, for which ONNX Runtime has no CPU kernel.
 OPSET = 20
-# Graphs with less weight than this carry it inside the .onnx file.
+# Graphs with less weight than this carry it inside the .onnx file, if nothing else refers to it.
 INLINE_BYTES = 2_000_000
 # Traced at a batch and size that cannot be mistaken for constants.
 TRACE_BATCH, TRACE_UNITS = 2, (2, 3)
@@ -141,10 +141,13 @@ def store_half(model: ir.Model) -> None:
         graph.insert_before(first, cast)
 
 
-def save(model: ir.Model, path: Path) -> list[Path]:
-    """Writes the graph, large weights beside it as `NAME.onnx.data`; returns the files."""
+def save(model: ir.Model, path: Path, beside: bool = False) -> list[Path]:
+    """Writes the graph, large weights beside it as `NAME.onnx.data`; returns the files.
+
+    A graph with little weight is one file, unless weights `beside` it are asked for.
+    """
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
-    data = None if size < INLINE_BYTES else f"{path.name}.data"
+    data = None if size < INLINE_BYTES and not beside else f"{path.name}.data"
     ir.save(model, path, external_data=data)
     onnx.checker.check_model(str(path))
     return [path] if data is None else [path, path.with_name(data)]

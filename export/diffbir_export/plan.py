@@ -92,7 +92,8 @@ def cleaner_plans(request: Request) -> list[GraphPlan]:
         multiple = network.multiple
         sizes = {"swinir": ((multiple, multiple), (2 * multiple, 3 * multiple)),
                  "bsrnet": ((40, 56), (64, 32)), "scunet": ((50, 70), (64, 128))}  # fmt: skip
-        contract = Contract("cleaner", multiple, network.scale, config, sizes[architecture])
+        contract = Contract("cleaner", multiple, network.scale, config, sizes[architecture],
+                            network.halo)  # fmt: skip
         plans.append(
             GraphPlan(
                 f"cleaner_{task}",

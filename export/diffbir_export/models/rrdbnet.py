@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import RRDBNetConfig
+from . import reach
 
 RESIDUAL_SCALE = 0.2
 
@@ -57,6 +58,7 @@ class RRDBNet(nn.Module):
         super().__init__()
         nf = config.nf
         self.multiple, self.scale = 1, config.sf
+        self.halo = reach.rrdbnet(config.nb, config.sf // 2)
         self.conv_first = conv3(config.in_nc, nf)
         self.RRDB_trunk = nn.Sequential(*(RRDB(nf, config.gc) for _ in range(config.nb)))
         self.trunk_conv = conv3(nf, nf)

@@ -110,6 +110,7 @@ class SCUNet(nn.Module):
         super().__init__()
         d, depth, r = config.dim, config.config, config.input_resolution
         self.multiple, self.scale = 1, 1
+        self.halo = None  # its windows stand at multiples of 64, where tiles need not start
         self.m_head = nn.Sequential(nn.Conv2d(config.in_nc, d, 3, padding=1, bias=False))
         self.m_down1 = nn.Sequential(*stage(d, depth[0], r), down(d))
         self.m_down2 = nn.Sequential(*stage(2 * d, depth[1], r // 2), down(2 * d))

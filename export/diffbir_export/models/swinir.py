@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import SwinIRConfig
-from . import windows
+from . import reach, windows
 
 # Mean of DIV2K, part of the architecture: it is not in the checkpoints.
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
@@ -122,6 +122,7 @@ class SwinIR(nn.Module):
         dim, fold = config.embed_dim, config.unshuffle_scale if config.unshuffle else 1
         self.window, self.doublings = config.window_size, config.sf.bit_length() - 1
         self.multiple, self.scale = config.window_size * fold, config.sf / fold
+        self.halo = reach.swinir(config.depths, config.window_size, fold, self.doublings)
         first = nn.Conv2d(config.in_chans * fold**2, dim, 3, padding=1)
         self.conv_first = nn.Sequential(nn.PixelUnshuffle(fold), first) if fold > 1 else first
         self.patch_embed = PatchNorm(dim)

@@ -1,0 +1,186 @@
+"""Autoencoder graphs in segments, for pictures that do not fit into memory as a whole.
+
+`NAME.segments.safetensors` stands beside `NAME.onnx`. Its tensors "000", "001", ... (u8) are ONNX
+graphs, whose weights are those of `NAME.onnx.data`; its metadata's `plan` is JSON that says how to
+run them (`cut.py`, `bands.py`).
+
+python -m diffbir_export.segments BUNDLE    adds them to a bundle that has none
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import yaml
+from safetensors.numpy import save_file
+
+from . import bundle, graph, verify
+from .bands import Segments
+from .cut import Cut, cut
+from .errors import ExportError, InputError, UsageError, VerificationError
+from .models.reach import swinir
+from .onnx_parts import Source
+
+Log = Callable[[str], None]
+
+VERSION = 1
+KINDS = ("vae_encoder", "vae_decoder")
+# Against the whole graph. In fp16 both round every layer, after differently ordered sums.
+BOUNDS = {"fp32": 1e-5, "fp16": 5e-3}
+# The picture that segments are verified on, in cells of the latent, and its bands.
+CELLS, ROWS = (7, 5), 3
+# What is replaced first when a bundle is changed in place: never a graph before its weights.
+ORDER = (".data", ".safetensors", ".onnx", ".yaml")
+
+
+def describe(whole: Source, parts: Cut) -> dict[str, Any]:
+    """The plan: canvases with their channels and scale, and the steps on them."""
+    first, last = whole.model.graph.input[0].name, whole.model.graph.output[0].name
+    names, scales = {first: first, last: last}, {first: Fraction(1)}
+    steps = []
+    for i, step in enumerate(parts.steps):
+        for value in step.outputs:
+            names.setdefault(value, f"c{len(names) - 2}")
+            scales[value] = scales[step.bands[0]] * step.ratio
+        norm = step.norm and {"canvas": names[step.norm.canvas], "groups": step.norm.groups,
+                              "eps": step.norm.eps}  # fmt: skip
+        canvases = {key: [names[value] for value in getattr(step, key)]
+                    for key in ("bands", "whole", "outputs")}  # fmt: skip
+        steps.append({"graph": f"{i:03}", "norm": norm, **canvases, "halo": step.halo})
+    sizes = {
+        names[value]: {"channels": parts.channels[value], "scale": [*scale.as_integer_ratio()]}
+        for value, scale in scales.items()
+    }
+    return {"version": VERSION, "input": first, "output": last, "canvases": sizes, "steps": steps}
+
+
+def write(whole: Path, folder: Path) -> Path:
+    """Writes the segments of the graph `whole`, whose weights are external, into `folder`."""
+    source = Source(whole)
+    parts = cut(source)
+    tensors = {
+        f"{i:03}": np.frombuffer(step.model.SerializeToString(deterministic=True), np.uint8)
+        for i, step in enumerate(parts.steps)
+    }
+    path = folder / f"{whole.stem}.segments.safetensors"
+    save_file(tensors, path, {"plan": json.dumps(describe(source, parts))})
+    return path
+
+
+def check(whole: Path, segments: Path, precision: str) -> float:
+    """Runs both on a small picture; returns the relative RMS or raises a `VerificationError`."""
+    parts = Segments(segments, whole.parent)
+    unit = parts.scale(parts.plan["output"]).denominator
+    channels = parts.plan["canvases"][parts.plan["input"]]["channels"]
+    shape = (1, channels, *(unit * cells for cells in CELLS))
+    picture = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    [wanted] = verify.session(whole).run(None, {parts.plan["input"]: picture})
+    error, _ = verify.compare(parts.run(picture, ROWS), wanted)
+    if error > BOUNDS[precision]:
+        raise VerificationError(
+            f"{segments.name}: relative RMS {error:.2e} against {whole.name} is above "
+            f"{BOUNDS[precision]:.0e}"
+        )
+    return error
+
+
+def make(whole: Path, folder: Path, precision: str, log: Log) -> Path:
+    """Writes and verifies; returns the file."""
+    path = write(whole, folder)
+    error = check(whole, path, precision)
+    log(f"{whole.stem:16} in bands     {error:9.2e}")
+    return path
+
+
+def swinir_halo(path: Path, entry: dict[str, Any]) -> int | None:
+    """A saved SwinIR's halo, if the names of its weights still tell how deep it is."""
+    source, depths = Source(path), dict[int, int]()
+    for name in source.tensors:
+        if found := re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", name):
+            layer, block = map(int, found.groups())
+            depths[layer] = max(depths.get(layer, 0), block + 1)
+    kinds = [node.op_type for node in source.nodes]
+    if sorted(depths) != list(range(len(depths))) or sum(depths.values()) != kinds.count("Softmax"):
+        return None
+    doublings = kinds.count("Resize")
+    fold = round(2**doublings / entry["scale"])
+    return swinir([depths[i] for i in sorted(depths)], entry["multiple"] // fold, fold, doublings)
+
+
+def add_segments(bundle_folder: Path, new: Path, entry: dict[str, Any], log: Log) -> None:
+    """Writes a graph's segments into `new`, and the graph anew if its weights lie in its file."""
+    whole = bundle_folder / entry["file"]
+    files = [whole]
+    if Source(whole).inline:
+        files = graph.save(ir.load(whole), new / whole.name, beside=True)
+        entry["files"] |= bundle.hashes(files)
+    segments = make(files[0], new, entry["precision"], log)
+    entry["files"] |= bundle.hashes([segments])
+    entry["segments"] = segments.name
+
+
+def migrate(folder: Path, log: Log) -> bool:
+    """Adds what older bundles lack, in place; whether there was anything to add.
+
+    No weight changes. Files are replaced in an order that, interrupted, lets it run again.
+    """
+    manifest = folder / "bundle.yaml"
+    if not manifest.is_file():
+        raise UsageError(f"{folder}: holds no bundle.yaml")
+    try:
+        document = yaml.safe_load(manifest.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{manifest}: {error}") from None
+    bundle.validate(document)
+    changed = False
+    with tempfile.TemporaryDirectory(prefix=".segments.", dir=folder) as name:
+        new = Path(name)
+        for entry in document["graphs"].values():
+            if entry["kind"] in KINDS and "segments" not in entry:
+                add_segments(folder, new, entry, log)
+            elif entry["architecture"] == "swinir" and "halo" not in entry:
+                if (halo := swinir_halo(folder / entry["file"], entry)) is None:
+                    continue
+                entry["halo"] = halo
+            else:
+                continue
+            changed = True
+        if changed:
+            bundle.write(new, document)
+            for file in sorted(new.iterdir(), key=lambda path: ORDER.index(path.suffix)):
+                file.replace(folder / file.name)
+    return changed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit code, as `cli.py` describes it."""
+    parser = argparse.ArgumentParser(
+        prog="diffbir_export.segments",
+        description="Adds to a bundle the segments that the engine runs huge pictures with.",
+    )
+    parser.add_argument("bundle", type=Path, help="the folder; it is changed in place")
+    folder = parser.parse_args(arguments).bundle
+    try:
+        changed = migrate(folder, print)
+    except ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    print(f"{folder}: done" if changed else f"{folder}: its segments are there already")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
