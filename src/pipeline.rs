@@ -123,6 +123,7 @@ pub struct Pipeline {
     prompt: Prompt,
     /// Where no uncond branch runs, its prompt need not be known.
     negative_prompt: Option<Prompt>,
+    tile_batch: usize,
 }
 
 /// The graphs that a run uses.
@@ -214,8 +215,16 @@ impl Pipeline {
             rule,
             prompt,
             negative_prompt,
+            tile_batch: 1,
         };
         Ok(pipeline)
+    }
+
+    /// Lets the denoiser run up to `tile_batch` (at least 1) tiles of a step at once: more memory, the same result but
+    /// for rounding. Default: 1.
+    pub fn with_tile_batch(mut self, tile_batch: usize) -> Self {
+        self.tile_batch = tile_batch.max(1);
+        self
     }
 
     /// Whether a run uses `graph`.

@@ -165,7 +165,8 @@ pub struct GuidanceArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Tiles")]
 pub struct TileArgs {
-    /// Run a stage in tiles: cleaner or cldm, sizes in pixels; the stride is half the size unless given
+    /// Run a stage in tiles: cleaner or cldm, sizes in pixels; the stride is half the size unless given. cldm also takes
+    /// auto (the default: tiles above 1024x1024 pixels) and none (always the whole picture)
     #[arg(long, value_name = "STAGE=SIZE[:STRIDE]")]
     tile: Vec<String>,
     #[arg(long = "cleaner_tiled", hide = true)]
@@ -271,7 +272,7 @@ const VAE: &str = "the VAE runs on the whole picture, as its normalisations need
 
 fn stage_tiles(text: &str) -> Result<Setting> {
     let wrong = |what: &str| Error::option(format!("--tile {text}: {what}"));
-    let expected = "expected STAGE=SIZE or STAGE=SIZE:STRIDE with STAGE cleaner or cldm";
+    let expected = "expected STAGE=SIZE or STAGE=SIZE:STRIDE with STAGE cleaner or cldm, cldm=auto or cldm=none";
     let (stage, sizes) = text.split_once('=').ok_or_else(|| wrong(expected))?;
     let key = match stage {
         "cleaner" => "tiling.cleaner",
@@ -279,6 +280,9 @@ fn stage_tiles(text: &str) -> Result<Setting> {
         "vae_encoder" | "vae_decoder" => return Err(wrong(VAE)),
         _ => return Err(wrong(expected)),
     };
+    if stage == "cldm" && ["auto", "none"].contains(&sizes) {
+        return Ok((key, Some(json!(sizes))));
+    }
     let parsed = match sizes.split_once(':') {
         Some((size, stride)) => size.parse::<u64>().ok().zip(stride.parse::<u64>().ok()),
         None => sizes.parse::<u64>().ok().map(|size| (size, size / 2)),

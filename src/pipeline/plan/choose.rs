@@ -63,7 +63,7 @@ impl Needs<'_> {
             pictures,
             cleaner,
             encoder,
-            denoiser: self.tiles,
+            denoiser: self.tiles.map(|tiles| tiles.layout),
             decoder,
             stages,
         }

@@ -2,6 +2,7 @@
 
 use super::super::{Graph, Pipeline, Sizes, Stage};
 use crate::bundle::GraphMemory;
+use crate::nets::cldm::LatentTiles;
 use crate::nets::segments::{Bands, MOST_KEYS, SegmentPlan};
 use crate::nets::vae::DOWNSCALE;
 use crate::tensor::round_up;
@@ -20,8 +21,8 @@ pub(super) struct Needs<'a> {
     pub(super) sizes: Sizes,
     lq: (usize, usize),
     keeps: bool,
-    /// The denoiser's tiles in latent cells.
-    pub(super) tiles: Option<Tiles>,
+    /// The denoiser's tiles.
+    pub(super) tiles: Option<LatentTiles>,
 }
 
 pub(super) fn area((height, width): (usize, usize)) -> usize {
@@ -111,16 +112,20 @@ impl<'a> Needs<'a> {
         let sampling = &pipeline.options.sampling;
         let branches = if sampling.cfg_scale == 1.0 { 1 } else { 2 };
         let batch = branches * sampling.batch_size.min(sampling.samples);
-        let cells = match self.tiles {
-            Some(tiles) => tiles.size * tiles.size,
-            None => area(pipeline.padded_latent_size(self.latent())),
+        let (tiles, cells) = match self.tiles {
+            Some(tiles) => (tiles.batch, area(tiles.layout.tile(self.latent()))),
+            None => (1, area(pipeline.padded_latent_size(self.latent()))),
         };
         let graphs = &pipeline.graphs;
         let guidance = graphs.vjp.as_ref().map_or(0, |vjp| {
             let whole = area(pipeline.padded_latent_size(self.latent()));
             vjp.memory.run_bytes(batch, whole)
         });
-        graphs.denoiser.memory.run_bytes(batch, cells).max(guidance)
+        graphs
+            .denoiser
+            .memory
+            .run_bytes(tiles * batch, cells)
+            .max(guidance)
     }
 
     /// The least that each stage takes, everything on disk that may be there.
