@@ -97,8 +97,8 @@ impl RestoreOptions {
 }
 
 /// Which stages run in tiles, in pixels of what the stage sees. A stage whose picture is smaller than a tile runs on
-/// the whole of it. Tiles of [`cleaner`](Self::cleaner) and [`cldm`](Self::cldm) are the reference's and change the
-/// picture; the others do not.
+/// the whole of it. Tiles of [`cleaner`](Self::cleaner) (the reference's) and [`cldm`](Self::cldm)
+/// change the picture; the others do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TilingOptions {
     /// Stage 1. With SwinIR a multiple of 64. Default: whole.

@@ -4,6 +4,8 @@
 
 #[path = "common/fakes.rs"]
 mod fakes;
+#[path = "pipeline/tiles.rs"]
+mod tiles;
 
 use diffbir::cancel::Cancel;
 use diffbir::engine::{Engine, Noise, Request};
@@ -14,7 +16,7 @@ use diffbir::options::{
     Cleaner, ColorFix, DenoiserTiles, Options, RestoreOptions, SamplingOptions, SeedMode,
     StartPoint, Strength,
 };
-use diffbir::pipeline::{Event, Intermediate, Stage};
+use diffbir::pipeline::{Event, Intermediate, Pipeline, Stage};
 use diffbir::rng::{NoiseSource, TorchCpu};
 use diffbir::samplers::SAMPLERS;
 use diffbir::schedule::{Diffusion, DiffusionConfig};

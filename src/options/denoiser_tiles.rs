@@ -155,3 +155,68 @@ impl<'de> de::Visitor<'de> for Visitor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn parse(value: &Value) -> std::result::Result<DenoiserTiles, String> {
+        serde_json::from_value(value.clone()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_spelling_is_read_and_written_back() {
+        let reference = DenoiserTiles::Reference(Tiles {
+            size: 512,
+            stride: 256,
+        });
+        let even = DenoiserTiles::Even(EvenTiles {
+            size: 512,
+            overlap: 128,
+        });
+        for (value, tiles) in [
+            (json!("auto"), DenoiserTiles::Auto),
+            (json!("none"), DenoiserTiles::None),
+            (json!({ "size": 512, "stride": 256 }), reference),
+            (json!({ "size": 512, "overlap": 128 }), even),
+        ] {
+            assert_eq!(parse(&value), Ok(tiles));
+            assert_eq!(serde_json::to_value(tiles).ok(), Some(value));
+        }
+        assert_eq!(parse(&json!("512:256")), Ok(reference));
+        assert_eq!(parse(&Value::Null), Ok(DenoiserTiles::None));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (value, says) in [
+            (json!("smooth"), "expected auto, none, SIZE:STRIDE"),
+            (json!("512:x"), "expected auto, none, SIZE:STRIDE"),
+            (json!(512), "expected auto, none, SIZE:STRIDE"),
+            (json!({ "size": 512 }), "expected a stride"),
+            (
+                json!({ "size": 512, "stride": 256, "overlap": 128 }),
+                "or an overlap",
+            ),
+            (
+                json!({ "size": 512, "step": 256 }),
+                "unknown field `step`, expected one of `size`, `stride`, `overlap`",
+            ),
+        ] {
+            let error = parse(&value).err().unwrap_or_default();
+            assert!(error.contains(says), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn auto_follows_from_the_size_alone() {
+        let auto = |size| DenoiserTiles::Auto.layout(size);
+        assert_eq!(auto((128, 128)), None);
+        let tiles = EvenTiles {
+            size: 64,
+            overlap: 16,
+        };
+        assert_eq!(auto((128, 136)), Some(Layout::Even(tiles)));
+    }
+}
