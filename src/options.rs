@@ -1,5 +1,6 @@
 //! What a caller can ask of a restoration: plain structs with defaults.
 
+mod denoiser_tiles;
 mod guidance;
 mod sampling;
 
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::memory::Bytes;
 use crate::tiling::Tiles;
 
+pub use denoiser_tiles::{AUTO_TILES, AUTO_WHOLE, DenoiserTiles};
 pub use guidance::{GuidanceOptions, SemanticsOption};
 pub use sampling::{SamplingOptions, SeedMode, StartPoint, Strength};
 
@@ -95,14 +97,14 @@ impl RestoreOptions {
 }
 
 /// Which stages run in tiles, in pixels of what the stage sees. A stage whose picture is smaller than a tile runs on
-/// the whole of it. Tiles of [`cleaner`](Self::cleaner) and [`cldm`](Self::cldm) are the reference's and change the
-/// picture; the others do not.
+/// the whole of it. Tiles of [`cleaner`](Self::cleaner) (the reference's) and [`cldm`](Self::cldm)
+/// change the picture; the others do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TilingOptions {
     /// Stage 1. With SwinIR a multiple of 64. Default: whole.
     pub cleaner: Option<Tiles>,
-    /// Control module and UNet: size a multiple of 64, stride of 8. Default: whole.
-    pub cldm: Option<Tiles>,
+    /// Control module and UNet. Default: as the picture's size asks for.
+    pub cldm: DenoiserTiles,
     /// What the whole process may hold in memory; decides which of the exact stages run in tiles. Default: nine tenths
     /// of what is free.
     pub memory_budget: Option<Bytes>,
@@ -126,24 +128,26 @@ impl TilingOptions {
                 "tiling.{key} is 0, expected a number of pixels"
             )));
         }
-        for (key, tiles, size, stride) in
-            [("cleaner", self.cleaner, 1, 1), ("cldm", self.cldm, 64, 8)]
-        {
-            let Some(tiles) = tiles else { continue };
-            let fits = tiles.size > 0
-                && tiles.size.is_multiple_of(size)
-                && (1..=tiles.size).contains(&tiles.stride)
-                && tiles.stride.is_multiple_of(stride);
-            if !fits {
-                return Err(Error::option(format!(
-                    "tiling.{key} is {}:{}, expected SIZE:STRIDE with SIZE a multiple of {size}, STRIDE a multiple of {stride} and \
-                     at most SIZE",
-                    tiles.size, tiles.stride
-                )));
-            }
+        if let Some(tiles) = self.cleaner {
+            check_tiles("tiling.cleaner", tiles, (1, 1))?;
         }
-        Ok(())
+        self.cldm.validate()
     }
+}
+
+/// Checks that the size is a multiple of `size`, the stride one of `stride` and at most the size.
+fn check_tiles(key: &str, tiles: Tiles, (size, stride): (usize, usize)) -> Result<()> {
+    let fits = tiles.size > 0
+        && tiles.size.is_multiple_of(size)
+        && (1..=tiles.size).contains(&tiles.stride)
+        && tiles.stride.is_multiple_of(stride);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::option(format!(
+        "{key} is {}:{}, expected SIZE:STRIDE with SIZE a multiple of {size}, STRIDE a multiple of {stride} and at most SIZE",
+        tiles.size, tiles.stride
+    )))
 }
 
 fn expect(key: &str, value: f64, wanted: &str, accepts: impl Fn(f64) -> bool) -> Result<()> {

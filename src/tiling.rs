@@ -1,21 +1,19 @@
-//! Tiles of the reference: overlapping windows whose results are blended with Gaussian weights.
+//! Tiles: overlapping windows of an array, each worked on alone, whose results are blended.
 //!
-//! Source: `make_tiled_fn`, `sliding_windows` and `gaussian_weights`, diffbir/utils/common.py at 3f8b530.
+//! A [`Layout`] says where windows lie and what they weigh: [`Tiles`] is the reference's, [`EvenTiles`] this engine's.
+//! A [`Grid`] is a layout on an array of one size.
 
-use ndarray::{Array2, Array4, s};
-use serde::{Deserialize, Serialize};
+mod even;
+mod reference;
+
+use ndarray::{Array2, Array4, Axis, s};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::tensor::stack_batch;
 
-/// The size and stride of square tiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tiles {
-    /// Edge of a tile.
-    pub size: usize,
-    /// Distance of two tiles' corners, at most the size.
-    pub stride: usize,
-}
+pub use even::EvenTiles;
+pub use reference::{Tiles, gaussian_weights};
 
 /// A rectangle: rows `y..y + height`, columns `x..x + width`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,129 +39,157 @@ impl Window {
     }
 }
 
-impl Tiles {
-    /// Whether an array of this size has room for a tile; where not, it is better left whole.
-    pub fn fit(&self, (height, width): (usize, usize)) -> bool {
-        height >= self.size && width >= self.size
-    }
+/// How windows are laid over an array and weighted; sizes in the array's cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Layout {
+    /// The reference's.
+    Reference(Tiles),
+    /// Evenly spread, under smooth weights.
+    Even(EvenTiles),
+}
 
-    /// The windows that cover an array of this size, row by row; the last ones of a row or column are moved inwards.
-    ///
-    /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) where no tile fits, or the stride is 0 or leaves gaps (the
-    /// reference returns NaN there).
-    pub fn windows(&self, (height, width): (usize, usize)) -> Result<Vec<Window>> {
-        let Tiles { size, stride } = *self;
-        if stride == 0 || stride > size || !self.fit((height, width)) {
-            return Err(Error::option(format!(
-                "tiles of {size} with a stride of {stride} do not cover {width}x{height}: the stride has to be 1 to {size}, and the \
-                 tile no larger than the picture"
-            )));
+impl Layout {
+    /// Height and width of a tile of an array of this size.
+    pub fn tile(&self, (height, width): (usize, usize)) -> (usize, usize) {
+        match self {
+            Layout::Reference(tiles) => (tiles.size, tiles.size),
+            Layout::Even(tiles) => (tiles.size.min(height), tiles.size.min(width)),
         }
-        let starts = |length: usize| -> Vec<usize> {
-            let mut starts: Vec<usize> = (0..=length - size).step_by(stride).collect();
-            if !(length - size).is_multiple_of(stride) {
-                starts.push(length - size);
-            }
-            starts
-        };
-        let columns = starts(width);
-        let window = |y, x| Window {
-            y,
-            x,
-            height: size,
-            width: size,
-        };
-        let rows = starts(height).into_iter();
-        Ok(rows
-            .flat_map(|y| columns.iter().map(move |&x| window(y, x)))
-            .collect())
     }
 
-    /// Runs `f` on every window of `x` `[N, C, H, W]` and blends what it returns, `scale` times as large and of any
-    /// number of channels; `on_tile` is told of each first.
+    /// The windows over an array of this size (height, width).
     ///
     /// # Errors
-    /// As [`windows`](Self::windows), and what `on_tile` and `f` report.
+    /// [`Option`](crate::error::ErrorKind::Option) where the layout does not cover such an array.
+    pub fn grid(&self, size: (usize, usize)) -> Result<Grid> {
+        match self {
+            Layout::Reference(tiles) => tiles.grid(size, 1),
+            Layout::Even(tiles) => tiles.grid(size),
+        }
+    }
+}
+
+/// The part of an axis that a row or column of windows takes, and the weight of each cell of the result there.
+#[derive(Debug, Clone, PartialEq)]
+struct Span {
+    start: usize,
+    length: usize,
+    weights: Vec<f64>,
+}
+
+/// Windows of equal size that cover an array, row by row, and their weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    rows: Vec<Span>,
+    columns: Vec<Span>,
+    /// How many times as large as the array the result is.
+    scale: usize,
+}
+
+impl Grid {
+    /// The windows, row by row.
+    pub fn windows(&self) -> Vec<Window> {
+        let spans = self.spans();
+        spans
+            .map(|(row, column)| Window {
+                y: row.start,
+                x: column.start,
+                height: row.length,
+                width: column.length,
+            })
+            .collect()
+    }
+
+    fn spans(&self) -> impl Iterator<Item = (&Span, &Span)> {
+        let rows = self.rows.iter();
+        rows.flat_map(|row| self.columns.iter().map(move |column| (row, column)))
+    }
+
+    /// Runs `f` on every window of `x` `[N, C, H, W]`, up to `batch` (at least 1) at once, and blends what it returns;
+    /// `on_tile` is told of each first.
+    ///
+    /// `f` is given the windows' parts of `x`, one after the other along the batch axis: `[windows * N, C, h, w]`. It
+    /// returns an array for each window, of any batch and channels but all of the same shape, and as many times as
+    /// large as the grid was made for. They are summed up in the windows' order, whatever the batch.
+    ///
+    /// # Errors
+    /// What `on_tile` and `f` report; [`Internal`](crate::error::ErrorKind::Internal) where `f` returns anything else.
     pub fn blend(
         &self,
         x: &Array4<f32>,
-        scale: usize,
+        batch: usize,
         on_tile: &OnTile<'_>,
-        mut f: impl FnMut(Array4<f32>, Window) -> Result<Array4<f32>>,
+        mut f: impl FnMut(Array4<f32>, &[Window]) -> Result<Vec<Array4<f32>>>,
     ) -> Result<Array4<f32>> {
         let (_, _, h, w) = x.dim();
-        let edge = self.size * scale;
-        let weights = gaussian_weights(edge, edge).mapv(|weight| weight as f32);
-        let mut sum: Option<Array4<f32>> = None;
-        let mut total = Array2::<f32>::zeros((h * scale, w * scale));
-        let windows = self.windows((h, w))?;
-        let count = windows.len();
-        for (k, window) in windows.into_iter().enumerate() {
-            on_tile(k, count)?;
-            let tile = f(window.of(x), window)?;
-            let (n, c, height, width) = tile.dim();
-            if (height, width) != (edge, edge) {
-                return Err(Error::internal("a tile came back in another size"));
+        let windows = self.windows();
+        let mut sum = Sum::new(h * self.scale, w * self.scale);
+        let mut spans = self.spans();
+        for (k, chunk) in windows.chunks(batch.max(1)).enumerate() {
+            for tile in 0..chunk.len() {
+                on_tile(k * batch.max(1) + tile, windows.len())?;
             }
-            let sum = sum.get_or_insert_with(|| Array4::zeros((n, c, h * scale, w * scale)));
-            let (y, x) = (window.y * scale, window.x * scale);
-            let mut place = sum.slice_mut(s![.., .., y..y + edge, x..x + edge]);
-            place += &(tile * &weights);
-            let mut place = total.slice_mut(s![y..y + edge, x..x + edge]);
-            place += &weights;
+            let parts: Vec<_> = chunk.iter().map(|window| window.of(x)).collect();
+            let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+            let tiles = f(stack_batch(&views)?, chunk)?;
+            if tiles.len() != chunk.len() {
+                return Err(Error::internal("another number of tiles came back"));
+            }
+            for (tile, (row, column)) in tiles.into_iter().zip(spans.by_ref()) {
+                sum.add(tile, (row, column), self.scale)?;
+            }
         }
-        let sum = sum.ok_or_else(|| Error::internal("no tile covers the picture"))?;
-        Ok(sum / total)
+        sum.mean()
     }
 }
 
-/// The weight of each cell of a tile, `[height, width]`. The vertical centre lies half a cell below the middle, as in
-/// the reference.
-pub fn gaussian_weights(width: usize, height: usize) -> Array2<f64> {
-    let line = |length: usize, centre: f64| -> Vec<f64> {
-        let variance = 0.01;
-        let square = (length * length) as f64;
-        (0..length)
-            .map(|i| {
-                let distance = i as f64 - centre;
-                (-distance * distance / square / (2.0 * variance)).exp()
-                    / (2.0 * std::f64::consts::PI * variance).sqrt()
-            })
-            .collect()
-    };
-    let columns = line(width, (width as f64 - 1.0) / 2.0);
-    let rows = line(height, height as f64 / 2.0);
-    Array2::from_shape_fn((height, width), |(y, x)| rows[y] * columns[x])
+/// A weighted mean under construction.
+struct Sum {
+    values: Option<Array4<f32>>,
+    weights: Array2<f32>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn blending_what_was_cut_out_gives_it_back(
-            h in 8..40_usize, w in 8..40_usize, size in 2..9_usize, stride in 1..9_usize
-        ) {
-            let tiles = Tiles { size, stride: stride.min(size) };
-            let x = Array4::from_shape_fn((1, 2, h, w), |(_, c, y, x)| (c * 31 + y * 7 + x) as f32);
-            let blended = tiles.blend(&x, 1, &|_, _| Ok(()), |tile, _| Ok(tile)).unwrap();
-            prop_assert!((blended - &x).iter().all(|d| d.abs() < 1e-3));
+impl Sum {
+    fn new(height: usize, width: usize) -> Self {
+        Sum {
+            values: None,
+            weights: Array2::zeros((height, width)),
         }
     }
 
-    #[test]
-    fn gaps_and_oversized_tiles_are_refused() {
-        let tiles = |size, stride| Tiles { size, stride };
-        for (tiles, size) in [
-            (tiles(8, 9), (20, 20)),
-            (tiles(8, 0), (20, 20)),
-            (tiles(8, 4), (7, 20)),
-        ] {
-            assert!(tiles.windows(size).is_err());
+    fn add(
+        &mut self,
+        tile: Array4<f32>,
+        (row, column): (&Span, &Span),
+        scale: usize,
+    ) -> Result<()> {
+        let weights = Array2::from_shape_fn((row.weights.len(), column.weights.len()), |(y, x)| {
+            (row.weights[y] * column.weights[x]) as f32
+        });
+        let (n, c, height, width) = tile.dim();
+        if (height, width) != weights.dim() {
+            return Err(Error::internal("a tile came back in another size"));
         }
-        assert_eq!(tiles(8, 4).windows((8, 13)).unwrap().len(), 3);
+        let (h, w) = self.weights.dim();
+        let values = self
+            .values
+            .get_or_insert_with(|| Array4::zeros((n, c, h, w)));
+        if (values.len_of(Axis(0)), values.len_of(Axis(1))) != (n, c) {
+            return Err(Error::internal("tiles differ in shape"));
+        }
+        let (y, x) = (row.start * scale, column.start * scale);
+        let mut place = values.slice_mut(s![.., .., y..y + height, x..x + width]);
+        place += &(tile * &weights);
+        let mut place = self.weights.slice_mut(s![y..y + height, x..x + width]);
+        place += &weights;
+        Ok(())
+    }
+
+    fn mean(self) -> Result<Array4<f32>> {
+        let values = self
+            .values
+            .ok_or_else(|| Error::internal("no tile covers the picture"))?;
+        Ok(values / self.weights)
     }
 }

@@ -338,6 +338,8 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
         ),
         ("--tile cldm=96:32", "SIZE a multiple of 64"),
         ("--tile cldm=512:600", "at most SIZE"),
+        ("--tile cldm=some", "cldm=auto or cldm=none"),
+        ("--set tiling.cldm=some", "tiling.cldm: invalid value"),
         (
             "--tile cleaner=100",
             "expected a multiple of 64 for this task's cleaner",
@@ -867,6 +869,37 @@ fn inspect_doctor_and_config_tell_the_truth() {
     let config: serde_json::Value = serde_yaml::from_str(&run.stdout()).unwrap();
     assert_eq!(config["sampling"]["seed"], 9);
     assert_eq!(config["sampling"]["steps"], 50);
+}
+
+#[test]
+fn the_denoisers_tiles_have_a_spelling_for_each_plan() {
+    let program = Program::new();
+    let config = |flags: &[&str]| {
+        let run = program.run(&[&["config"], flags].concat());
+        run.code(0);
+        let config: serde_json::Value = serde_yaml::from_str(&run.stdout()).unwrap();
+        config["tiling"]["cldm"].clone()
+    };
+    let reference = serde_json::json!({ "size": 512, "stride": 256 });
+    assert_eq!(config(&[]), "auto");
+    assert_eq!(config(&["--tile", "cldm=auto"]), "auto");
+    assert_eq!(config(&["--tile", "cldm=none"]), "none");
+    for flags in [
+        &["--cldm_tiled"][..],
+        &["--tile", "cldm=512"],
+        &["--tile", "cldm=512:256"],
+        &["--set", "tiling.cldm=512:256"],
+        &[
+            "--set",
+            "tiling.cldm={ size: 640, overlap: 128 }",
+            "--tile",
+            "cldm=512",
+        ],
+    ] {
+        assert_eq!(config(flags), reference, "{flags:?}");
+    }
+    let even = config(&["--set", "tiling.cldm={ size: 640, overlap: 128 }"]);
+    assert_eq!(even, serde_json::json!({ "size": 640, "overlap": 128 }));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use diffbir::guidance::{Decoder, Guidance, LossKind, Rule, Semantics, Target, We
 use diffbir::imageio::{self, DecodeOptions, Rgb};
 use diffbir::nets::vae::GuidingDecoder;
 use diffbir::nets::{Networks, Shared};
-use diffbir::options::{Options, SeedMode, StartPoint, Strength};
+use diffbir::options::{DenoiserTiles, Options, SeedMode, StartPoint, Strength};
 use diffbir::pipeline::{Event, Intermediate, Stage};
 use diffbir::runtime::{RuntimeOptions, Sessions};
 use diffbir::samplers::{Run, Sampling, spaced};
@@ -132,7 +132,9 @@ impl Recorded {
         sampling.batch_size = self.batch();
         sampling.seed_mode = SeedMode::Stream;
         options.tiling.cleaner = tiles("cleaner");
-        options.tiling.cldm = tiles("cldm");
+        if let Some(tiles) = tiles("cldm") {
+            options.tiling.cldm = DenoiserTiles::Reference(tiles);
+        }
         Request::new(
             imageio::read(&self.lq(), DecodeOptions::up_to(1 << 20))
                 .unwrap()

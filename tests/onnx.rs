@@ -5,6 +5,10 @@
 #[path = "common/program.rs"]
 #[allow(dead_code)] // only the runtime's installation is of use here
 mod program;
+#[path = "common/seams.rs"]
+mod seams;
+#[path = "onnx/tiles.rs"]
+mod tiles;
 
 use std::path::{Path, PathBuf};
 

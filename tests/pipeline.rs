@@ -4,6 +4,8 @@
 
 #[path = "common/fakes.rs"]
 mod fakes;
+#[path = "pipeline/tiles.rs"]
+mod tiles;
 
 use diffbir::cancel::Cancel;
 use diffbir::engine::{Engine, Noise, Request};
@@ -11,13 +13,14 @@ use diffbir::error::{Error, ErrorKind};
 use diffbir::guidance::{LossKind, Space};
 use diffbir::imageio::Rgb;
 use diffbir::options::{
-    Cleaner, ColorFix, Options, RestoreOptions, SamplingOptions, SeedMode, StartPoint, Strength,
+    Cleaner, ColorFix, DenoiserTiles, Options, RestoreOptions, SamplingOptions, SeedMode,
+    StartPoint, Strength,
 };
-use diffbir::pipeline::{Event, Intermediate, Stage};
+use diffbir::pipeline::{Event, Intermediate, Pipeline, Stage};
 use diffbir::rng::{NoiseSource, TorchCpu};
 use diffbir::samplers::SAMPLERS;
 use diffbir::schedule::{Diffusion, DiffusionConfig};
-use diffbir::tiling::Tiles;
+use diffbir::tiling::{EvenTiles, Tiles};
 use diffbir::{resize, tensor};
 use fakes::{Calls, FakeNetworks, write_bundle};
 use ndarray::{Array3, Array4, Axis};
@@ -312,10 +315,17 @@ fn bad_options_are_refused_before_any_network_runs() {
         r.options.guidance.space = Space::Rgb;
     };
     assert!(refused(&rgb).contains("--guidance-graph"));
-    let tiles = |size, stride| Some(Tiles { size, stride });
-    assert!(refused(&|r| r.options.tiling.cldm = tiles(96, 32)).contains("multiple of 64"));
-    assert!(refused(&|r| r.options.tiling.cldm = tiles(64, 128)).contains("at most SIZE"));
-    assert!(refused(&|r| r.options.tiling.cleaner = tiles(48, 24)).contains("multiple of 64"));
+    let tiles = |size, stride| Tiles { size, stride };
+    let reference = |size, stride| DenoiserTiles::Reference(tiles(size, stride));
+    let even = |size, overlap| DenoiserTiles::Even(EvenTiles { size, overlap });
+    assert!(refused(&|r| r.options.tiling.cldm = reference(96, 32)).contains("multiple of 64"));
+    assert!(refused(&|r| r.options.tiling.cldm = reference(64, 128)).contains("at most SIZE"));
+    assert!(refused(&|r| r.options.tiling.cldm = even(96, 32)).contains("multiple of 64"));
+    assert!(refused(&|r| r.options.tiling.cldm = even(64, 40)).contains("at most half"));
+    assert!(refused(&|r| r.options.tiling.cldm = even(64, 0)).contains("at most half"));
+    assert!(
+        refused(&|r| r.options.tiling.cleaner = Some(tiles(48, 24))).contains("multiple of 64")
+    );
     assert!(bench.calls.lock().unwrap().is_empty());
 }
 
@@ -456,7 +466,7 @@ fn stages_run_in_tiles_where_they_fit() {
         size: 32,
         stride: 16,
     });
-    request.options.tiling.cldm = Some(Tiles {
+    request.options.tiling.cldm = DenoiserTiles::Reference(Tiles {
         size: 64,
         stride: 32,
     });
@@ -468,7 +478,7 @@ fn stages_run_in_tiles_where_they_fit() {
     // The fakes work pixel by pixel, so that tiles change the noise's padding alone: none here but the width's.
     assert_eq!(tiled.dim(), whole.dim());
 
-    request.options.tiling.cldm = Some(Tiles {
+    request.options.tiling.cldm = DenoiserTiles::Reference(Tiles {
         size: 256,
         stride: 128,
     });
@@ -521,7 +531,7 @@ fn guidance_works_in_tiles() {
     let bench = Bench::new("bsrnet", 4, 64);
     let run = |scale| {
         let mut request = request(30, 40, 4.0, 3);
-        request.options.tiling.cldm = Some(Tiles {
+        request.options.tiling.cldm = DenoiserTiles::Reference(Tiles {
             size: 64,
             stride: 32,
         });

@@ -2,13 +2,16 @@
 
 use serde_json::json;
 
+use crate::canvas::Place;
 use crate::cli::inputs::Job;
 use crate::cli::report::Reporter;
 use crate::error::Result;
 use crate::imageio;
+use crate::memory::Bytes;
 use crate::nets::segments::BandHeight;
 use crate::nets::vae::DOWNSCALE;
 use crate::pipeline::{CleanerPlan, Plan, VaePlan};
+use crate::tiling::Layout;
 
 use super::restore::Session;
 
@@ -35,17 +38,14 @@ pub fn text(plan: &Plan) -> String {
         plan.peak(),
         plan.budget,
         match plan.pictures {
-            crate::canvas::Place::Memory => "in memory",
-            crate::canvas::Place::Disk => "on disk",
+            Place::Memory => "in memory",
+            Place::Disk => "on disk",
         }
     )];
     let how = |stage: &str| match stage {
         "cleaner" => cleaner(plan.cleaner),
         "vae_encoder" => vae(plan.encoder, 1),
-        "sampling" => plan.denoiser.map_or("whole".to_owned(), |tiles| {
-            let (size, stride) = (tiles.size * DOWNSCALE, tiles.stride * DOWNSCALE);
-            format!("in tiles of {size} pixels, {stride} apart")
-        }),
+        "sampling" => denoiser(plan),
         "vae_decoder" => vae(plan.decoder, DOWNSCALE),
         _ => "by rows".to_owned(),
     };
@@ -72,16 +72,34 @@ fn cleaner(plan: CleanerPlan) -> String {
     }
 }
 
+fn denoiser(plan: &Plan) -> String {
+    let pixels = |cells: usize| cells * DOWNSCALE;
+    let at_once = plan.tile_batch;
+    match plan.denoiser {
+        None => "whole".to_owned(),
+        Some(Layout::Reference(tiles)) => format!(
+            "in the reference's tiles of {} pixels, {} apart, {at_once} at once",
+            pixels(tiles.size),
+            pixels(tiles.stride)
+        ),
+        Some(Layout::Even(tiles)) => format!(
+            "in tiles of {} pixels that share {} or more, {at_once} at once",
+            pixels(tiles.size),
+            pixels(tiles.overlap)
+        ),
+    }
+}
+
 fn vae(plan: VaePlan, pixels: usize) -> String {
     let VaePlan::Bands { height, place } = plan else {
         return "whole".to_owned();
     };
     let height = match height {
-        BandHeight::Memory(bytes) => format!("in exact bands of {}", crate::memory::Bytes(bytes)),
+        BandHeight::Memory(bytes) => format!("in exact bands of {}", Bytes(bytes)),
         BandHeight::Rows(rows) => format!("in exact bands of {} pixels", rows * pixels),
     };
     match place {
-        crate::canvas::Place::Memory => height,
-        crate::canvas::Place::Disk => format!("{height}, activations on disk"),
+        Place::Memory => height,
+        Place::Disk => format!("{height}, activations on disk"),
     }
 }

@@ -1,13 +1,13 @@
 //! Control module and UNet as the noise model that a sampler asks.
 
-use ndarray::{Array1, Array2, Array3, Axis, Ix3, s};
+use ndarray::{Array1, Array2, Array3, ArrayView4, Axis, Ix3, s};
 
 use crate::denoise::{Branch, NoiseModel};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::nets::contract::CONTROLS;
 use crate::nets::{Shared, expect_shape, run_image};
-use crate::tensor::{Latent, stack_batch};
-use crate::tiling::{OnTile, Tiles, Window};
+use crate::tensor::{Latent, size, stack_batch};
+use crate::tiling::{Layout, OnTile, Window};
 
 /// A text context: `[77, C]`.
 pub type Context = Array2<f32>;
@@ -25,24 +25,33 @@ pub struct Condition {
     pub strength: [f32; CONTROLS],
 }
 
+/// How the denoiser runs in tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatentTiles {
+    /// Where they lie, in latent cells.
+    pub layout: Layout,
+    /// How many run at once, at least 1: the result is the same but for rounding.
+    pub batch: usize,
+}
+
 /// The fused denoiser graph under a fixed [`Condition`], on the whole latent or in tiles.
 pub struct Denoiser<'a, 'n> {
     networks: &'a Shared<'n>,
     graph: &'a str,
     condition: Condition,
     strength: Array1<f32>,
-    tiles: Option<Tiles>,
+    tiles: Option<LatentTiles>,
     on_tile: &'a OnTile<'a>,
 }
 
 impl<'a, 'n> Denoiser<'a, 'n> {
-    /// A noise model that runs `graph` (kind `denoiser`) under `condition`, in `tiles` (in latent cells) if any;
-    /// `on_tile` is told of each.
+    /// A noise model that runs `graph` (kind `denoiser`) under `condition`, in `tiles` if any; `on_tile` is
+    /// told of each.
     pub fn new(
         networks: &'a Shared<'n>,
         graph: &'a str,
         condition: Condition,
-        tiles: Option<Tiles>,
+        tiles: Option<LatentTiles>,
         on_tile: &'a OnTile<'a>,
     ) -> Self {
         let strength = Array1::from(condition.strength.to_vec());
@@ -104,14 +113,75 @@ impl<'a, 'n> Denoiser<'a, 'n> {
     }
 }
 
+impl Denoiser<'_, '_> {
+    /// All branches in tiles, branch by branch.
+    fn run_tiled(
+        &self,
+        tiles: LatentTiles,
+        x_t: &Latent,
+        timestep: f32,
+        branches: &[Branch],
+    ) -> Result<Latent> {
+        let n = x_t.dim().0;
+        let grid = tiles.layout.grid(size(x_t))?;
+        grid.blend(x_t, tiles.batch, self.on_tile, |x, windows| {
+            self.run_windows(x.view(), windows, n, timestep, branches)
+        })
+    }
+
+    /// `windows` at once; where that runs out of memory, in two halves one after the other.
+    fn run_windows(
+        &self,
+        x: ArrayView4<'_, f32>,
+        windows: &[Window],
+        n: usize,
+        timestep: f32,
+        branches: &[Branch],
+    ) -> Result<Vec<Latent>> {
+        let hints = self.hints(windows, n)?;
+        match self.run(&x.to_owned(), &hints, timestep, branches) {
+            Ok(output) => {
+                let tile = |k| of_tile(&output, k, windows.len(), n);
+                (0..windows.len()).map(tile).collect()
+            }
+            Err(e) if e.kind() == ErrorKind::Resources && windows.len() > 1 => {
+                let half = windows.len() / 2;
+                let (left, right) = x.split_at(Axis(0), half * n);
+                let mut made = self.run_windows(left, &windows[..half], n, timestep, branches)?;
+                made.extend(self.run_windows(right, &windows[half..], n, timestep, branches)?);
+                Ok(made)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The condition in each of `windows`, for a batch of `n`: `[windows * n, 4, h, w]`.
+    fn hints(&self, windows: &[Window], n: usize) -> Result<Latent> {
+        let c_img = &self.condition.c_img;
+        let hints: Vec<Latent> = windows.iter().map(|window| window.of(c_img)).collect();
+        let copies = n / c_img.dim().0;
+        let views = hints
+            .iter()
+            .flat_map(|hint| std::iter::repeat_n(hint.view(), copies));
+        stack_batch(&views.collect::<Vec<_>>())
+    }
+}
+
+/// Tile `k` of a batch `[branches * tiles * n, 4, h, w]`, branch by branch: `[branches * n, 4, h, w]`.
+fn of_tile(output: &Latent, k: usize, tiles: usize, n: usize) -> Result<Latent> {
+    let branches = output.dim().0 / (tiles * n);
+    let of_branch = |branch: usize| {
+        let first = (branch * tiles + k) * n;
+        output.slice(s![first..first + n, .., .., ..])
+    };
+    stack_batch(&(0..branches).map(of_branch).collect::<Vec<_>>())
+}
+
 impl NoiseModel for Denoiser<'_, '_> {
     fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
-        let c_img = &self.condition.c_img;
         let output = match self.tiles {
-            None => self.run(x_t, c_img, timestep, branches)?,
-            Some(tiles) => tiles.blend(x_t, 1, self.on_tile, |tile, window: Window| {
-                self.run(&tile, &window.of(c_img), timestep, branches)
-            })?,
+            None => self.run(x_t, &self.condition.c_img, timestep, branches)?,
+            Some(tiles) => self.run_tiled(tiles, x_t, timestep, branches)?,
         };
         if branches.len() == 1 {
             return Ok(vec![output]);

@@ -18,7 +18,7 @@ use crate::canvas::{Canvas, Place, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{self, Bytes};
 use crate::nets::segments::BandHeight;
-use crate::tiling::Tiles;
+use crate::tiling::{Layout, Tiles};
 
 /// How one picture is worked on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,7 +36,9 @@ pub struct Plan {
     /// The VAE encoder.
     pub encoder: VaePlan,
     /// The denoiser's tiles, in latent cells; none where it sees the whole.
-    pub denoiser: Option<Tiles>,
+    pub denoiser: Option<Layout>,
+    /// How many of them run at once, where memory allows it to the end: the result is the same but for rounding.
+    pub tile_batch: usize,
     /// The VAE decoder.
     pub decoder: VaePlan,
     /// Bytes that each stage is expected to take at most, with what is held besides.

@@ -11,16 +11,17 @@ use crate::canvas::Canvas;
 use crate::denoise::Guide;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Rule, Space, Target, Weights};
-use crate::nets::cldm::{Condition, Context, Denoiser};
+use crate::nets::cldm::{Condition, Context, Denoiser, LatentTiles};
 use crate::nets::vae::{self, DOWNSCALE, GuidingDecoder};
 use crate::nets::{Network, Networks, Shared};
-use crate::options::StartPoint;
+use crate::options::{DenoiserTiles, StartPoint};
 use crate::rng::{Draws, NoiseSource};
 use crate::samplers::{Run, Sampling, StepInfo};
 use crate::tensor::{Latent, crop, pad_to, round_up, shape, size};
-use crate::tiling::Tiles;
+use crate::tiling::Layout;
 
-/// The condition is padded to multiples of this many pixels; where the denoiser runs in tiles, of [`DOWNSCALE`].
+/// The condition is padded to multiples of this many pixels; where the denoiser runs in the reference's tiles, of
+/// [`DOWNSCALE`].
 const MULTIPLE: usize = 64;
 
 /// Sample `k` alone.
@@ -58,8 +59,8 @@ impl Pipeline {
     /// Height and width of the latent of a cleaned picture, which is padded with black.
     pub(super) fn latent_size(&self, (height, width): (usize, usize)) -> (usize, usize) {
         let multiple = match self.options.tiling.cldm {
-            Some(_) => DOWNSCALE,
-            None => MULTIPLE,
+            DenoiserTiles::Reference(_) => DOWNSCALE,
+            _ => MULTIPLE,
         };
         let cells = |length| round_up(length, multiple) / DOWNSCALE;
         (cells(height), cells(width))
@@ -120,6 +121,7 @@ impl Pipeline {
             pipeline: self,
             networks: &Shared::new(networks),
             tiles: self.latent_tiles(size(c_img)),
+            tile_batch: plan.tile_batch,
             c_img: &self.padded_latent(c_img),
             cond_img,
             contexts: &contexts,
@@ -144,22 +146,14 @@ impl Pipeline {
         Ok(latents)
     }
 
-    /// The denoiser's tiles in latent cells, where they fit into a latent of this size.
-    pub(super) fn latent_tiles(&self, size: (usize, usize)) -> Option<Tiles> {
-        let tiles = self.options.tiling.cldm?;
-        let tiles = Tiles {
-            size: tiles.size / DOWNSCALE,
-            stride: tiles.stride / DOWNSCALE,
-        };
-        tiles.fit(size).then_some(tiles)
+    /// The denoiser's tiles for a latent of this size, if any.
+    pub(super) fn latent_tiles(&self, size: (usize, usize)) -> Option<Layout> {
+        self.options.tiling.cldm.layout(size)
     }
 
     /// The size of a latent with as many cells as the denoiser needs.
     pub(super) fn padded_latent_size(&self, (height, width): (usize, usize)) -> (usize, usize) {
-        let multiple = match self.latent_tiles((height, width)) {
-            Some(_) => 1,
-            None => MULTIPLE / DOWNSCALE,
-        };
+        let multiple = padding(self.latent_tiles((height, width))) / DOWNSCALE;
         (round_up(height, multiple), round_up(width, multiple))
     }
 
@@ -173,7 +167,9 @@ impl Pipeline {
 struct Batch<'a> {
     pipeline: &'a Pipeline,
     networks: &'a Shared<'a>,
-    tiles: Option<Tiles>,
+    tiles: Option<Layout>,
+    /// How many tiles run at once.
+    tile_batch: usize,
     c_img: &'a Latent,
     cond_img: &'a Canvas,
     contexts: &'a (Context, Context),
@@ -202,7 +198,9 @@ impl Batch<'_> {
         // Steps are told between the evaluations of the denoiser, tiles within one: never both at once.
         let observe = RefCell::new(observe);
         let on_tile = |k, count| observe.borrow_mut()(Event::Tile(Stage::Sampling, k, count));
-        let mut model = Denoiser::new(self.networks, denoiser, condition, self.tiles, &on_tile);
+        let batch = self.tile_batch;
+        let tiles = self.tiles.map(|layout| LatentTiles { layout, batch });
+        let mut model = Denoiser::new(self.networks, denoiser, condition, tiles, &on_tile);
         let mut guidance = match self.pipeline.rule {
             Some(rule) => Some(self.guidance(rule, target)?),
             None => None,
@@ -260,10 +258,7 @@ impl Batch<'_> {
                 },
             ));
         }
-        let multiple = match self.tiles {
-            Some(_) => DOWNSCALE,
-            None => MULTIPLE,
-        };
+        let multiple = padding(self.tiles);
         let (height, width) = self.cond_img.size();
         let padded = (round_up(height, multiple), round_up(width, multiple));
         let image = self.cond_img.window(0..padded.0, 0..padded.1)?;
@@ -282,6 +277,14 @@ impl Batch<'_> {
                 decoder: Box::new(decoder),
             },
         ))
+    }
+}
+
+/// The multiple of pixels that the denoiser's picture is padded to.
+fn padding(tiles: Option<Layout>) -> usize {
+    match tiles {
+        Some(Layout::Reference(_)) => DOWNSCALE,
+        _ => MULTIPLE,
     }
 }
 

@@ -166,7 +166,8 @@ pub struct GuidanceArgs {
 #[command(next_help_heading = "Tiles")]
 pub struct TileArgs {
     /// Run a stage in tiles, sizes in pixels: cleaner or cldm in the reference's (the stride is half the size unless
-    /// given), cleaner_exact, vae_encoder or vae_decoder in tiles that change nothing
+    /// given), cleaner_exact, vae_encoder or vae_decoder in tiles that change nothing. cldm also takes auto (the
+    /// default: tiles above 1024x1024 pixels) and none (always the whole picture)
     #[arg(long, value_name = "STAGE=SIZE[:STRIDE]")]
     tile: Vec<String>,
     /// What the process may hold in memory, such as 8GiB; decides which of the exact stages run in tiles
@@ -284,7 +285,8 @@ impl TileArgs {
 fn stage_tiles(text: &str) -> Result<Setting> {
     let wrong = || {
         Error::option(format!(
-            "--tile {text}: expected cleaner or cldm =SIZE or =SIZE:STRIDE, or cleaner_exact, vae_encoder or vae_decoder =SIZE"
+            "--tile {text}: expected cleaner or cldm =SIZE or =SIZE:STRIDE, cldm=auto or cldm=none, or cleaner_exact, \
+             vae_encoder or vae_decoder =SIZE"
         ))
     };
     let (stage, sizes) = text.split_once('=').ok_or_else(wrong)?;
@@ -303,6 +305,9 @@ fn stage_tiles(text: &str) -> Result<Setting> {
         "cldm" => "tiling.cldm",
         _ => return Err(wrong()),
     };
+    if stage == "cldm" && ["auto", "none"].contains(&sizes) {
+        return Ok((key, Some(json!(sizes))));
+    }
     let (size, stride) = match sizes.split_once(':') {
         Some((size, stride)) => (number(size)?, number(stride)?),
         None => number(sizes).map(|size| (size, size / 2))?,

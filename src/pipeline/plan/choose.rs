@@ -13,6 +13,9 @@ use crate::pipeline::{Graph, Stage};
 /// More than this a band gains nothing from.
 const BAND: u64 = 1 << 30;
 
+/// More tiles than this at once gain nothing: by then a GPU is busy, and a CPU is from the first on.
+const MOST_TILES: usize = 4;
+
 impl Needs<'_> {
     /// A plan within `budget`, which is at least [`least`](Self::least).
     pub(super) fn choose(&self, budget: u64) -> Plan {
@@ -55,11 +58,14 @@ impl Needs<'_> {
         );
         note(Stage::VaeEncoder, held, work);
 
-        note(
-            Stage::Sampling,
-            self.held(Stage::Sampling, pictured(1)),
-            self.denoiser(),
-        );
+        let held = self.held(Stage::Sampling, pictured(1));
+        let taken = if self.keep {
+            self.all_kept()
+        } else {
+            held + self.denoiser(1)
+        };
+        let tile_batch = self.tile_batch(budget.saturating_sub(taken));
+        note(Stage::Sampling, held, self.denoiser(tile_batch));
 
         let held = self.held(Stage::VaeDecoder, pictured(2));
         let rows = tiling
@@ -77,6 +83,7 @@ impl Needs<'_> {
             cleaner,
             encoder,
             denoiser: self.tiles,
+            tile_batch,
             decoder,
             stages,
         }
@@ -107,6 +114,14 @@ impl Needs<'_> {
             }
             _ => (CleanerPlan::Whole { halo }, whole),
         }
+    }
+
+    /// How many tiles of the denoiser run at once where `spare` bytes are left besides what one takes.
+    fn tile_batch(&self, spare: u64) -> usize {
+        let one = self.denoiser(1);
+        let fits = |batch: &usize| self.denoiser(*batch).saturating_sub(one) <= spare;
+        let most = if self.tiles.is_some() { MOST_TILES } else { 1 };
+        (1..=most).take_while(fits).last().unwrap_or(1)
     }
 
     fn choose_vae(

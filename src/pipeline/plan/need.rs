@@ -5,7 +5,7 @@ use crate::bundle::GraphMemory;
 use crate::nets::segments::{Bands, MOST_KEYS, SegmentPlan};
 use crate::nets::vae::DOWNSCALE;
 use crate::tensor::round_up;
-use crate::tiling::Tiles;
+use crate::tiling::{Layout, Tiles};
 
 /// Bytes that the program and ONNX Runtime take before anything is loaded, and what allocators do not give back.
 const BASE: u64 = 160 << 20;
@@ -21,8 +21,8 @@ pub(super) struct Needs<'a> {
     lq: (usize, usize),
     /// Whether graphs stay loaded after their stage, with what their last run took.
     pub(super) keep: bool,
-    /// The denoiser's tiles in latent cells.
-    pub(super) tiles: Option<Tiles>,
+    /// The denoiser's tiles.
+    pub(super) tiles: Option<Layout>,
 }
 
 pub(super) fn area((height, width): (usize, usize)) -> usize {
@@ -88,7 +88,7 @@ impl<'a> Needs<'a> {
         loaded
             + self.cleaner(usize::MAX)
             + self.vae_whole(&graphs.encoder.memory, self.padded())
-            + self.denoiser()
+            + self.denoiser(1)
             + self.vae_whole(&graphs.decoder.memory, self.latent())
     }
 
@@ -119,22 +119,22 @@ impl<'a> Needs<'a> {
         memory.run_bytes(1, area(input)) + picture(self.padded())
     }
 
-    /// What the denoiser takes on all branches of a batch.
-    pub(super) fn denoiser(&self) -> u64 {
+    /// What the denoiser takes on all branches of a batch, up to `tile_batch` tiles at once.
+    pub(super) fn denoiser(&self, tile_batch: usize) -> u64 {
         let pipeline = self.pipeline;
         let sampling = &pipeline.options.sampling;
         let branches = if sampling.cfg_scale == 1.0 { 1 } else { 2 };
         let batch = branches * sampling.batch_size.min(sampling.samples);
-        let cells = match self.tiles {
-            Some(tiles) => tiles.size * tiles.size,
-            None => area(pipeline.padded_latent_size(self.latent())),
+        let whole = area(pipeline.padded_latent_size(self.latent()));
+        let (tiles, cells) = match self.tiles {
+            Some(layout) => (tile_batch, area(layout.tile(self.latent()))),
+            None => (1, whole),
         };
         let graphs = &pipeline.graphs;
-        let guidance = graphs.vjp.as_ref().map_or(0, |vjp| {
-            let whole = area(pipeline.padded_latent_size(self.latent()));
-            vjp.memory.run_bytes(batch, whole)
-        });
-        graphs.denoiser.memory.run_bytes(batch, cells).max(guidance)
+        let guidance = graphs.vjp.as_ref();
+        let guidance = guidance.map_or(0, |vjp| vjp.memory.run_bytes(batch, whole));
+        let denoiser = &graphs.denoiser.memory;
+        denoiser.run_bytes(tiles * batch, cells).max(guidance)
     }
 
     /// The least that each stage takes, everything on disk that may be there.
@@ -154,7 +154,7 @@ impl<'a> Needs<'a> {
         let need = [
             (Stage::Cleaner, cleaner.max(ROWS)),
             (Stage::VaeEncoder, vae(&graphs.encoder, self.padded())),
-            (Stage::Sampling, self.denoiser()),
+            (Stage::Sampling, self.denoiser(1)),
             (Stage::VaeDecoder, vae(&graphs.decoder, self.latent())),
             (Stage::Finish, ROWS),
         ];

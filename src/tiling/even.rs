@@ -1,0 +1,174 @@
+//! Tiles of this engine's own: evenly spread, under smooth weights that sum up to 1.
+
+use std::f64::consts::FRAC_PI_2;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Grid, Span};
+use crate::error::{Error, Result};
+
+/// The size and overlap of tiles: as few as keep the overlap, spread evenly, so that none lies nearly on another. An
+/// axis shorter than a tile is taken whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvenTiles {
+    /// Edge of a tile.
+    pub size: usize,
+    /// The least that neighbours share, less than the size.
+    pub overlap: usize,
+}
+
+impl EvenTiles {
+    /// The windows that cover an array of this size (height, width).
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option) where the overlap is not less than the size.
+    pub fn grid(&self, (height, width): (usize, usize)) -> Result<Grid> {
+        let EvenTiles { size, overlap } = *self;
+        if overlap >= size {
+            return Err(Error::option(format!(
+                "tiles of {size} with an overlap of {overlap}: expected an overlap of less than the size"
+            )));
+        }
+        Ok(Grid {
+            rows: self.spans(height),
+            columns: self.spans(width),
+            scale: 1,
+        })
+    }
+
+    fn spans(&self, length: usize) -> Vec<Span> {
+        let size = self.size.min(length);
+        let starts = self.starts(length);
+        let weights = (0..starts.len()).map(|k| window(&starts, k, size));
+        let mut spans: Vec<Span> = starts
+            .iter()
+            .zip(weights)
+            .map(|(&start, weights)| Span {
+                start,
+                length: size,
+                weights,
+            })
+            .collect();
+        let mut total = vec![0.0; length];
+        for span in &spans {
+            let place = &mut total[span.start..span.start + size];
+            place
+                .iter_mut()
+                .zip(&span.weights)
+                .for_each(|(total, weight)| *total += weight);
+        }
+        for span in &mut spans {
+            let total = &total[span.start..span.start + size];
+            span.weights
+                .iter_mut()
+                .zip(total)
+                .for_each(|(weight, total)| *weight /= total);
+        }
+        spans
+    }
+
+    /// Where the fewest windows begin that keep the overlap.
+    fn starts(&self, length: usize) -> Vec<usize> {
+        if length <= self.size {
+            return vec![0];
+        }
+        let gaps = (length - self.overlap).div_ceil(self.size - self.overlap) - 1;
+        let last = length - self.size;
+        let rounded = |k: usize| (2 * k * last + gaps) / (2 * gaps);
+        (0..=gaps).map(rounded).collect()
+    }
+}
+
+/// The weights of window `k`, before they are brought to a sum of 1: a raised cosine across what it shares with each
+/// neighbour. They sum up to 1 already where no more than two windows overlap.
+fn window(starts: &[usize], k: usize, size: usize) -> Vec<f64> {
+    let shared = |a: usize, b: usize| (starts[a] + size - starts[b]) as f64;
+    let before = (k > 0).then(|| shared(k - 1, k));
+    let after = (k + 1 < starts.len()).then(|| shared(k, k + 1));
+    let rise = |distance: f64, shared: Option<f64>| {
+        let share = shared.map_or(1.0, |shared| (distance / shared).min(1.0));
+        (FRAC_PI_2 * share).sin().powi(2)
+    };
+    let weight = |i: usize| {
+        let middle = i as f64 + 0.5;
+        rise(middle, before) * rise(size as f64 - middle, after)
+    };
+    (0..size).map(weight).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array4;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn spans_are_even_and_overlap_and_their_weights_sum_up_to_1(
+            length in 1..300_usize, size in 2..80_usize, overlap in 0..80_usize
+        ) {
+            let tiles = EvenTiles { size, overlap: overlap.min(size - 1) };
+            let spans = tiles.spans(length);
+            let mut total = vec![0.0; length];
+            for span in &spans {
+                prop_assert_eq!((span.length, span.weights.len()), (size.min(length), size.min(length)));
+                prop_assert!(span.weights.iter().all(|weight| (0.0..=1.0 + 1e-12).contains(weight)));
+                let place = &mut total[span.start..span.start + span.length];
+                place.iter_mut().zip(&span.weights).for_each(|(total, weight)| *total += weight);
+            }
+            prop_assert!(total.iter().all(|total| (total - 1.0).abs() < 1e-12));
+            let gaps: Vec<usize> = spans.windows(2).map(|pair| pair[1].start - pair[0].start).collect();
+            prop_assert!(gaps.iter().all(|gap| gap + tiles.overlap <= size));
+            let spread = gaps.iter().max().zip(gaps.iter().min());
+            prop_assert!(spread.is_none_or(|(most, least)| most - least <= 1));
+        }
+
+        #[test]
+        fn the_batch_does_not_change_what_is_blended(
+            h in 8..40_usize, w in 8..40_usize, size in 4..12_usize, batch in 1..12_usize
+        ) {
+            let grid = EvenTiles { size, overlap: size / 4 }.grid((h, w)).unwrap();
+            let x = Array4::from_shape_fn((2, 3, h, w), |(n, c, y, x)| (n * 57 + c * 31 + y * 7 + x) as f32);
+            let blend = |batch: usize| {
+                let told = std::cell::RefCell::new(Vec::new());
+                let on_tile = |k, count| { told.borrow_mut().push((k, count)); Ok(()) };
+                let blended = grid.blend(&x, batch, &on_tile, |x, windows| {
+                    assert!(windows.len() <= batch);
+                    Ok(x.axis_chunks_iter(ndarray::Axis(0), 2).map(|tile| tile.mapv(|x| 2.0 * x)).collect())
+                });
+                (blended.unwrap(), told.into_inner())
+            };
+            let (blended, told) = blend(batch);
+            prop_assert_eq!(&blended, &blend(1).0);
+            prop_assert!((blended - &x * 2.0).iter().all(|d| d.abs() < 1e-3));
+            let count = grid.windows().len();
+            prop_assert_eq!(told, (0..count).map(|k| (k, count)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_fewest_tiles_are_spread_evenly() {
+        let starts = |length| {
+            EvenTiles {
+                size: 64,
+                overlap: 16,
+            }
+            .starts(length)
+        };
+        assert_eq!(starts(40), [0]);
+        assert_eq!(starts(64), [0]);
+        assert_eq!(starts(72), [0, 8]);
+        assert_eq!(starts(112), [0, 48]);
+        assert_eq!(starts(128), [0, 32, 64]);
+        assert_eq!(starts(192), [0, 43, 85, 128]);
+        assert!(
+            EvenTiles {
+                size: 8,
+                overlap: 8
+            }
+            .grid((20, 20))
+            .is_err()
+        );
+    }
+}
