@@ -29,10 +29,11 @@ pub enum DenoiserTiles {
 /// The largest picture, in pixels and with its padding, that [`DenoiserTiles::Auto`] leaves whole.
 pub const AUTO_WHOLE: usize = 1024 * 1024;
 
-/// The tiles of [`DenoiserTiles::Auto`]: 512 pixels are what Stable Diffusion 2.1 base was trained on.
+/// The tiles of [`DenoiserTiles::Auto`]. Against tiles of 512 pixels that share 128 they ask for half as many evaluations
+/// of the denoiser on as many cells in all, see more of the picture at once, and lie nearer to the untiled result.
 pub const AUTO_TILES: EvenTiles = EvenTiles {
-    size: 512,
-    overlap: 128,
+    size: 768,
+    overlap: 192,
 };
 
 impl DenoiserTiles {
@@ -214,8 +215,8 @@ mod tests {
         let auto = |size| DenoiserTiles::Auto.layout(size);
         assert_eq!(auto((128, 128)), None);
         let tiles = EvenTiles {
-            size: 64,
-            overlap: 16,
+            size: 96,
+            overlap: 24,
         };
         assert_eq!(auto((128, 136)), Some(Layout::Even(tiles)));
     }

@@ -9,6 +9,9 @@ use ndarray::{Array4, Axis};
 /// period of a cell is in border and elsewhere alike.
 const REACH: usize = 8;
 
+/// Pixels along a picture's own edges that are left out: networks pad there, which is no seam.
+const EDGE: usize = 32;
+
 /// The lines of a picture along which tiles begin, end, or hand over to each other: rows and columns, sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lines {
@@ -80,7 +83,7 @@ fn ratio(energy: &[f64], lines: &[usize]) -> f64 {
             .iter()
             .any(|&line| (line..line + 2 * REACH).contains(&(k + 1 + REACH)))
     };
-    let (near, far): (Vec<_>, Vec<_>) = (32..energy.len() - 32).partition(|&k| near(k));
+    let (near, far): (Vec<_>, Vec<_>) = (EDGE..energy.len() - EDGE).partition(|&k| near(k));
     let mean = |of: Vec<usize>| of.iter().map(|&k| energy[k]).sum::<f64>() / of.len() as f64;
     mean(near) / mean(far)
 }

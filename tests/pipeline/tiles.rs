@@ -24,10 +24,10 @@ fn asked(tiles: DenoiserTiles, height: usize, width: usize) -> Vec<Vec<usize>> {
 fn pictures_up_to_1024x1024_are_whole_and_larger_ones_in_even_tiles() {
     let auto = |height, width| asked(DenoiserTiles::Auto, height, width);
     assert_eq!(auto(1000, 1020), [[1, 4, 128, 128]; 2]);
-    // Padded to 1024x1088: two tiles for the 128 cells would overlap too little, three for 136.
-    assert_eq!(auto(1000, 1025), [[1, 4, 64, 64]; 2 * 3 * 3]);
+    // Padded to 1024x1088.
+    assert_eq!(auto(1000, 1025), [[1, 4, 96, 96]; 2 * 2 * 2]);
     // A strip is whole in its short direction.
-    assert_eq!(auto(384, 3000), [[1, 4, 48, 64]; 2 * 8]);
+    assert_eq!(auto(384, 3000), [[1, 4, 48, 96]; 2 * 5]);
     assert_eq!(
         asked(DenoiserTiles::None, 1000, 1025),
         [[1, 4, 128, 136]; 2]
