@@ -1,8 +1,7 @@
 //! Transparency: taken off before the networks see the picture, and put back on the result.
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, Array3, Axis};
 
-use super::Rgb;
 use crate::resize;
 
 /// How opaque each pixel is, `[H, W]`.
@@ -10,7 +9,7 @@ pub type Alpha = Array2<u8>;
 
 /// Gives pixels that nobody sees the colours of the nearest ones that are seen: files hold anything there, mostly
 /// black, which the networks would draw into the edges.
-pub(super) fn fill_unseen(rgb: &mut Rgb, alpha: &Alpha) {
+pub(super) fn fill_unseen<T: Copy>(rgb: &mut Array3<T>, alpha: &Alpha) {
     let (height, width) = alpha.dim();
     let mut seen = alpha.mapv(|alpha| alpha > 0);
     if !seen.iter().any(|&seen| seen) {
@@ -59,7 +58,6 @@ pub(super) fn resized(alpha: &Alpha, height: usize, width: usize) -> Alpha {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::Array3;
 
     #[test]
     fn unseen_pixels_take_the_nearest_colours() {
