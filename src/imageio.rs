@@ -9,6 +9,7 @@ mod format;
 mod jpeg;
 mod pixels;
 mod profile;
+mod rows;
 mod tags;
 mod tiff;
 
@@ -37,8 +38,8 @@ pub struct Picture {
     pub deep: Option<Array3<u16>>,
     /// What the result is to have again.
     pub kept: Kept,
-    /// What the file held that no result will: CMYK colours, and how they were converted, or an `ICC profile` that is
-    /// not for RGB.
+    /// What the file held that no result will: CMYK colours, and how they were converted, an `ICC profile` that is not
+    /// for RGB, or pages behind the first one.
     pub dropped: Vec<&'static str>,
 }
 

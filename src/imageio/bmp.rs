@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use super::pixels::{Order, Rows};
+use super::pixels::Order;
+use super::rows::Rows;
 use crate::error::{Error, Result};
 
 /// Bytes of the two headers.

@@ -168,6 +168,9 @@ impl Facts {
                 false => "CMYK colours (converted without a profile)",
             });
         }
+        if source.format == Format::Tiff && tags::Exif::another_follows(source.bytes) {
+            dropped.push("pages behind the first one");
+        }
         let icc = source.tag(tags::ICC);
         let icc = icc.or_else(|| decoder.icc_profile().ok().flatten());
         let (icc, unusable) = match icc {

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::pixels::{Channels, Order, Rows};
+use super::pixels::Order;
+use super::rows::{Channels, Rows};
 use super::{Depth, Format, Kept, Pixels, Rgb, bmp, jpeg, tiff};
 use crate::error::{Error, Result};
 

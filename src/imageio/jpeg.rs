@@ -110,7 +110,7 @@ fn check_sampling(frame: &FrameHeader) -> ImageResult<()> {
     let most = sampling
         .clone()
         .fold((1, 1), |most, x| (most.0.max(x.0), most.1.max(x.1)));
-    let divides = |part: u8, whole: u8| part > 0 && whole % part == 0;
+    let divides = |part: u8, whole: u8| part > 0 && whole.is_multiple_of(part);
     let mut sampling = sampling.enumerate();
     match sampling.all(|(i, x)| {
         divides(x.0, most.0) && divides(x.1, most.1) && (![0, 3].contains(&i) || x == most)

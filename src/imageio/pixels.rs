@@ -1,4 +1,4 @@
-//! Colours of 8 or 16 bits, and their rows as a file has them.
+//! Colours of 8 or 16 bits.
 
 use std::sync::Arc;
 
@@ -6,9 +6,7 @@ use moxcms::{ColorProfile, Layout, TransformExecutor, TransformOptions};
 use ndarray::{Array3, s};
 use serde::{Deserialize, Serialize};
 
-use super::profile::Conversion;
-use super::{Alpha, Rgb};
-use crate::error::{Error, Result};
+use super::Rgb;
 
 /// The colours of a result, `[H, W, 3]`, in sRGB.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +40,7 @@ impl Pixels<'_> {
     }
 
     /// Row `y` as `[W, 3]`, in the other depth where `T` asks for it.
-    fn row<T: Sample>(self, y: usize) -> Vec<T> {
+    pub(super) fn row<T: Sample>(self, y: usize) -> Vec<T> {
         match self {
             Pixels::U8(rgb) => rgb
                 .slice(s![y, .., ..])
@@ -92,7 +90,7 @@ impl From<Depth> for DepthName {
 impl TryFrom<DepthName> for Depth {
     type Error = String;
 
-    fn try_from(name: DepthName) -> std::result::Result<Self, String> {
+    fn try_from(name: DepthName) -> Result<Self, String> {
         let name = match name {
             DepthName::Bits(bits) => bits.to_string(),
             DepthName::Name(name) => name,
@@ -116,7 +114,7 @@ pub(super) trait Sample: Copy + Default + Send + Sync + 'static {
         from: &ColorProfile,
         layout: Layout,
         to: &ColorProfile,
-    ) -> std::result::Result<Transform<Self>, moxcms::CmsError>;
+    ) -> Result<Transform<Self>, moxcms::CmsError>;
 }
 
 /// A conversion between profiles, from whole pixels to whole pixels.
@@ -150,7 +148,7 @@ impl Sample for u8 {
         from: &ColorProfile,
         layout: Layout,
         to: &ColorProfile,
-    ) -> std::result::Result<Transform<u8>, moxcms::CmsError> {
+    ) -> Result<Transform<u8>, moxcms::CmsError> {
         from.create_transform_8bit(layout, to, Layout::Rgb, TransformOptions::default())
     }
 }
@@ -179,7 +177,7 @@ impl Sample for u16 {
         from: &ColorProfile,
         layout: Layout,
         to: &ColorProfile,
-    ) -> std::result::Result<Transform<u16>, moxcms::CmsError> {
+    ) -> Result<Transform<u16>, moxcms::CmsError> {
         // The fixed point that is the default has 13 bits behind the point.
         let options = TransformOptions {
             prefer_fixed_point: false,
@@ -196,117 +194,4 @@ pub fn luma(color: [u8; 3]) -> u8 {
 
 fn weighted([r, g, b]: [u32; 3]) -> u32 {
     (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16
-}
-
-/// A result row by row, in the colours, channels and depth of its file.
-pub(super) struct Rows<'a> {
-    pixels: Pixels<'a>,
-    channels: Channels<'a>,
-    depth: RowDepth,
-}
-
-/// What a pixel of a file consists of.
-#[derive(Clone, Copy)]
-pub(super) struct Channels<'a> {
-    /// One luma in place of three colours.
-    pub grey: bool,
-    /// How opaque each pixel is, where the file says so.
-    pub alpha: Option<&'a Alpha>,
-}
-
-/// A file's depth, with the way into its profile.
-enum RowDepth {
-    Eight(Option<Conversion<u8>>),
-    Sixteen(Option<Conversion<u16>>),
-}
-
-impl<'a> Rows<'a> {
-    /// `pixels` with `channels` in 16 bits or 8, and in the colours of `icc` where there is one.
-    ///
-    /// # Errors
-    /// [`Input`](crate::error::ErrorKind::Input): a profile that cannot be used.
-    pub fn new(
-        pixels: Pixels<'a>,
-        channels: Channels<'a>,
-        deep: bool,
-        icc: Option<&[u8]>,
-    ) -> Result<Self> {
-        let depth = match deep {
-            true => RowDepth::Sixteen(icc.map_or(Ok(None), Conversion::from_srgb)?),
-            false => RowDepth::Eight(icc.map_or(Ok(None), Conversion::from_srgb)?),
-        };
-        Ok(Rows {
-            pixels,
-            channels,
-            depth,
-        })
-    }
-
-    pub fn height(&self) -> usize {
-        self.pixels.size().0
-    }
-
-    pub fn width(&self) -> usize {
-        self.pixels.size().1
-    }
-
-    pub fn grey(&self) -> bool {
-        self.channels.grey
-    }
-
-    pub fn alpha(&self) -> bool {
-        self.channels.alpha.is_some()
-    }
-
-    pub fn deep(&self) -> bool {
-        matches!(self.depth, RowDepth::Sixteen(_))
-    }
-
-    /// Numbers per pixel.
-    pub fn samples(&self) -> usize {
-        let colors = if self.grey() { 1 } else { 3 };
-        colors + usize::from(self.alpha())
-    }
-
-    /// Bytes per row.
-    pub fn row_bytes(&self) -> usize {
-        self.width() * self.samples() * if self.deep() { 2 } else { 1 }
-    }
-
-    /// Appends the bytes of row `y`.
-    ///
-    /// # Errors
-    /// [`Internal`](crate::error::ErrorKind::Internal) only.
-    pub fn append(&self, y: usize, order: Order, bytes: &mut Vec<u8>) -> Result<()> {
-        match &self.depth {
-            RowDepth::Eight(conversion) => self.interleave(y, conversion.as_ref(), order, bytes),
-            RowDepth::Sixteen(conversion) => self.interleave(y, conversion.as_ref(), order, bytes),
-        }
-    }
-
-    fn interleave<T: Sample>(
-        &self,
-        y: usize,
-        conversion: Option<&Conversion<T>>,
-        order: Order,
-        bytes: &mut Vec<u8>,
-    ) -> Result<()> {
-        let mut colors: Vec<T> = self.pixels.row(y);
-        if let Some(conversion) = conversion {
-            colors = conversion.apply(&colors)?;
-        }
-        for (x, color) in colors.as_chunks::<3>().0.iter().enumerate() {
-            match self.channels.grey {
-                true => T::luma(*color).put(order, bytes),
-                false => color.iter().for_each(|value| value.put(order, bytes)),
-            }
-            if let Some(alpha) = self.channels.alpha {
-                let alpha = alpha.get((y, x)).ok_or_else(|| {
-                    Error::internal("the transparency has another size than the colours")
-                })?;
-                T::of_u8(*alpha).put(order, bytes);
-            }
-        }
-        Ok(())
-    }
 }

@@ -71,6 +71,8 @@ impl Value {
     }
 }
 
+/// What a TIFF's directory is for; its lowest bit says that it is a smaller copy.
+const SUBFILE_KIND: u16 = 254;
 /// XMP.
 pub(super) const XMP: u16 = 700;
 /// A colour profile.
@@ -126,6 +128,27 @@ impl Exif {
         // Numbers of one byte each.
         let (width, _) = KINDS.get(usize::from(value.kind).checked_sub(1)?)?;
         (*width == 1).then_some(value.bytes)
+    }
+
+    /// Whether a TIFF file has another picture behind the first one; a smaller copy of it does not count.
+    pub fn another_follows(file: &[u8]) -> bool {
+        let next = || {
+            let reader = Reader::new(file)?;
+            let first = reader.u32(4)? as usize;
+            let entries = usize::from(reader.u16(first)?);
+            match reader.u32(first + 2 + 12 * entries)? {
+                0 => None,
+                next => Some(next),
+            }
+        };
+        let Some(next) = next() else {
+            return false;
+        };
+        let directory = Reader::new(file).and_then(|mut reader| reader.directory(next));
+        directory.is_some_and(|directory| {
+            let kind = directory.get(&SUBFILE_KIND);
+            kind.is_none_or(|kind| kind.bytes.first().is_none_or(|bits| bits & 1 == 0))
+        })
     }
 
     /// As an EXIF block.
@@ -260,51 +283,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> Exif {
-        let text = Value::raw(2, b"a camera\0");
-        Exif {
-            main: Directory::from([(271, text.clone()), (ORIENTATION, Value::shorts(&[1]))]),
-            camera: Directory::from([(33434, Value::of(5, 1, vec![1, 0, 0, 0, 50, 0, 0, 0]))]),
-            place: Directory::from([(1, Value::raw(2, b"N\0"))]),
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read() {
-        let bytes = sample().to_bytes();
-        assert_eq!(bytes.len(), 8 + sample().size());
-        assert_eq!(Exif::read(&bytes), Some(sample()));
-    }
-
-    #[test]
-    fn the_other_order_is_understood() {
-        let mut bytes = b"MM\0*\0\0\0\x08\0\x02".to_vec();
-        bytes.extend([1, 0x0e, 0, 5, 0, 0, 0, 1, 0, 0, 0, 38]); // a fraction
-        bytes.extend([1, 0x0f, 0, 3, 0, 0, 0, 1, 0, 2, 0, 0]); // a number
-        bytes.extend([0, 0, 0, 0, 0, 0, 0, 72, 0, 0, 0, 1]);
-        let exif = Exif::read(&bytes).unwrap();
-        assert_eq!(exif.main[&270].bytes, [72, 0, 0, 0, 1, 0, 0, 0]);
-        assert_eq!(exif.main[&271], Value::shorts(&[2]));
-    }
-
-    #[test]
-    fn damaged_directories_are_cut_short_and_cost_no_memory() {
-        let bytes = sample().to_bytes();
-        for length in 0..bytes.len() {
-            let _ = Exif::read(&bytes[..length]);
-        }
-        for at in 0..bytes.len() {
-            for value in [0, 1, 7, 255] {
-                let mut bytes = bytes.clone();
-                bytes[at] = value;
-                if let Some(exif) = Exif::read(&bytes) {
-                    assert!(exif.size() < 4 * bytes.len());
-                }
-            }
-        }
-        assert_eq!(Exif::read(b"II*\0\x08\0\0\0\0\0\0\0\0\0"), None);
-    }
-}
+mod tests;

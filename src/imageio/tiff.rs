@@ -7,7 +7,8 @@ use std::io::Write;
 pub(super) use grey_alpha::GreyAlpha;
 
 use super::Kept;
-use super::pixels::{Order, Rows};
+use super::pixels::Order;
+use super::rows::Rows;
 use super::tags::{Directory, Exif, ICC, Value, XMP};
 use crate::error::{Error, Result};
 

@@ -346,6 +346,10 @@ fn tiffs() -> Vec<Kind> {
             dropped: NO_PROFILE,
             ..kind("TIFF, CMYK", golden("pictures/cmyk.tif"))
         },
+        Kind {
+            dropped: &["pages behind the first one"],
+            ..kind("TIFF of two pages", golden("pictures/pages.tif"))
+        },
         keeping(
             "TIFF with ICC, EXIF and XMP",
             golden("pictures/metadata.tif"),

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use diffbir::imageio::{EncodeOptions, Format, Picture, Pixels, Rgb, encode};
+use diffbir::error::ErrorKind;
+use diffbir::imageio::{EncodeOptions, Format, Picture, Pixels, Rgb, decode, encode};
 use ndarray::Array3;
 
-use crate::kinds::{Kind, kinds, read};
+use crate::kinds::{Kind, LIMIT, golden, kinds, read};
 
 /// Set to anything, the table is written instead of compared.
 const WRITE: &str = "DIFFBIR_WRITE_TABLE";
@@ -31,22 +32,59 @@ fn what_goes_in_comes_out_again() {
         assert_eq!(picture.dropped, kind.dropped, "{}", kind.what);
         assert_eq!(picture.deep.is_some(), picture.kept.deep, "{}", kind.what);
         let results = Format::ALL.map(|format| result(&kind, &picture, format));
-        let what = match picture.dropped.as_slice() {
-            [] => kind.what.to_owned(),
-            dropped => format!("{}; lost: {}", kind.what, dropped.join(", ")),
-        };
-        let line = format!("| {what} | {} |", results.join(" | "));
+        let (what, dropped) = (kind.what, picture.dropped.join(", "));
+        let line = format!("| {what} | {} | {dropped} |", results.join(" | "));
         if lines.last() != Some(&line) {
             lines.push(line);
         }
     }
     assert!(lines.len() >= 20);
-    let head = "| in | ".to_owned()
-        + &Format::ALL.map(Format::name).join(" | ")
-        + " |\n|---|---|---|---|---|---|\n";
-    let table = format!("{head}{}\n", lines.join("\n"));
+    let names = Format::ALL.map(Format::name).join(" | ");
+    let head =
+        format!("| the input | {names} | never carried over |\n|---|---|---|---|---|---|---|");
+    let table = format!("{head}\n{}\n\n{}", lines.join("\n"), refusals());
     println!("{table}");
     compare(&table);
+}
+
+/// What is refused, and with which words.
+fn refusals() -> String {
+    let refused = [
+        ("animated PNG", apng()),
+        ("animated WebP", golden("pictures/animated.webp")),
+        ("animated GIF", golden("pictures/animated.gif")),
+        ("GIF", golden("pictures/still.gif")),
+        ("AVIF", golden("pictures/still.avif")),
+        (
+            "JPEG XL",
+            b"\xff\x0a\xfa\x1f\x41\x91\x08\x06\x01\x00\x4b".to_vec(),
+        ),
+        ("a text", b"no picture".to_vec()),
+        ("a JPEG without its end", {
+            let mut bytes = golden("jpeg/full_chroma.jpg");
+            bytes.truncate(bytes.len() / 2);
+            bytes
+        }),
+    ];
+    let mut table = "| the input | refused with |\n|---|---|\n".to_owned();
+    for (what, bytes) in refused {
+        let error = decode(&bytes, LIMIT).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input, "{what}");
+        table += &format!("| {what} | {error} |\n");
+    }
+    table
+}
+
+fn apng() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 2, 2);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_animated(2, 0).unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&[0; 4]).unwrap();
+    writer.write_image_data(&[9; 4]).unwrap();
+    writer.finish().unwrap();
+    bytes
 }
 
 fn compare(table: &str) {

@@ -8,7 +8,8 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{GenericImageView, ImageEncoder, ImageError, Pixel, PixelWithColorType};
 
 use super::super::Kept;
-use super::super::pixels::{Order, Rows};
+use super::super::pixels::Order;
+use super::super::rows::Rows;
 use crate::error::{Error, Result};
 
 /// What XMP begins with in an APP1 segment.

@@ -40,6 +40,7 @@ def main() -> None:
     alpha, rgb = color(), color().convert("RGB")
     grey = rgb.convert("L")
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile[:24] + bytes(12) + profile[36:]  # without the time of its making
     text = PngInfo()
     text.add_itxt("XML:com.adobe.xmp", XMP.decode())
     files: dict[str, tuple[Image.Image, dict]] = {
@@ -55,6 +56,7 @@ def main() -> None:
         "grey_alpha.tif": (alpha.convert("LA"), {}),
         "cmyk.tif": (rgb.convert("CMYK"), {}),
         "metadata.tif": (rgb, {"icc_profile": profile, "tiffinfo": tags()}),
+        "pages.tif": (rgb, {"save_all": True, "append_images": [rgb.rotate(180)]}),
         "bilevel.png": (grey.point(lambda x: 255 * (x > 80)).convert("1"), {}),
         "metadata.png": (rgb, {"icc_profile": profile, "exif": exif(3), "pnginfo": text}),
         "metadata.jpg": (rgb, {"icc_profile": profile, "exif": exif(6), "xmp": XMP, "quality": 95}),
