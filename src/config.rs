@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::bundle::Defaults;
 use crate::error::{Error, Result, nearest};
-use crate::imageio::{DecodeOptions, Format};
+use crate::imageio::{DecodeOptions, Depth, Format};
 use crate::options::{GuidanceOptions, Options, RestoreOptions, SamplingOptions, TilingOptions};
 
 pub use providers::{GraphConfig, RuntimeConfig};
@@ -139,6 +139,8 @@ pub struct OutputConfig {
     pub format: OutputFormat,
     /// Quality of JPEG, 1 to 100. Default: 95.
     pub quality: u8,
+    /// Bits per channel: auto, 8 or 16. Default: auto, as the input's where the kind of file can.
+    pub depth: Depth,
     /// Whether the result of a grey picture is grey. Default: false.
     pub keep_grey: bool,
     /// What happens to a result that exists already. Default: refuse.
@@ -154,6 +156,7 @@ impl Default for OutputConfig {
         OutputConfig {
             format: OutputFormat::Auto,
             quality: 95,
+            depth: Depth::Auto,
             keep_grey: false,
             existing: Existing::Refuse,
             metadata: true,

@@ -1,12 +1,18 @@
 //! Pictures from files and bytes, and back.
 
 mod alpha;
+mod bmp;
 mod decode;
 mod encode;
+mod files;
 mod format;
+mod jpeg;
+mod pixels;
 mod profile;
+mod rows;
+mod tags;
+mod tiff;
 
-use std::io::Write;
 use std::path::Path;
 
 use ndarray::Array3;
@@ -15,8 +21,10 @@ use crate::error::{Error, Result};
 
 pub use alpha::Alpha;
 pub use decode::decode;
-pub use encode::{EncodeOptions, encode, encode_png, luma};
+pub use encode::{EncodeOptions, encode, encode_png};
+pub use files::{Place, check_writable, write, write_atomic};
 pub use format::Format;
+pub use pixels::{Depth, Pixels, luma};
 
 /// An 8-bit RGB picture, `[H, W, 3]`.
 pub type Rgb = Array3<u8>;
@@ -26,9 +34,12 @@ pub type Rgb = Array3<u8>;
 pub struct Picture {
     /// The colours, upright, in sRGB, without alpha.
     pub rgb: Rgb,
+    /// The same in 16 bits, `[H, W, 3]`, where the file has more than 8.
+    pub deep: Option<Array3<u16>>,
     /// What the result is to have again.
     pub kept: Kept,
-    /// What the file held that no result will: `16-bit depth`, `CMYK colours`, or an `ICC profile` that is not for RGB.
+    /// What the file held that no result will: CMYK colours, and how they were converted, an `ICC profile` that is not
+    /// for RGB, or pages behind the first one.
     pub dropped: Vec<&'static str>,
 }
 
@@ -39,6 +50,8 @@ pub struct Kept {
     pub format: Format,
     /// Whether it is grey.
     pub grey: bool,
+    /// Whether it has more than 8 bits per channel.
+    pub deep: bool,
     /// How opaque it is, where it is not so throughout.
     pub alpha: Option<Alpha>,
     /// Its colour profile, for RGB.
@@ -51,6 +64,8 @@ pub struct Kept {
 
 /// [`Kept::alpha`] by name.
 pub const ALPHA: &str = "alpha";
+/// [`Kept::deep`] by name.
+pub const DEPTH: &str = "16-bit depth";
 /// [`Kept::icc`] by name.
 pub const ICC: &str = "ICC profile";
 /// [`Kept::exif`] by name.
@@ -72,6 +87,7 @@ impl Picture {
         };
         Picture {
             rgb,
+            deep: None,
             kept,
             dropped: Vec::new(),
         }
@@ -87,16 +103,24 @@ impl Kept {
 
     /// What of it a file of `format` does not carry.
     pub fn lost_in(&self, format: Format) -> Vec<&'static str> {
+        let exif = self.exif.as_deref();
+        let carries_exif = match format {
+            Format::Jpeg => exif.is_none_or(jpeg::holds_exif),
+            Format::Tiff => exif.is_none_or(|exif| tags::Exif::read(exif).is_some()),
+            _ => true,
+        };
+        let carries_xmp = format != Format::Jpeg || self.xmp.as_deref().is_none_or(jpeg::holds_xmp);
         let has = [
-            (ALPHA, self.alpha.is_some()),
-            (ICC, self.icc.is_some()),
-            (EXIF, self.exif.is_some()),
-            (XMP, self.xmp.is_some()),
+            (ALPHA, self.alpha.is_some(), true),
+            (DEPTH, self.deep, true),
+            (ICC, self.icc.is_some(), true),
+            (EXIF, exif.is_some(), carries_exif),
+            (XMP, self.xmp.is_some(), carries_xmp),
         ];
         let lost = has
             .into_iter()
-            .filter(|(what, has)| *has && !format.carries(what));
-        lost.map(|(what, _)| what).collect()
+            .filter(|(what, has, fits)| *has && !(*fits && format.carries(what)));
+        lost.map(|(what, _, _)| what).collect()
     }
 }
 
@@ -132,51 +156,6 @@ fn unreadable(error: std::io::Error) -> Error {
     Error::input("cannot be read").with_source(error)
 }
 
-/// Writes `bytes` to `path` at once or not at all: to a temporary file in the same folder, synced, then renamed.
-/// Missing folders are made. `replace` allows an existing file to be replaced.
-///
-/// # Errors
-/// [`Input`](crate::error::ErrorKind::Input), naming what could not be written.
-pub fn write_atomic(path: &Path, bytes: &[u8], replace: bool) -> Result<()> {
-    let unwritable =
-        |e: std::io::Error| Error::input(format!("cannot write {}", path.display())).with_source(e);
-    let mut file = temporary_in(path.parent().unwrap_or(Path::new(""))).map_err(unwritable)?;
-    file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(unwritable)?;
-    let kept = if replace {
-        file.persist(path)
-    } else {
-        file.persist_noclobber(path)
-    };
-    kept.map(drop).map_err(|e| unwritable(e.error))
-}
-
-/// Makes `folder` where it is missing, and tries whether a file can be made in it.
-///
-/// # Errors
-/// [`Input`](crate::error::ErrorKind::Input), naming the folder.
-pub fn check_writable(folder: &Path) -> Result<()> {
-    let tried = temporary_in(folder).map(drop);
-    tried
-        .map_err(|e| Error::input(format!("cannot write into {}", folder.display())).with_source(e))
-}
-
-fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    std::fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".diffbir-");
-    // Temporary files are private unless told otherwise; the umask still applies to what a result asks for.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -208,17 +187,5 @@ mod tests {
         let bytes = encode_png(&sample(), &BTreeMap::new()).unwrap();
         let error = decode(&bytes[..60], DecodeOptions::up_to(34)).unwrap_err();
         assert!(error.to_string().contains("35 pixels"), "{error}");
-    }
-
-    #[test]
-    fn an_existing_file_is_replaced_only_on_request() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("new/a.png");
-        write_atomic(&path, b"1", false).unwrap();
-        assert!(write_atomic(&path, b"2", false).is_err());
-        write_atomic(&path, b"3", true).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"3");
-        let left: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
-        assert_eq!(left.len(), 1, "temporary files were left behind");
     }
 }

@@ -81,6 +81,7 @@ impl ImageObject {
         let encoding = EncodeOptions {
             format,
             quality,
+            depth: self.output.depth,
             keep_grey: self.output.keep_grey,
         };
         let nothing = BTreeMap::new();

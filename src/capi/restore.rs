@@ -158,7 +158,14 @@ pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<
         }
     };
     check()?;
-    let Picture { rgb, kept, dropped } = picture(work)?;
+    let Picture {
+        rgb,
+        deep,
+        kept,
+        mut dropped,
+    } = picture(work)?;
+    // The engine gives 8 bits.
+    dropped.extend(deep.map(|_| imageio::DEPTH));
     for what in dropped {
         let message = format!("the result will not have the input's {what}");
         engine.log.say(diffbir_log_level::Warning, &message);

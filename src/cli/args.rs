@@ -200,6 +200,19 @@ pub enum FormatArg {
     Bmp,
 }
 
+/// Bits per channel of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DepthArg {
+    /// As the input's, where the kind of file can
+    Auto,
+    /// 8
+    #[value(name = "8")]
+    Eight,
+    /// 16
+    #[value(name = "16")]
+    Sixteen,
+}
+
 /// Flags that several commands share. Each is also a configuration key.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
@@ -248,6 +261,9 @@ pub struct Common {
     /// Quality of JPEG, 1 to 100
     #[arg(long)]
     pub quality: Option<u64>,
+    /// Bits per channel of PNG and TIFF; else as the input's
+    #[arg(long, value_enum)]
+    pub depth: Option<DepthArg>,
     /// Write a grey picture's result grey
     #[arg(long)]
     pub keep_grey: bool,
@@ -287,6 +303,7 @@ impl Common {
             ("restore.color_fix", named(self.color_fix)),
             ("output.format", named(self.format)),
             ("output.quality", self.quality.map(|x| json!(x))),
+            ("output.depth", named(self.depth)),
             ("output.keep_grey", self.keep_grey.then_some(json!(true))),
             (
                 "input.profiles",

@@ -18,7 +18,7 @@ use crate::cli::setup::{self, Setup};
 use crate::config::{Config, Existing};
 use crate::engine::{Engine, Noise, Provenance, Request};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Rgb};
+use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Place, Rgb};
 use crate::options::Options;
 use crate::pipeline::{Event, Intermediate};
 use crate::{prompts, resize, tensor};
@@ -165,10 +165,15 @@ impl Session {
         let start = Instant::now();
         let Picture {
             rgb,
+            deep,
             kept,
             mut dropped,
         } = imageio::read(&job.input, self.decoding())?;
         dropped.extend(kept.lost_in(job.format));
+        // The engine gives 8 bits, whatever the file could hold.
+        if deep.is_some() && !dropped.contains(&imageio::DEPTH) {
+            dropped.push(imageio::DEPTH);
+        }
         let mut request = Request::new(rgb, self.options(job, reporter)?);
         request.noise = noise;
         request.cancel = cancel.clone();
@@ -241,10 +246,11 @@ impl Session {
         let options = EncodeOptions {
             format: job.format,
             quality: self.config.output.quality,
+            depth: self.config.output.depth,
             keep_grey: self.config.output.keep_grey,
         };
-        let bytes = imageio::encode(rgb, kept, options, &text)?;
-        imageio::write_atomic(&job.file(k), &bytes, replace)
+        let path = &job.file(k);
+        imageio::write(Place { path, replace }, rgb, kept, options, &text)
     }
 
     /// Writes an intermediate picture to the folder of `output.save_stages`, where there is one.

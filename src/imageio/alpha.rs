@@ -1,8 +1,7 @@
 //! Transparency: taken off before the networks see the picture, and put back on the result.
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, Array3, Axis, s};
 
-use super::Rgb;
 use crate::resize;
 
 /// How opaque each pixel is, `[H, W]`.
@@ -10,7 +9,7 @@ pub type Alpha = Array2<u8>;
 
 /// Gives pixels that nobody sees the colours of the nearest ones that are seen: files hold anything there, mostly
 /// black, which the networks would draw into the edges.
-pub(super) fn fill_unseen(rgb: &mut Rgb, alpha: &Alpha) {
+pub(super) fn fill_unseen<T: Copy>(rgb: &mut Array3<T>, alpha: &Alpha) {
     let (height, width) = alpha.dim();
     let mut seen = alpha.mapv(|alpha| alpha > 0);
     if !seen.iter().any(|&seen| seen) {
@@ -40,26 +39,33 @@ pub(super) fn fill_unseen(rgb: &mut Rgb, alpha: &Alpha) {
     }
 }
 
+/// Columns that are resized together: of a whole picture, the floats would take four times what its alpha does.
+const COLUMNS: usize = 256;
+
 /// `alpha` in another size, by torch's antialiased bicubic filter.
 pub(super) fn resized(alpha: &Alpha, height: usize, width: usize) -> Alpha {
     if alpha.dim() == (height, width) {
         return alpha.clone();
     }
-    let image = alpha
-        .mapv(f32::from)
-        .insert_axis(Axis(0))
-        .insert_axis(Axis(0));
-    let resized = resize::torch_bicubic(&image, height, width);
-    let plane = resized
-        .index_axis_move(Axis(0), 0)
-        .index_axis_move(Axis(0), 0);
-    plane.mapv(|x| x.round().clamp(0.0, 255.0) as u8)
+    let image = alpha.mapv(f32::from);
+    let image = image.insert_axis(Axis(0)).insert_axis(Axis(0));
+    let wide = resize::torch_bicubic(&image, alpha.nrows(), width);
+    let mut resized = Alpha::zeros((height, width));
+    // Rows first, then columns, is the filter's own order.
+    for (mut part, wide) in resized
+        .axis_chunks_iter_mut(Axis(1), COLUMNS)
+        .zip(wide.axis_chunks_iter(Axis(3), COLUMNS))
+    {
+        let tall = resize::torch_bicubic(&wide.to_owned(), height, wide.dim().3);
+        let values = tall.slice(s![0, 0, .., ..]);
+        part.zip_mut_with(&values, |to, x| *to = x.round().clamp(0.0, 255.0) as u8);
+    }
+    resized
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::Array3;
 
     #[test]
     fn unseen_pixels_take_the_nearest_colours() {
@@ -81,5 +87,15 @@ mod tests {
         let flat = resized(&Alpha::from_elem((3, 4), 77), 12, 16);
         assert_eq!(flat.dim(), (12, 16));
         assert!(flat.iter().all(|&x| x == 77));
+    }
+
+    #[test]
+    fn in_parts_is_as_at_once() {
+        let alpha = Alpha::from_shape_fn((9, 150), |(y, x)| (x * 97 + y * 31) as u8);
+        let image = alpha.mapv(f32::from);
+        let image = image.insert_axis(Axis(0)).insert_axis(Axis(0));
+        let at_once = resize::torch_bicubic(&image, 31, 600);
+        let at_once = at_once.mapv(|x| x.round().clamp(0.0, 255.0) as u8);
+        assert_eq!(resized(&alpha, 31, 600), at_once.slice(s![0, 0, .., ..]));
     }
 }

@@ -3,10 +3,12 @@
 use std::io::Cursor;
 
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageReader};
+use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageReader};
 use ndarray::Array3;
 
-use super::{Alpha, DecodeOptions, Format, Kept, Picture, Rgb, profile};
+use super::jpeg::JpegDecoder;
+use super::tiff::GreyAlpha;
+use super::{Alpha, DecodeOptions, Format, Kept, Picture, Rgb, alpha, profile, tags};
 use crate::error::{Error, Result};
 
 /// Decodes a picture from the bytes of its file; see [`read`](super::read).
@@ -17,35 +19,112 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<Picture> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     let mut reader = reader.map_err(super::unreadable)?;
     let Some(format) = reader.format().and_then(Format::of) else {
-        return Err(Error::input(
-            "not a picture of a known kind (PNG, JPEG, WebP, TIFF, BMP), or empty",
-        ));
+        return Err(unknown(bytes));
     };
     if is_animated(bytes, format) {
-        return Err(Error::input(
-            "an animated picture: take its frames apart and restore them one by one",
-        ));
+        return Err(animated());
     }
     // The limits of the crate are about memory; ours are about the pixels that the networks will see.
     reader.no_limits();
-    let damaged =
-        |e: image::ImageError| Error::input("damaged or unsupported picture").with_source(e);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let mut inks = None;
+    let decoder: Box<dyn ImageDecoder + '_> = match format {
+        Format::Jpeg => {
+            let decoder = JpegDecoder::new(bytes, options.profiles).map_err(damaged)?;
+            inks = Some(decoder.has_profile_of_inks());
+            Box::new(decoder)
+        }
+        _ => match (format == Format::Tiff)
+            .then(|| GreyAlpha::of(bytes))
+            .flatten()
+        {
+            Some(decoder) => Box::new(decoder),
+            None => Box::new(reader.into_decoder().map_err(damaged)?),
+        },
+    };
     check_size(decoder.dimensions(), options.max_pixels)?;
-    let mut facts = Facts::of(&mut decoder, bytes, format);
+    let source = Source {
+        bytes,
+        format,
+        inks: inks == Some(true),
+    };
+    assemble(decoder, source, options.profiles)
+}
+
+fn damaged(error: image::ImageError) -> Error {
+    Error::input("damaged or unsupported picture").with_source(error)
+}
+
+fn animated() -> Error {
+    Error::input("an animated picture: take its frames apart and restore them one by one")
+}
+
+/// The refusal of a file that is of no kind that is read, by its kind's name where that can be told.
+fn unknown(bytes: &[u8]) -> Error {
+    let brand = bytes.get(4..12).unwrap_or_default();
+    let kind = match brand {
+        b"ftypavif" | b"ftypavis" => "AVIF",
+        b"ftypheic" | b"ftypheix" | b"ftypmif1" | b"ftypmsf1" | b"ftyphevc" => "HEIF",
+        b"JXL \r\n\x87\n" => "JPEG XL",
+        _ if bytes.starts_with(b"\xff\x0a") => "JPEG XL",
+        _ if bytes.starts_with(b"GIF8") => "GIF",
+        _ if bytes.starts_with(b"\0\0\0\x0cjP  ") => "JPEG 2000",
+        _ => {
+            return Error::input(
+                "not a picture of a known kind (PNG, JPEG, WebP, TIFF, BMP), or empty",
+            );
+        }
+    };
+    Error::input(format!(
+        "{kind} is not read: convert the picture to PNG, JPEG, WebP, TIFF or BMP"
+    ))
+}
+
+/// Where a picture comes from.
+struct Source<'a> {
+    bytes: &'a [u8],
+    format: Format,
+    /// Whether its decoder has converted inks by their profile.
+    inks: bool,
+}
+
+impl Source<'_> {
+    /// A tag of a TIFF, which `image` reads only where it is shorter than the pixels.
+    fn tag(&self, tag: u16) -> Option<Vec<u8>> {
+        (self.format == Format::Tiff)
+            .then(|| tags::Exif::bytes_in(self.bytes, tag))
+            .flatten()
+    }
+}
+
+fn assemble(mut decoder: impl ImageDecoder, source: Source<'_>, profiles: bool) -> Result<Picture> {
+    let mut facts = Facts::of(&mut decoder, source);
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     image.apply_orientation(facts.orientation);
     let alpha = image.color().has_alpha().then(|| alpha_of(&image));
+    let mut deep = match facts.kept.deep {
+        true => Some(in_rows(
+            (image.height() as usize, image.width() as usize),
+            image.to_rgb16().into_raw(),
+        )?),
+        false => None,
+    };
     let mut rgb = to_rgb(image)?;
     if let Some(icc) = &facts.kept.icc {
-        match options.profiles {
-            true => rgb = profile::to_srgb(rgb, icc)?,
+        match profiles {
+            true => {
+                rgb = profile::to_srgb(rgb, icc)?;
+                deep = deep.map(|deep| profile::to_srgb(deep, icc)).transpose()?;
+            }
             false => facts.kept.icc = None,
         }
     }
     let mut picture = Picture::of_pixels(rgb, alpha);
     facts.kept.alpha = picture.kept.alpha.take();
+    if let (Some(deep), Some(alpha)) = (&mut deep, &facts.kept.alpha) {
+        alpha::fill_unseen(deep, alpha);
+    }
     Ok(Picture {
+        deep,
         kept: facts.kept,
         dropped: facts.dropped,
         ..picture
@@ -75,42 +154,55 @@ struct Facts {
 }
 
 impl Facts {
-    fn of(decoder: &mut impl ImageDecoder, bytes: &[u8], format: Format) -> Self {
-        let color = decoder.original_color_type();
+    fn of(decoder: &mut impl ImageDecoder, source: Source<'_>) -> Self {
+        let color = decoder.color_type();
+        let original = decoder.original_color_type();
         let mut dropped = Vec::new();
-        if decoder.color_type().bytes_per_pixel() > decoder.color_type().channel_count() {
-            dropped.push("16-bit depth");
-        }
-        let cmyk = format == Format::Jpeg && jpeg_components(bytes) == Some(4);
+        let cmyk = matches!(
+            original,
+            ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16
+        );
         if cmyk {
-            dropped.push("CMYK colours");
+            dropped.push(match source.inks {
+                true => "CMYK colours (converted by their profile)",
+                false => "CMYK colours (converted without a profile)",
+            });
         }
-        let icc = decoder.icc_profile().ok().flatten();
+        if source.format == Format::Tiff && tags::Exif::another_follows(source.bytes) {
+            dropped.push("pages behind the first one");
+        }
+        let icc = source.tag(tags::ICC);
+        let icc = icc.or_else(|| decoder.icc_profile().ok().flatten());
         let (icc, unusable) = match icc {
             Some(icc) if profile::is_rgb(&icc) && !cmyk => (Some(icc), false),
-            other => (None, other.is_some()),
+            other => (None, other.is_some() && !source.inks),
         };
         if unusable {
             dropped.push(super::ICC);
         }
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut exif = decoder.exif_metadata().ok().flatten();
+        let mut exif = match source.format {
+            Format::Tiff => tags::Exif::read(source.bytes).map(|exif| exif.to_bytes()),
+            _ => decoder.exif_metadata().ok().flatten(),
+        };
         if let Some(exif) = &mut exif {
             // The pixels are turned upright; a program that reads the tag must not turn them again.
             let _ = Orientation::remove_from_exif_chunk(exif);
         }
+        let xmp = source.tag(tags::XMP);
         let grey = matches!(
-            decoder.color_type(),
+            color,
             ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16
-        ) && color.channel_count() <= 2;
+        ) && original.channel_count() <= 2;
         Facts {
             kept: Kept {
-                format,
+                format: source.format,
                 grey,
+                deep: color.bytes_per_pixel() > color.channel_count(),
                 alpha: None,
                 icc,
                 exif,
-                xmp: decoder.xmp_metadata().ok().flatten(),
+                xmp: xmp.or_else(|| decoder.xmp_metadata().ok().flatten()),
             },
             orientation,
             dropped,
@@ -130,23 +222,6 @@ fn is_animated(bytes: &[u8], format: Format) -> bool {
     }
 }
 
-/// The number of components that a JPEG's frame header names.
-fn jpeg_components(bytes: &[u8]) -> Option<u8> {
-    let mut at = 2;
-    loop {
-        let marker = *bytes.get(at + 1)?;
-        if *bytes.get(at)? != 0xff {
-            return None;
-        }
-        // A start of frame of any process; C4, C8 and CC are other things.
-        if (0xc0..=0xcf).contains(&marker) && ![0xc4, 0xc8, 0xcc].contains(&marker) {
-            return bytes.get(at + 9).copied();
-        }
-        let length = u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]);
-        at += 2 + usize::from(length);
-    }
-}
-
 fn alpha_of(image: &DynamicImage) -> Alpha {
     let rgba = image.to_rgba8();
     let (width, height) = (rgba.width() as usize, rgba.height() as usize);
@@ -157,7 +232,7 @@ fn alpha_of(image: &DynamicImage) -> Alpha {
 
 /// As Pillow's `convert("RGB")`: alpha is dropped, not blended, and of 16 bits the high ones are kept.
 fn to_rgb(image: DynamicImage) -> Result<Rgb> {
-    let (width, height) = (image.width() as usize, image.height() as usize);
+    let size = (image.height() as usize, image.width() as usize);
     let high_byte = |x: u16| (x >> 8) as u8;
     let bytes: Vec<u8> = match image.color() {
         ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => image
@@ -168,7 +243,11 @@ fn to_rgb(image: DynamicImage) -> Result<Rgb> {
             .collect(),
         _ => image.into_rgb8().into_raw(),
     };
-    Array3::from_shape_vec((height, width, 3), bytes).map_err(|e| {
+    in_rows(size, bytes)
+}
+
+fn in_rows<T>((height, width): (usize, usize), values: Vec<T>) -> Result<Array3<T>> {
+    Array3::from_shape_vec((height, width, 3), values).map_err(|e| {
         Error::internal("the decoder returned another size than it announced").with_source(e)
     })
 }

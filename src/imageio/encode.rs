@@ -1,15 +1,12 @@
-//! Pictures to bytes.
+//! Pictures to files, row by row as far as the kind of file allows.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Write;
 
-use image::codecs::bmp::BmpEncoder;
-use image::codecs::jpeg::JpegEncoder;
-use image::codecs::tiff::TiffEncoder;
-use image::codecs::webp::WebPEncoder;
-use image::{ExtendedColorType, ImageEncoder};
-
-use super::{Alpha, Format, Kept, Rgb, profile};
+use super::pixels::Order;
+use super::rows::{Channels, Rows};
+use super::{Depth, Format, Kept, Pixels, Rgb, bmp, jpeg, tiff};
 use crate::error::{Error, Result};
 
 /// How a result is written.
@@ -19,6 +16,8 @@ pub struct EncodeOptions {
     pub format: Format,
     /// Quality of JPEG, 1 to 100.
     pub quality: u8,
+    /// Bits per channel.
+    pub depth: Depth,
     /// Whether the result of a grey picture is grey.
     pub keep_grey: bool,
 }
@@ -28,70 +27,44 @@ impl Default for EncodeOptions {
         EncodeOptions {
             format: Format::Png,
             quality: 95,
+            depth: Depth::Auto,
             keep_grey: false,
         }
     }
 }
 
+impl EncodeOptions {
+    /// Whether a file of `pixels` has 16 bits per channel. Left to itself it has them where the pixels, the input and
+    /// the kind of file do.
+    fn deep(self, pixels: Pixels<'_>, kept: &Kept) -> bool {
+        let wanted = match self.depth {
+            Depth::Auto => kept.deep && matches!(pixels, Pixels::U16(_)),
+            Depth::Eight => false,
+            Depth::Sixteen => true,
+        };
+        wanted && self.format.carries(super::DEPTH)
+    }
+}
+
 /// The keyword of XMP in a PNG.
 const PNG_XMP: &str = "XML:com.adobe.xmp";
-/// What XMP begins with in a JPEG's APP1 segment.
-const JPEG_XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 
-/// `rgb` in sRGB as a file, with what the picture it was made of had besides: alpha in its size, colours in its profile,
-/// EXIF and XMP, as far as the kind of file carries them. `text` (key to text) is written into a PNG only.
+/// `pixels` in sRGB as a file, with what the picture they were made of had besides: alpha in their size, colours in its
+/// profile, EXIF and XMP, as far as the kind of file carries them. `text` (key to text) is written into a PNG only.
 ///
 /// # Errors
 /// [`Input`](crate::error::ErrorKind::Input): a colour profile that cannot be used.
+/// [`Option`](crate::error::ErrorKind::Option): more pixels than the kind of file holds.
 /// [`Internal`](crate::error::ErrorKind::Internal): the encoder fails.
-pub fn encode(
-    rgb: &Rgb,
+pub fn encode<'a>(
+    pixels: impl Into<Pixels<'a>>,
     kept: &Kept,
     options: EncodeOptions,
     text: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
-    let (height, width, _) = rgb.dim();
-    let carries_alpha = kept.alpha.is_some() && options.format.carries(super::ALPHA);
-    // The TIFF encoder knows no grey with alpha.
-    let knows_grey = options.format != Format::Tiff || !carries_alpha;
-    let grey = kept.grey && options.keep_grey && knows_grey;
-    let icc = kept.icc.as_deref().filter(|_| !grey);
-    let icc = icc.filter(|_| options.format.carries(super::ICC));
-    let colors = match icc {
-        Some(icc) => Cow::Owned(profile::from_srgb(rgb.clone(), icc)?),
-        None => Cow::Borrowed(rgb),
-    };
-    let alpha = match carries_alpha {
-        true => kept.alpha_in(height, width),
-        false => None,
-    };
-    let pixels = Pixels {
-        size: (width as u32, height as u32),
-        values: interleaved(&colors, grey, alpha.as_ref()),
-        grey,
-        alpha: alpha.is_some(),
-    };
-    match options.format {
-        Format::Png => png(&pixels, icc, kept, text),
-        Format::Jpeg => jpeg(&pixels, icc, kept, options.quality),
-        Format::Webp => {
-            let mut bytes = Vec::new();
-            let mut encoder = WebPEncoder::new_lossless(&mut bytes);
-            attach(&mut encoder, icc, kept.exif.as_deref())?;
-            pixels.write(encoder)?;
-            Ok(bytes)
-        }
-        Format::Tiff => {
-            let mut bytes = std::io::Cursor::new(Vec::new());
-            pixels.write(TiffEncoder::new(&mut bytes))?;
-            Ok(bytes.into_inner())
-        }
-        Format::Bmp => {
-            let mut bytes = Vec::new();
-            pixels.write(BmpEncoder::new(&mut bytes))?;
-            Ok(bytes)
-        }
-    }
+    let mut bytes = Vec::new();
+    encode_to(&mut bytes, pixels.into(), kept, options, text)?;
+    Ok(bytes)
 }
 
 /// `rgb` as a PNG with `text` chunks and nothing else.
@@ -102,86 +75,60 @@ pub fn encode_png(rgb: &Rgb, text: &BTreeMap<String, String>) -> Result<Vec<u8>>
     encode(rgb, &Kept::default(), EncodeOptions::default(), text)
 }
 
-/// Pixels in the order of the file.
-struct Pixels {
-    size: (u32, u32),
-    values: Vec<u8>,
-    grey: bool,
-    alpha: bool,
-}
-
-impl Pixels {
-    fn write(&self, encoder: impl ImageEncoder) -> Result<()> {
-        let color = match (self.grey, self.alpha) {
-            (false, false) => ExtendedColorType::Rgb8,
-            (false, true) => ExtendedColorType::Rgba8,
-            (true, false) => ExtendedColorType::L8,
-            (true, true) => ExtendedColorType::La8,
-        };
-        let (width, height) = self.size;
-        let written = encoder.write_image(&self.values, width, height, color);
-        written.map_err(|e| Error::internal("the encoder failed").with_source(e))
+/// As [`encode`], into `sink` from start to end.
+///
+/// # Errors
+/// As [`encode`]; where `sink` fails, any.
+pub(super) fn encode_to(
+    sink: &mut dyn Write,
+    pixels: Pixels<'_>,
+    kept: &Kept,
+    options: EncodeOptions,
+    text: &BTreeMap<String, String>,
+) -> Result<()> {
+    let (height, width) = pixels.size();
+    let format = options.format;
+    check_sides(format, height, width)?;
+    let alpha = match format.carries(super::ALPHA) {
+        true => kept.alpha_in(height, width),
+        false => None,
+    };
+    let grey = kept.grey && options.keep_grey;
+    let channels = Channels {
+        grey,
+        alpha: alpha.as_ref(),
+    };
+    let icc = kept.icc.as_deref().filter(|_| !grey);
+    let icc = icc.filter(|_| format.carries(super::ICC));
+    let rows = Rows::new(pixels, channels, options.deep(pixels, kept), icc)?;
+    match format {
+        Format::Png => png(&rows, icc, kept, text, sink),
+        Format::Jpeg => jpeg::write(&rows, icc, kept, options.quality, sink),
+        Format::Webp => webp(&rows, icc, kept, sink),
+        Format::Tiff => tiff::write(&rows, icc, kept, sink),
+        Format::Bmp => bmp::write(&rows, sink),
     }
 }
 
-fn interleaved(rgb: &Rgb, grey: bool, alpha: Option<&Alpha>) -> Vec<u8> {
-    if !grey && alpha.is_none() {
-        return rgb.iter().copied().collect();
+fn check_sides(format: Format, height: usize, width: usize) -> Result<()> {
+    match format.longest_side() {
+        Some(most) if height.max(width) > most => Err(Error::option(format!(
+            "{width}x{height} does not fit into {}, which has at most {most} pixels a side; choose another format",
+            format.name()
+        ))),
+        _ => Ok(()),
     }
-    let (height, width, _) = rgb.dim();
-    let mut values = Vec::with_capacity(height * width * 4);
-    for y in 0..height {
-        for x in 0..width {
-            let color = [0, 1, 2].map(|c| rgb[[y, x, c]]);
-            match grey {
-                true => values.push(luma(color)),
-                false => values.extend(color),
-            }
-            values.extend(alpha.map(|alpha| alpha[[y, x]]));
-        }
-    }
-    values
-}
-
-/// Rec. 601's, as Pillow's `convert("L")`.
-pub fn luma([r, g, b]: [u8; 3]) -> u8 {
-    let [r, g, b] = [r, g, b].map(u32::from);
-    ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
-}
-
-fn attach(encoder: &mut impl ImageEncoder, icc: Option<&[u8]>, exif: Option<&[u8]>) -> Result<()> {
-    let unsupported =
-        |e| Error::internal("the encoder does not take what its format carries").with_source(e);
-    if let Some(icc) = icc {
-        encoder.set_icc_profile(icc.to_vec()).map_err(unsupported)?;
-    }
-    if let Some(exif) = exif {
-        encoder
-            .set_exif_metadata(exif.to_vec())
-            .map_err(unsupported)?;
-    }
-    Ok(())
 }
 
 fn png(
-    pixels: &Pixels,
+    rows: &Rows<'_>,
     icc: Option<&[u8]>,
     kept: &Kept,
     text: &BTreeMap<String, String>,
-) -> Result<Vec<u8>> {
+    sink: &mut dyn Write,
+) -> Result<()> {
     let failed = |e: png::EncodingError| Error::internal("the PNG encoder failed").with_source(e);
-    let mut info = png::Info::with_size(pixels.size.0, pixels.size.1);
-    info.bit_depth = png::BitDepth::Eight;
-    info.color_type = match (pixels.grey, pixels.alpha) {
-        (false, false) => png::ColorType::Rgb,
-        (false, true) => png::ColorType::Rgba,
-        (true, false) => png::ColorType::Grayscale,
-        (true, true) => png::ColorType::GrayscaleAlpha,
-    };
-    info.icc_profile = icc.map(Cow::Borrowed);
-    info.exif_metadata = kept.exif.as_deref().map(Cow::Borrowed);
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::with_info(&mut bytes, info).map_err(failed)?;
+    let mut encoder = png::Encoder::with_info(sink, png_info(rows, icc, kept)).map_err(failed)?;
     let xmp = kept.xmp.as_ref();
     let xmp = xmp.map(|xmp| {
         (
@@ -194,27 +141,52 @@ fn png(
         encoder.add_itxt_chunk(key, value).map_err(failed)?;
     }
     let mut writer = encoder.write_header().map_err(failed)?;
-    writer.write_image_data(&pixels.values).map_err(failed)?;
-    writer.finish().map_err(failed)?;
-    Ok(bytes)
+    let mut stream = writer.stream_writer_with_size(1 << 16).map_err(failed)?;
+    let mut row = Vec::with_capacity(rows.row_bytes());
+    for y in 0..rows.height() {
+        row.clear();
+        rows.append(y, Order::BigEndian, &mut row)?;
+        stream.write_all(&row).map_err(|e| failed(e.into()))?;
+    }
+    stream.finish().map_err(failed)?;
+    writer.finish().map_err(failed)
 }
 
-fn jpeg(pixels: &Pixels, icc: Option<&[u8]>, kept: &Kept, quality: u8) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
-    attach(&mut encoder, icc, kept.exif.as_deref())?;
-    pixels.write(encoder)?;
-    if let Some(xmp) = &kept.xmp {
-        insert_segment(&mut bytes, &[JPEG_XMP, xmp].concat());
-    }
-    Ok(bytes)
+fn png_info<'a>(rows: &Rows<'_>, icc: Option<&'a [u8]>, kept: &'a Kept) -> png::Info<'a> {
+    let mut info = png::Info::with_size(rows.width() as u32, rows.height() as u32);
+    info.bit_depth = match rows.deep() {
+        true => png::BitDepth::Sixteen,
+        false => png::BitDepth::Eight,
+    };
+    info.color_type = match (rows.grey(), rows.alpha()) {
+        (false, false) => png::ColorType::Rgb,
+        (false, true) => png::ColorType::Rgba,
+        (true, false) => png::ColorType::Grayscale,
+        (true, true) => png::ColorType::GrayscaleAlpha,
+    };
+    info.icc_profile = icc.map(Cow::Borrowed);
+    info.exif_metadata = kept.exif.as_deref().map(Cow::Borrowed);
+    info
 }
 
-/// Puts an APP1 segment behind the start of a JPEG; one that is too long for a segment is left out.
-fn insert_segment(jpeg: &mut Vec<u8>, content: &[u8]) {
-    if let Ok(length) = u16::try_from(content.len() + 2) {
-        let [high, low] = length.to_be_bytes();
-        let segment = [&[0xff, 0xe1, high, low], content].concat();
-        jpeg.splice(2..2, segment);
+/// The encoder asks for all pixels at once.
+fn webp(rows: &Rows<'_>, icc: Option<&[u8]>, kept: &Kept, sink: &mut dyn Write) -> Result<()> {
+    let color = match (rows.grey(), rows.alpha()) {
+        (false, false) => image_webp::ColorType::Rgb8,
+        (false, true) => image_webp::ColorType::Rgba8,
+        (true, false) => image_webp::ColorType::L8,
+        (true, true) => image_webp::ColorType::La8,
+    };
+    let mut values = Vec::with_capacity(rows.height() * rows.row_bytes());
+    for y in 0..rows.height() {
+        rows.append(y, Order::LittleEndian, &mut values)?;
     }
+    let bytes = |part: Option<&[u8]>| part.map(<[u8]>::to_vec).unwrap_or_default();
+    let mut encoder = image_webp::WebPEncoder::new(sink);
+    encoder.set_icc_profile(bytes(icc));
+    encoder.set_exif_metadata(bytes(kept.exif.as_deref()));
+    encoder.set_xmp_metadata(bytes(kept.xmp.as_deref()));
+    encoder
+        .encode(&values, rows.width() as u32, rows.height() as u32, color)
+        .map_err(|e| Error::internal("the WebP encoder failed").with_source(e))
 }

@@ -15,7 +15,7 @@ pub enum Format {
     Jpeg,
     /// WebP, lossless.
     Webp,
-    /// TIFF, with alpha and nothing else.
+    /// TIFF, not compressed.
     Tiff,
     /// BMP, pixels alone.
     Bmp,
@@ -63,11 +63,19 @@ impl Format {
     /// Whether its files hold what is named as in [`Kept`](super::Kept).
     pub fn carries(self, what: &str) -> bool {
         match self {
-            Format::Png => true,
-            Format::Jpeg => what != super::ALPHA,
-            Format::Webp => what != super::XMP,
-            Format::Tiff => what == super::ALPHA,
+            Format::Png | Format::Tiff => true,
+            Format::Jpeg => ![super::ALPHA, super::DEPTH].contains(&what),
+            Format::Webp => what != super::DEPTH,
             Format::Bmp => false,
+        }
+    }
+
+    /// The most pixels that a side of its pictures has, where that is fewer than any picture here has.
+    pub(super) fn longest_side(self) -> Option<usize> {
+        match self {
+            Format::Jpeg => Some(65535),
+            Format::Webp => Some(16383),
+            Format::Png | Format::Tiff | Format::Bmp => None,
         }
     }
 
