@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use ndarray::Array4;
+use ndarray::{Array3, Array4};
 use serde::Serialize;
 
 use crate::bundle::Bundle;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::imageio::Rgb;
 use crate::nets::Networks;
 use crate::options::{Options, SeedMode, TilingOptions};
-use crate::pipeline::{Event, Observer, Pipeline, Plan};
+use crate::pipeline::{Event, Lq, Observer, Pipeline, Plan};
 use crate::prompts::Prompts;
 use crate::rng::Draws;
 
@@ -40,6 +40,10 @@ pub enum Noise {
 pub struct Request {
     /// The low-quality picture.
     pub lq: Rgb,
+    /// The same in 16 bits, of the same size, where there are so many. Default: `None`.
+    pub deep: Option<Array3<u16>>,
+    /// Whether the result is wanted in 16 bits too. Default: false.
+    pub deep_results: bool,
     /// What to do to it.
     pub options: Options,
     /// Where the noise comes from.
@@ -53,6 +57,8 @@ impl Request {
     pub fn new(lq: Rgb, options: Options) -> Self {
         Request {
             lq,
+            deep: None,
+            deep_results: false,
             options,
             noise: Noise::Seed,
             cancel: Cancel::default(),
@@ -65,6 +71,8 @@ impl Request {
 pub struct Restored {
     /// The samples, as many as [`SamplingOptions::samples`](crate::options::SamplingOptions::samples) asks for.
     pub samples: Vec<Rgb>,
+    /// The same in 16 bits, `[H, W, 3]`, where [`Request::deep_results`] asked for them.
+    pub deep: Vec<Array3<u16>>,
     /// What ran whole and what in tiles.
     pub plan: Plan,
     /// How they were made.
@@ -171,8 +179,18 @@ impl Engine {
         request.cancel.check()?;
         let (height, width, _) = request.lq.dim();
         let plan = pipeline.plan((height, width), networks.keeps())?;
-        let samples = pipeline.run(
-            request.lq.view(),
+        let lq = Lq {
+            rgb: request.lq.view(),
+            deep: request.deep.as_ref().map(|deep| deep.view()),
+            deep_results: request.deep_results,
+        };
+        if lq.deep.is_some_and(|deep| deep.dim() != lq.rgb.dim()) {
+            return Err(Error::option(
+                "the picture in 16 bits has another size than in 8",
+            ));
+        }
+        let made = pipeline.run(
+            lq,
             &plan,
             &self.prompts,
             networks.as_mut(),
@@ -181,8 +199,11 @@ impl Engine {
         )?;
         let providers = networks.providers();
         drop(networks);
+        let (samples, deep): (Vec<_>, Vec<_>) =
+            made.into_iter().map(|made| (made.rgb, made.deep)).unzip();
         Ok(Restored {
             samples,
+            deep: deep.into_iter().flatten().collect(),
             plan,
             provenance: self.provenance(request, noise, &pipeline, providers)?,
         })

@@ -110,6 +110,26 @@ pub enum Event<'a> {
 /// Told of progress; an error stops the work between stages and steps.
 pub type Observer<'a> = dyn FnMut(Event<'_>) -> Result<()> + 'a;
 
+/// A low-quality picture, and what is wanted of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Lq<'a> {
+    /// Its colours, `[H, W, 3]`.
+    pub rgb: ArrayView3<'a, u8>,
+    /// The same in 16 bits, where there are so many; stage 1 then starts from these.
+    pub deep: Option<ArrayView3<'a, u16>>,
+    /// Whether results are wanted in 16 bits too.
+    pub deep_results: bool,
+}
+
+/// A restored picture.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Its colours, `[H, W, 3]`.
+    pub rgb: Array3<u8>,
+    /// The same in 16 bits, where they were asked for.
+    pub deep: Option<Array3<u16>>,
+}
+
 /// What the pipeline takes from a bundle and from the options, checked before anything runs.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
@@ -238,8 +258,7 @@ impl Pipeline {
             .flatten()
     }
 
-    /// Restores `lq` `[H, W, 3]`, a low-quality picture, to as many samples `[upscale * H, upscale * W, 3]` as asked, as
-    /// `plan` (see [`plan`](Self::plan)) says.
+    /// Restores `lq` to as many samples `[upscale * H, upscale * W, 3]` as asked, as `plan` (see [`plan`](Self::plan)) says.
     ///
     /// Draws, for each batch of samples in order: `x_T`; the noise on the condition, where that is asked for; then what
     /// the sampler and guidance document. Stage 1 and the encoding are the same for all samples and run once.
@@ -248,19 +267,19 @@ impl Pipeline {
     /// What `networks`, `draws` and `observe` report.
     pub fn run(
         &self,
-        lq: ArrayView3<'_, u8>,
+        lq: Lq<'_>,
         plan: &Plan,
         prompts: &Prompts,
         networks: &mut dyn Networks,
         draws: &mut Draws,
         observe: &mut Observer<'_>,
-    ) -> Result<Vec<Array3<u8>>> {
+    ) -> Result<Vec<Sample>> {
         let work = Work {
             plan,
             store: &Store::default(),
         };
         let contexts = self.contexts(plan, prompts, networks, observe)?;
-        let sizes = self.sizes((lq.dim().0, lq.dim().1));
+        let sizes = self.sizes((lq.rgb.dim().0, lq.rgb.dim().1));
         let cond_img = self.clean(lq, &sizes, &work, networks, observe)?;
         let c_img = self.encode(&cond_img, &work, networks, observe)?;
         let latents = self.sample(&c_img, &cond_img, contexts, plan, networks, draws, observe)?;
@@ -269,7 +288,15 @@ impl Pipeline {
         samples
             .map(|(k, z)| {
                 let decoded = self.decode(k, z, &cond_img, &work, networks, observe)?;
-                self.finish(k, decoded, &cond_img, &sizes, &work, observe)
+                self.finish(
+                    k,
+                    decoded,
+                    &cond_img,
+                    &sizes,
+                    lq.deep_results,
+                    &work,
+                    observe,
+                )
             })
             .collect()
     }

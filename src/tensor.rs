@@ -60,7 +60,7 @@ pub fn crop(x: &Array4<f32>, height: usize, width: usize) -> Array4<f32> {
 }
 
 /// `[N, 3, H, W]` to `[N, H, W, 3]`, in row-major order.
-pub fn to_hwc(planar: Array4<u8>) -> Array4<u8> {
+pub fn to_hwc<T: Copy>(planar: Array4<T>) -> Array4<T> {
     planar
         .permuted_axes([0, 2, 3, 1])
         .as_standard_layout()

@@ -18,7 +18,7 @@ use crate::cli::setup::{self, Setup};
 use crate::config::{Config, Existing};
 use crate::engine::{Engine, Noise, Provenance, Request};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Place, Rgb};
+use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Pixels, Place};
 use crate::options::Options;
 use crate::pipeline::{Event, Intermediate};
 use crate::{prompts, resize, tensor};
@@ -170,11 +170,9 @@ impl Session {
             mut dropped,
         } = imageio::read(&job.input, self.decoding())?;
         dropped.extend(kept.lost_in(job.format));
-        // The engine gives 8 bits, whatever the file could hold.
-        if deep.is_some() && !dropped.contains(&imageio::DEPTH) {
-            dropped.push(imageio::DEPTH);
-        }
         let mut request = Request::new(rgb, self.options(job, reporter)?);
+        request.deep = deep;
+        request.deep_results = self.encoding(job).is_deep(&kept);
         request.noise = noise;
         request.cancel = cancel.clone();
         let mut seconds = BTreeMap::new();
@@ -200,7 +198,8 @@ impl Session {
         let provenance = serde_json::to_value(&restored.provenance)
             .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
         for (k, rgb) in restored.samples.iter().enumerate() {
-            self.write(job, k, rgb, &kept, &restored.provenance)?;
+            let pixels = restored.deep.get(k).map_or(Pixels::U8(rgb), Pixels::U16);
+            self.write(job, k, pixels, &kept, &restored.provenance)?;
         }
         seconds.insert("total".to_owned(), start.elapsed().as_secs_f64());
         let (height, width, _) = restored.samples.first().map_or((0, 0, 0), |rgb| rgb.dim());
@@ -234,7 +233,7 @@ impl Session {
         &self,
         job: &Job,
         k: usize,
-        rgb: &Rgb,
+        pixels: Pixels<'_>,
         kept: &Kept,
         provenance: &Provenance,
     ) -> Result<()> {
@@ -243,14 +242,25 @@ impl Session {
             false => BTreeMap::new(),
         };
         let replace = self.config.output.existing == Existing::Overwrite;
-        let options = EncodeOptions {
-            format: job.format,
-            quality: self.config.output.quality,
-            depth: self.config.output.depth,
-            keep_grey: self.config.output.keep_grey,
-        };
         let path = &job.file(k);
-        imageio::write(Place { path, replace }, rgb, kept, options, &text)
+        imageio::write(
+            Place { path, replace },
+            pixels,
+            kept,
+            self.encoding(job),
+            &text,
+        )
+    }
+
+    /// How a result is written.
+    fn encoding(&self, job: &Job) -> EncodeOptions {
+        let output = &self.config.output;
+        EncodeOptions {
+            format: job.format,
+            quality: output.quality,
+            depth: output.depth,
+            keep_grey: output.keep_grey,
+        }
     }
 
     /// Writes an intermediate picture to the folder of `output.save_stages`, where there is one.

@@ -34,15 +34,21 @@ impl Default for EncodeOptions {
 }
 
 impl EncodeOptions {
-    /// Whether a file of `pixels` has 16 bits per channel. Left to itself it has them where the pixels, the input and
-    /// the kind of file do.
-    fn deep(self, pixels: Pixels<'_>, kept: &Kept) -> bool {
+    /// Whether the result of a picture has 16 bits per channel, as far as there are colours of so many: where that is
+    /// asked for, or left open and the picture has them, and the kind of file can.
+    pub fn is_deep(self, kept: &Kept) -> bool {
         let wanted = match self.depth {
-            Depth::Auto => kept.deep && matches!(pixels, Pixels::U16(_)),
+            Depth::Auto => kept.deep,
             Depth::Eight => false,
             Depth::Sixteen => true,
         };
         wanted && self.format.carries(super::DEPTH)
+    }
+
+    /// Whether a file of `pixels` has 16 bits per channel.
+    fn deep(self, pixels: Pixels<'_>, kept: &Kept) -> bool {
+        let there = matches!(pixels, Pixels::U16(_)) || self.depth == Depth::Sixteen;
+        there && self.is_deep(kept)
     }
 }
 

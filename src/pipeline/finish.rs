@@ -1,4 +1,4 @@
-//! From a sampled latent to a picture of 8 bits.
+//! From a sampled latent to a picture.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,7 @@ use ndarray::{Array3, Axis, s};
 
 use super::plan::{VaePlan, Work, after_failure};
 use super::stage2::one;
-use super::{Event, Graph, Intermediate, Observer, Pipeline, Sizes, Stage, Timer, stage1};
+use super::{Event, Graph, Intermediate, Observer, Pipeline, Sample, Sizes, Stage, Timer, stage1};
 use crate::canvas::{Canvas, ReadRows};
 use crate::color::Correction;
 use crate::error::{ErrorKind, Result};
@@ -98,30 +98,38 @@ impl Pipeline {
         Ok(decoded)
     }
 
-    /// Colours, size and 8 bits: `[H, W, 3]`.
+    /// Colours, size and 8 bits, and 16 where `deep` asks for them.
     pub(super) fn finish(
         &self,
         k: usize,
         decoded: Canvas,
         cond_img: &Canvas,
         sizes: &Sizes,
+        deep: bool,
         work: &Work<'_>,
         observe: &mut Observer<'_>,
-    ) -> Result<Array3<u8>> {
+    ) -> Result<Sample> {
         let timer = Timer::start(Stage::Finish, observe)?;
         let fixed = self.fix_colors(&decoded, cond_img, work)?;
         drop(decoded);
         observe(Event::Picture(Intermediate::ColorFixed, one(k), &fixed))?;
         let fixed = stage1::resized(fixed, sizes.padded_output, work)?;
         let (height, width) = sizes.output;
-        let mut picture = Array3::zeros((height, width, 3));
+        let mut sample = Sample {
+            rgb: Array3::zeros((height, width, 3)),
+            deep: deep.then(|| Array3::zeros((height, width, 3))),
+        };
         for rows in work.bands(sizes.output) {
-            let part = resize::quantise(&fixed.window(rows.clone(), 0..width)?);
-            let part = to_hwc(part).index_axis_move(Axis(0), 0);
-            picture.slice_mut(s![rows, .., ..]).assign(&part);
+            let part = fixed.window(rows.clone(), 0..width)?;
+            let rgb = to_hwc(resize::quantise(&part)).index_axis_move(Axis(0), 0);
+            sample.rgb.slice_mut(s![rows.clone(), .., ..]).assign(&rgb);
+            if let Some(deep) = &mut sample.deep {
+                let part = to_hwc(resize::quantise_deep(&part)).index_axis_move(Axis(0), 0);
+                deep.slice_mut(s![rows, .., ..]).assign(&part);
+            }
         }
         timer.finish(observe)?;
-        Ok(picture)
+        Ok(sample)
     }
 
     /// `decoded` in `[-1, 1]` to `[0, 1]`, with its colours from `cond_img`.

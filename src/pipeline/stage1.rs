@@ -1,7 +1,10 @@
 //! Stage 1: sizes, the picture the cleaner sees, and the picture that conditions stage 2.
 
-use ndarray::{Array3, Array4, ArrayView3};
+use std::ops::Range;
 
+use ndarray::Array4;
+
+use super::Lq;
 use super::plan::{CleanerPlan, Work};
 use crate::canvas::Canvas;
 use crate::error::{ErrorKind, Result};
@@ -81,30 +84,76 @@ impl Sizes {
     }
 }
 
-/// What the cleaner is given, in `[0, 1]`: `lq` `[H, W, 3]`, enlarged by Pillow's bicubic filter where the cleaner does
-/// not enlarge, padded, and brought to the short edge where that comes first.
-pub(super) fn prepare(
-    lq: ArrayView3<'_, u8>,
-    sizes: &Sizes,
-    scale: usize,
-    work: &Work<'_>,
-) -> Result<Canvas> {
-    let (height, width) = sizes.output;
-    let enlarged: Array3<u8> = match scale {
-        1 => resize::pillow_bicubic(lq, height, width),
-        _ => lq.to_owned(),
-    };
+/// What the cleaner is given, in `[0, 1]`: the picture, enlarged where the cleaner does not enlarge, padded by reflection,
+/// and brought to the short edge where that comes first.
+pub(super) fn prepare(lq: Lq<'_>, sizes: &Sizes, scale: usize, work: &Work<'_>) -> Result<Canvas> {
     let mut input = work.picture(sizes.input)?;
-    for rows in work.bands(sizes.input) {
-        let size = (1, 3, rows.len(), sizes.input.1);
-        let (h, w, _) = enlarged.dim();
-        let part = Image::from_shape_fn(size, |(_, c, y, x)| {
-            f32::from(enlarged[[reflect(rows.start + y, h), reflect(x, w), c]]) / 255.0
-        });
-        input.put(rows.start, 0, part.view())?;
+    match lq.deep {
+        None => {
+            let enlarged = match scale {
+                1 => resize::pillow_bicubic(lq.rgb, sizes.output.0, sizes.output.1),
+                _ => lq.rgb.to_owned(),
+            };
+            let (h, w, _) = enlarged.dim();
+            fill(&mut input, (h, w), work, |y, x, c| {
+                f32::from(enlarged[[y, x, c]]) / 255.0
+            })?;
+        }
+        Some(deep) => {
+            let (h, w, _) = deep.dim();
+            let mut plain = work.picture((h, w))?;
+            fill(&mut plain, (h, w), work, |y, x, c| {
+                f32::from(deep[[y, x, c]]) / 65535.0
+            })?;
+            let size = if scale == 1 { sizes.output } else { (h, w) };
+            // The same kernel as Pillow's, which rounds to 8 bits; both clamp.
+            let enlarged = resized(plain, size, work)?;
+            for rows in work.bands(sizes.input) {
+                let columns = 0..sizes.input.1;
+                let part = reflected(&enlarged, rows.clone(), columns)?;
+                input.put(rows.start, 0, part.mapv_into(|x| x.clamp(0.0, 1.0)).view())?;
+            }
+        }
     }
-    drop(enlarged);
     resized(input, sizes.network, work)
+}
+
+/// Fills `picture` with `value` of (row, column, channel) within a picture of size (h, w), reflected beyond it.
+fn fill(
+    picture: &mut Canvas,
+    (h, w): (usize, usize),
+    work: &Work<'_>,
+    value: impl Fn(usize, usize, usize) -> f32,
+) -> Result<()> {
+    let (_, width) = picture.size();
+    for rows in work.bands(picture.size()) {
+        let part = Image::from_shape_fn((1, 3, rows.len(), width), |(_, c, y, x)| {
+            value(reflect(rows.start + y, h), reflect(x, w), c)
+        });
+        picture.put(rows.start, 0, part.view())?;
+    }
+    Ok(())
+}
+
+/// A window of `picture`, reflected beyond it.
+fn reflected(picture: &Canvas, rows: Range<usize>, columns: Range<usize>) -> Result<Image> {
+    let (h, w) = picture.size();
+    if rows.end <= h && columns.end <= w {
+        return picture.window(rows, columns);
+    }
+    // Only strips are padded, and those are small in one direction.
+    let whole = picture.to_array()?;
+    Ok(Image::from_shape_fn(
+        (1, 3, rows.len(), columns.len()),
+        |(_, c, y, x)| {
+            whole[[
+                0,
+                c,
+                reflect(rows.start + y, h),
+                reflect(columns.start + x, w),
+            ]]
+        },
+    ))
 }
 
 /// The cleaned picture, nominally in `[0, 1]` and not clamped, of [`Sizes::cond`].

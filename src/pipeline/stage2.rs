@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 
-use ndarray::{Array4, ArrayView3, Axis, concatenate};
+use ndarray::{Array4, Axis, concatenate};
 
 use super::finish::Vae;
 use super::plan::Work;
-use super::{Event, Intermediate, Observer, Pipeline, Plan, Samples, Sizes, Stage, Timer, stage1};
+use super::{
+    Event, Intermediate, Lq, Observer, Pipeline, Plan, Samples, Sizes, Stage, Timer, stage1,
+};
 use crate::canvas::Canvas;
 use crate::denoise::Guide;
 use crate::error::{Error, Result};
@@ -32,7 +34,7 @@ pub(super) fn one(k: usize) -> Samples {
 impl Pipeline {
     pub(super) fn clean(
         &self,
-        lq: ArrayView3<'_, u8>,
+        lq: Lq<'_>,
         sizes: &Sizes,
         work: &Work<'_>,
         networks: &mut dyn Networks,

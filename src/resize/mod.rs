@@ -56,6 +56,11 @@ pub fn quantise(image: &Image) -> Array4<u8> {
     image.mapv(|x| (x * 255.0) as u8)
 }
 
+/// 16-bit values of a picture in `[0, 1]`, rounded; there is no rule of the reference's for them. NaN becomes 0.
+pub fn quantise_deep(image: &Image) -> Array4<u16> {
+    image.mapv(|x| (x * 65535.0).round() as u16)
+}
+
 /// The cubic convolution kernel of Keys (1981) with a = -0.5, which both torch (with antialiasing) and Pillow use.
 macro_rules! cubic {
     ($x:expr) => {{
