@@ -109,13 +109,14 @@ impl Kept {
             Format::Tiff => exif.is_none_or(|exif| tags::Exif::read(exif).is_some()),
             _ => true,
         };
-        let carries_xmp = format != Format::Jpeg || self.xmp.as_deref().is_none_or(jpeg::holds_xmp);
+        let xmp = self.xmp.as_deref();
+        let carries_xmp = format != Format::Jpeg || xmp.is_none_or(jpeg::holds_xmp);
         let has = [
             (ALPHA, self.alpha.is_some(), true),
             (DEPTH, self.deep, true),
             (ICC, self.icc.is_some(), true),
             (EXIF, exif.is_some(), carries_exif),
-            (XMP, self.xmp.is_some(), carries_xmp),
+            (XMP, xmp.is_some(), carries_xmp),
         ];
         let lost = has
             .into_iter()
@@ -146,8 +147,8 @@ impl DecodeOptions {
 /// Reads the picture at `path`. Its format follows from its contents, not from its name.
 ///
 /// # Errors
-/// [`Input`](crate::error::ErrorKind::Input): a file that cannot be read, is no picture, is damaged, is animated, or has
-/// more pixels than allowed (which is found out before anything is decoded).
+/// [`Input`](crate::error::ErrorKind::Input): a file that cannot be read, is no picture, is damaged, is animated, or
+/// has more pixels than allowed (which is found out before anything is decoded).
 pub fn read(path: &Path, options: DecodeOptions) -> Result<Picture> {
     decode(&std::fs::read(path).map_err(unreadable)?, options)
 }

@@ -39,6 +39,22 @@ pub(super) fn fill_unseen<T: Copy>(rgb: &mut Array3<T>, alpha: &Alpha) {
     }
 }
 
+/// Colours as they were before a file multiplied them with `alpha`, where anything of them is seen; at most `most`.
+pub(super) fn divide<T>(rgb: &mut Array3<T>, alpha: &Alpha, most: T)
+where
+    T: Copy + Into<u32> + TryFrom<u32>,
+{
+    for ((y, x), &alpha) in alpha.indexed_iter() {
+        if (1..255).contains(&alpha) {
+            let mut color = rgb.slice_mut(s![y, x, ..]);
+            color.mapv_inplace(|value| {
+                T::try_from((value.into() * 255 + u32::from(alpha) / 2) / u32::from(alpha))
+                    .unwrap_or(most)
+            });
+        }
+    }
+}
+
 /// Columns that are resized together: of a whole picture, the floats would take four times what its alpha does.
 const COLUMNS: usize = 256;
 
@@ -87,6 +103,17 @@ mod tests {
         let flat = resized(&Alpha::from_elem((3, 4), 77), 12, 16);
         assert_eq!(flat.dim(), (12, 16));
         assert!(flat.iter().all(|&x| x == 77));
+    }
+
+    #[test]
+    fn multiplied_colours_come_back() {
+        let alpha = Alpha::from_shape_fn((1, 4), |(_, x)| [0, 100, 200, 255][x]);
+        let mut rgb = Array3::from_elem((1, 4, 3), 90_u8);
+        divide(&mut rgb, &alpha, u8::MAX);
+        assert_eq!(rgb.slice(s![0, .., 1]).to_vec(), [90, 230, 115, 90]);
+        let mut bright = Array3::from_elem((1, 4, 3), 60_000_u16);
+        divide(&mut bright, &alpha, u16::MAX);
+        assert_eq!(bright[[0, 1, 0]], u16::MAX);
     }
 
     #[test]

@@ -109,6 +109,11 @@ fn assemble(mut decoder: impl ImageDecoder, source: Source<'_>, profiles: bool) 
         false => None,
     };
     let mut rgb = to_rgb(image)?;
+    if let Some(alpha) = alpha.as_ref().filter(|_| facts.multiplied) {
+        alpha::divide(&mut rgb, alpha, u8::MAX);
+        deep.iter_mut()
+            .for_each(|deep| alpha::divide(deep, alpha, u16::MAX));
+    }
     if let Some(icc) = &facts.kept.icc {
         match profiles {
             true => {
@@ -150,6 +155,8 @@ fn check_size((width, height): (u32, u32), max_pixels: u64) -> Result<()> {
 struct Facts {
     kept: Kept,
     orientation: Orientation,
+    /// Whether colours have been multiplied with alpha.
+    multiplied: bool,
     dropped: Vec<&'static str>,
 }
 
@@ -205,6 +212,7 @@ impl Facts {
                 xmp: xmp.or_else(|| decoder.xmp_metadata().ok().flatten()),
             },
             orientation,
+            multiplied: source.format == Format::Tiff && tags::Exif::is_multiplied(source.bytes),
             dropped,
         }
     }

@@ -100,8 +100,8 @@ impl ImageDecoder for JpegDecoder<'_> {
     }
 }
 
-/// Refuses what libjpeg refuses as well, and layouts that no program writes: components whose resolution does not divide
-/// the picture's, and a first or fourth one that is coarser than the others.
+/// Refuses what libjpeg refuses as well, and layouts that no program writes: components whose resolution does not
+/// divide the picture's, and a first or fourth one that is coarser than the others.
 fn check_sampling(frame: &FrameHeader) -> ImageResult<()> {
     let sampling = frame
         .components

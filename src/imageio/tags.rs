@@ -73,6 +73,8 @@ impl Value {
 
 /// What a TIFF's directory is for; its lowest bit says that it is a smaller copy.
 const SUBFILE_KIND: u16 = 254;
+/// What a TIFF has behind its colours: 1 for alpha that these were multiplied with, 2 for other alpha.
+pub(super) const EXTRA_SAMPLES: u16 = 338;
 /// XMP.
 pub(super) const XMP: u16 = 700;
 /// A colour profile.
@@ -128,6 +130,15 @@ impl Exif {
         // Numbers of one byte each.
         let (width, _) = KINDS.get(usize::from(value.kind).checked_sub(1)?)?;
         (*width == 1).then_some(value.bytes)
+    }
+
+    /// Whether a TIFF file's colours have been multiplied with its alpha.
+    pub fn is_multiplied(file: &[u8]) -> bool {
+        let value = || {
+            let mut reader = Reader::new(file)?;
+            reader.directory(reader.u32(4)?)?.remove(&EXTRA_SAMPLES)
+        };
+        value().is_some_and(|value| value.bytes.first() == Some(&1))
     }
 
     /// Whether a TIFF file has another picture behind the first one; a smaller copy of it does not count.

@@ -9,7 +9,7 @@ pub(super) use grey_alpha::GreyAlpha;
 use super::Kept;
 use super::pixels::Order;
 use super::rows::Rows;
-use super::tags::{Directory, Exif, ICC, Value, XMP};
+use super::tags::{Directory, EXTRA_SAMPLES, Exif, ICC, Value, XMP};
 use crate::error::{Error, Result};
 
 /// Where strips begin.
@@ -102,7 +102,7 @@ fn structure(rows: &Rows<'_>, strips: &Strips) -> Option<Directory> {
         (284, Value::shorts(&[1])), // pixel after pixel
     ]);
     if rows.alpha() {
-        tags.insert(338, Value::shorts(&[2])); // the last channel is alpha that colours were not multiplied with
+        tags.insert(EXTRA_SAMPLES, Value::shorts(&[2]));
     }
     Some(tags)
 }

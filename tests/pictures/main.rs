@@ -113,6 +113,28 @@ fn a_picture_too_long_for_its_kind_of_file_is_refused() {
 }
 
 #[test]
+fn colours_that_a_tiff_multiplied_with_alpha_are_divided_again() {
+    let picture = read(&file(&color(), ImageFormat::Png));
+    let alpha = picture.kept.alpha.clone().unwrap();
+    let multiplied = Rgb::from_shape_fn(picture.rgb.dim(), |(y, x, c)| {
+        (u32::from(picture.rgb[[y, x, c]]) * u32::from(alpha[[y, x]]) / 255) as u8
+    });
+    let options = EncodeOptions {
+        format: Format::Tiff,
+        ..EncodeOptions::default()
+    };
+    let mut bytes = encode(&multiplied, &picture.kept, options, &BTreeMap::new()).unwrap();
+    // The tag that says what the fourth channel is.
+    let entry = [0x52, 1, 3, 0, 1, 0, 0, 0, 2];
+    let at = bytes.windows(9).position(|bytes| bytes == entry).unwrap();
+    bytes[at + 8] = 1;
+    let found = read(&bytes).rgb;
+    let pairs = found.iter().zip(&picture.rgb);
+    assert!(pairs.map(|(a, b)| a.abs_diff(*b)).max() <= Some(2));
+    assert_ne!(found, multiplied);
+}
+
+#[test]
 fn xmp_goes_along() {
     let text = BTreeMap::from([("XML:com.adobe.xmp".to_owned(), "<x:xmpmeta/>".to_owned())]);
     let plain = read(&file(&opaque(), ImageFormat::Png));

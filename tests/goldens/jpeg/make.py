@@ -59,7 +59,8 @@ def ink_profile() -> bytes:
     table = np.clip(np.rint(nodes), 0, 65535).astype(">u2").tobytes()
     line = struct.pack(">2H", 0, 65535)
     identity = struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
-    lut = b"mft2" + bytes(4) + bytes([4, 3, GRID, 0]) + identity + struct.pack(">2H", 2, 2) + line * 4 + table + line * 3
+    lut = b"mft2" + bytes(4) + bytes([4, 3, GRID, 0]) + identity + struct.pack(">2H", 2, 2)
+    lut += line * 4 + table + line * 3
     text = b"four inks, made for a test"
     description = b"desc" + bytes(4) + struct.pack(">I", len(text) + 1) + text + bytes(1 + 78)
     point = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
