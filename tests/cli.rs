@@ -344,12 +344,10 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
             "--tile cleaner=100",
             "expected a multiple of 64 for this task's cleaner",
         ),
-        (
-            "--tile vae_decoder=256",
-            "the VAE runs on the whole picture",
-        ),
-        ("--vae_encoder_tiled", "the VAE runs on the whole picture"),
-        ("--tile unet=64", "STAGE cleaner or cldm"),
+        ("--tile vae_decoder=256:128", "vae_decoder =SIZE"),
+        ("--tile vae_encoder=0", "tiling.vae_encoder is 0"),
+        ("--tile unet=64", "expected cleaner or cldm"),
+        ("--memory-budget lots", "`lots` is no size"),
         (
             "--negative-prompt dirt --cfg-scale 4",
             "the prompts it can serve are \"\"",

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+#[path = "onnx/bands.rs"]
+mod bands;
 #[path = "common/program.rs"]
 #[allow(dead_code)] // only the runtime's installation is of use here
 mod program;

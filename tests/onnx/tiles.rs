@@ -7,7 +7,7 @@ use diffbir::engine::{Engine, Request};
 use diffbir::imageio::{DecodeOptions, Rgb, read};
 use diffbir::memory::Bytes;
 use diffbir::options::{AUTO_TILES, DenoiserTiles, Options, RestoreOptions, SamplingOptions};
-use diffbir::pipeline::{Event, Intermediate, Pipeline};
+use diffbir::pipeline::{Event, Intermediate, Lq, Pipeline};
 use diffbir::prompts::Prompts;
 use diffbir::resize;
 use diffbir::rng::Draws;
@@ -253,7 +253,11 @@ fn latents(tiles: DenoiserTiles, tile_batch: usize) -> Array4<f32> {
         }
         Ok(())
     };
-    let lq = request.lq.view();
+    let lq = Lq {
+        rgb: request.lq.view(),
+        deep: None,
+        deep_results: false,
+    };
     let run = pipeline.run(lq, &plan, &prompts, &mut sessions, &mut draws, &mut keep);
     run.unwrap();
     found.unwrap()

@@ -62,7 +62,11 @@ fn noise_and_latent(bench: &Bench, request: &Request, tile_batch: usize) -> [Arr
         }
         Ok(())
     };
-    let lq = request.lq.view();
+    let lq = Lq {
+        rgb: request.lq.view(),
+        deep: None,
+        deep_results: false,
+    };
     let run = pipeline.run(lq, &plan, &prompts, &mut networks, &mut draws, &mut keep);
     run.unwrap();
     bench
