@@ -16,7 +16,7 @@ use diffbir::options::{
     Cleaner, ColorFix, DenoiserTiles, Options, RestoreOptions, SamplingOptions, SeedMode,
     StartPoint, Strength,
 };
-use diffbir::pipeline::{Event, Intermediate, Pipeline, Stage};
+use diffbir::pipeline::{Event, Intermediate, Lq, Pipeline, Stage};
 use diffbir::rng::{NoiseSource, TorchCpu};
 use diffbir::samplers::SAMPLERS;
 use diffbir::schedule::{Diffusion, DiffusionConfig};
