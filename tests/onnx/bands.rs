@@ -4,13 +4,15 @@ use std::cell::Cell;
 use std::path::Path;
 
 use diffbir::bundle::Bundle;
+use diffbir::canvas::{Place, Store};
 use diffbir::engine::{Engine, Request};
 use diffbir::imageio::Rgb;
 use diffbir::memory::Bytes;
+use diffbir::nets::segments::{BandHeight, Bands, MOST_KEYS};
 use diffbir::options::{DenoiserTiles, Options, TilingOptions};
 use diffbir::pipeline::{CleanerPlan, Event, Stage, VaePlan};
-use diffbir::runtime::RuntimeOptions;
-use ndarray::{Array3, s};
+use diffbir::runtime::{RuntimeOptions, Sessions};
+use ndarray::{Array3, Axis, s};
 
 use super::{Made, made, tiny};
 use crate::program::Program;
@@ -180,4 +182,42 @@ fn figures_of_exact_tiles() {
         likeness
     });
     assert!(rows.iter().flatten().all(|&psnr| psnr >= BOUND));
+}
+
+#[test]
+#[ignore = "minutes: figures for README"]
+fn figures_of_thinned_attention() {
+    let engine = engine(demo());
+    let lq = diffbir::imageio::read(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/demo.jpg"),
+        diffbir::imageio::DecodeOptions::up_to(1 << 26),
+    );
+    let lq = diffbir::resize::pillow_bicubic(lq.unwrap().rgb.slice(s![.., .., ..]), 1024, 1024);
+    let z = made(&engine, &request(lq, WHOLE)).c_img;
+    let bundle = engine.bundle();
+    let mut sessions = Sessions::new(bundle.graph_files(), RuntimeOptions::default());
+    let plan = bundle.segments("vae_decoder").unwrap().unwrap();
+    let mut decode = |most_keys| {
+        let bands = Bands {
+            plan: &plan,
+            graph: "vae_decoder",
+            height: BandHeight::Memory(1 << 30),
+            place: Place::Memory,
+            store: &Store::default(),
+            most_keys,
+        };
+        let read = |rows| Ok(z.slice(s![.., .., rows, ..]).to_owned());
+        let size = (z.len_of(Axis(2)), z.len_of(Axis(3)));
+        let made = bands
+            .run(&mut sessions, size, &read, &|_, _| Ok(()))
+            .unwrap();
+        made.to_array().unwrap() / 2.0
+    };
+    let exact = decode(MOST_KEYS);
+    for keys in [4096, 1024, 256, 64, 1] {
+        eprintln!(
+            "{keys} keys of 16384: {:.1} dB",
+            psnr(&decode(keys), &exact)
+        );
+    }
 }
