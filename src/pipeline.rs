@@ -277,26 +277,25 @@ impl Pipeline {
         let work = Work {
             plan,
             store: &Store::default(),
+            sizes: self.sizes((lq.rgb.dim().0, lq.rgb.dim().1)),
         };
         let contexts = self.contexts(plan, prompts, networks, observe)?;
-        let sizes = self.sizes((lq.rgb.dim().0, lq.rgb.dim().1));
-        let cond_img = self.clean(lq, &sizes, &work, networks, observe)?;
+        let cond_img = self.clean(lq, &work, networks, observe)?;
         let c_img = self.encode(&cond_img, &work, networks, observe)?;
-        let latents = self.sample(&c_img, &cond_img, contexts, plan, networks, draws, observe)?;
+        let latents = self.sample(
+            (&cond_img, &c_img),
+            contexts,
+            &work,
+            networks,
+            draws,
+            observe,
+        )?;
         networks.stage(&[&self.graphs.decoder.name], plan.keep);
         let samples = latents.into_iter().enumerate();
         samples
             .map(|(k, z)| {
                 let decoded = self.decode(k, z, &cond_img, &work, networks, observe)?;
-                self.finish(
-                    k,
-                    decoded,
-                    &cond_img,
-                    &sizes,
-                    lq.deep_results,
-                    &work,
-                    observe,
-                )
+                self.finish(k, decoded, &cond_img, lq.deep_results, &work, observe)
             })
             .collect()
     }

@@ -18,7 +18,7 @@ pub enum Correction<'a> {
     None,
     /// [`wavelet_reconstruction`].
     Wavelet(&'a Canvas),
-    /// [`adaptive_instance_normalization`]: `style`'s mean and deviation of each channel, after those of `content`.
+    /// [`adaptive_instance_normalization`](super::adaptive_instance_normalization): `style`'s mean and deviation of each channel, after those of `content`.
     Adain(Vec<(f32, f32)>, Vec<(f32, f32)>),
 }
 

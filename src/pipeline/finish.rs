@@ -6,7 +6,7 @@ use ndarray::{Array3, Axis, s};
 
 use super::plan::{VaePlan, Work, after_failure};
 use super::stage2::one;
-use super::{Event, Graph, Intermediate, Observer, Pipeline, Sample, Sizes, Stage, Timer, stage1};
+use super::{Event, Graph, Intermediate, Observer, Pipeline, Sample, Stage, Timer, stage1};
 use crate::canvas::{Canvas, ReadRows};
 use crate::color::Correction;
 use crate::error::{ErrorKind, Result};
@@ -104,7 +104,6 @@ impl Pipeline {
         k: usize,
         decoded: Canvas,
         cond_img: &Canvas,
-        sizes: &Sizes,
         deep: bool,
         work: &Work<'_>,
         observe: &mut Observer<'_>,
@@ -113,13 +112,13 @@ impl Pipeline {
         let fixed = self.fix_colors(&decoded, cond_img, work)?;
         drop(decoded);
         observe(Event::Picture(Intermediate::ColorFixed, one(k), &fixed))?;
-        let fixed = stage1::resized(fixed, sizes.padded_output, work)?;
-        let (height, width) = sizes.output;
+        let fixed = stage1::resized(fixed, work.sizes.padded_output, work)?;
+        let (height, width) = work.sizes.output;
         let mut sample = Sample {
             rgb: Array3::zeros((height, width, 3)),
             deep: deep.then(|| Array3::zeros((height, width, 3))),
         };
-        for rows in work.bands(sizes.output) {
+        for rows in work.bands((height, width)) {
             let part = fixed.window(rows.clone(), 0..width)?;
             let rgb = to_hwc(resize::quantise(&part)).index_axis_move(Axis(0), 0);
             sample.rgb.slice_mut(s![rows.clone(), .., ..]).assign(&rgb);

@@ -83,11 +83,7 @@ pub enum VaePlan {
 impl Plan {
     /// The most that any stage is expected to take.
     pub fn peak(&self) -> Bytes {
-        self.stages
-            .iter()
-            .map(|(_, bytes)| *bytes)
-            .max()
-            .unwrap_or(Bytes(0))
+        self.stages.values().copied().max().unwrap_or(Bytes(0))
     }
 }
 
@@ -177,6 +173,7 @@ const BAND: usize = 32 << 20;
 pub(super) struct Work<'a> {
     pub(super) plan: &'a Plan,
     pub(super) store: &'a Store,
+    pub(super) sizes: Sizes,
 }
 
 impl Work<'_> {

@@ -86,7 +86,8 @@ impl Sizes {
 
 /// What the cleaner is given, in `[0, 1]`: the picture, enlarged where the cleaner does not enlarge, padded by reflection,
 /// and brought to the short edge where that comes first.
-pub(super) fn prepare(lq: Lq<'_>, sizes: &Sizes, scale: usize, work: &Work<'_>) -> Result<Canvas> {
+pub(super) fn prepare(lq: Lq<'_>, scale: usize, work: &Work<'_>) -> Result<Canvas> {
+    let sizes = &work.sizes;
     let mut input = work.picture(sizes.input)?;
     match lq.deep {
         None => {
@@ -161,7 +162,6 @@ pub(super) fn clean(
     net: Option<&mut dyn Network>,
     spec: CleanerSpec,
     lq: Canvas,
-    sizes: &Sizes,
     work: &Work<'_>,
     on_tile: &OnTile<'_>,
 ) -> Result<Canvas> {
@@ -169,8 +169,8 @@ pub(super) fn clean(
         Some(net) => run(net, spec, lq, work, on_tile)?,
         None => lq,
     };
-    let cleaned = resized(cleaned, sizes.cond, work)?;
-    work.placed(cleaned, sizes.cond)
+    let cleaned = resized(cleaned, work.sizes.cond, work)?;
+    work.placed(cleaned, work.sizes.cond)
 }
 
 fn run(

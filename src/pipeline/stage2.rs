@@ -6,9 +6,7 @@ use ndarray::{Array4, Axis, concatenate};
 
 use super::finish::Vae;
 use super::plan::Work;
-use super::{
-    Event, Intermediate, Lq, Observer, Pipeline, Plan, Samples, Sizes, Stage, Timer, stage1,
-};
+use super::{Event, Intermediate, Lq, Observer, Pipeline, Samples, Stage, Timer, stage1};
 use crate::canvas::Canvas;
 use crate::denoise::Guide;
 use crate::error::{Error, Result};
@@ -35,7 +33,6 @@ impl Pipeline {
     pub(super) fn clean(
         &self,
         lq: Lq<'_>,
-        sizes: &Sizes,
         work: &Work<'_>,
         networks: &mut dyn Networks,
         observe: &mut Observer<'_>,
@@ -49,10 +46,10 @@ impl Pipeline {
             None => None,
         };
         timer.loaded(observe)?;
-        let lq = stage1::prepare(lq, sizes, self.cleaner.scale, work)?;
+        let lq = stage1::prepare(lq, self.cleaner.scale, work)?;
         let observer = RefCell::new(&mut *observe);
         let on_tile = |k, count| observer.borrow_mut()(Event::Tile(Stage::Cleaner, k, count));
-        let cond_img = stage1::clean(net, self.cleaner, lq, sizes, work, &on_tile)?;
+        let cond_img = stage1::clean(net, self.cleaner, lq, work, &on_tile)?;
         observe(Event::Picture(Intermediate::Stage1, one(0), &cond_img))?;
         timer.finish(observe)?;
         Ok(cond_img)
@@ -102,10 +99,9 @@ impl Pipeline {
     /// The latents of all samples, batch by batch.
     pub(super) fn sample(
         &self,
-        c_img: &Latent,
-        cond_img: &Canvas,
+        (cond_img, c_img): (&Canvas, &Latent),
         contexts: (Context, Context),
-        plan: &Plan,
+        work: &Work<'_>,
         networks: &mut dyn Networks,
         draws: &mut Draws,
         observe: &mut Observer<'_>,
@@ -114,8 +110,10 @@ impl Pipeline {
         let graphs = &self.graphs;
         let denoiser = &graphs.denoiser.name;
         match &graphs.vjp {
-            Some(vjp) => networks.stage(&[denoiser, &graphs.decoder.name, &vjp.name], plan.keep),
-            None => networks.stage(&[denoiser], plan.keep),
+            Some(vjp) => {
+                networks.stage(&[denoiser, &graphs.decoder.name, &vjp.name], work.plan.keep)
+            }
+            None => networks.stage(&[denoiser], work.plan.keep),
         }
         networks.get(denoiser)?;
         timer.loaded(observe)?;
@@ -123,7 +121,7 @@ impl Pipeline {
             pipeline: self,
             networks: &Shared::new(networks),
             tiles: self.latent_tiles(size(c_img)),
-            tile_batch: plan.tile_batch,
+            tile_batch: work.plan.tile_batch,
             c_img: &self.padded_latent(c_img),
             cond_img,
             contexts: &contexts,

@@ -134,12 +134,7 @@ fn a_small_budget_gives_the_same_picture_and_a_smaller_one_is_refused() {
         .split("smallest budget that would do is ")
         .nth(1)
         .unwrap();
-    let smallest: Bytes = named
-        .split(|c: char| c == ';' || c == ' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let smallest: Bytes = named.split([';', ' ']).next().unwrap().parse().unwrap();
     let (small, request) = plan(smallest.0).unwrap();
     assert!(matches!(small.encoder, VaePlan::Bands { .. }), "{small:?}");
     assert!(matches!(small.decoder, VaePlan::Bands { .. }), "{small:?}");
