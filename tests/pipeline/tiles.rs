@@ -1,6 +1,5 @@
 //! The denoiser's tiles: which there are, in which batches, and that they change no noise.
 
-use diffbir::memory::Bytes;
 use diffbir::options::DenoiserTiles;
 use diffbir::prompts::Prompts;
 use diffbir::rng::Draws;
@@ -8,7 +7,7 @@ use diffbir::tiling::{EvenTiles, Tiles};
 
 use super::*;
 
-/// What two steps on a picture of this size ask of the denoiser: the shape of each call's `x`.
+/// What two steps on a picture of this size ask of the denoiser: the shape of each tile's `x`, whatever ran at once.
 fn asked(tiles: DenoiserTiles, height: usize, width: usize) -> Vec<Vec<usize>> {
     let bench = Bench::new("bsrnet", 1, 64);
     let mut request = request(height, width, 1.0, 2);
@@ -17,7 +16,9 @@ fn asked(tiles: DenoiserTiles, height: usize, width: usize) -> Vec<Vec<usize>> {
     // The fakes need nothing like what networks would.
     request.options.tiling.memory_budget = Some(Bytes(1 << 50));
     run(&bench, &request);
-    bench.shapes("denoiser", "x")
+    let shapes = bench.shapes("denoiser", "x").into_iter();
+    let tiles = shapes.flat_map(|shape| vec![[&[1], &shape[1..]].concat(); shape[0]]);
+    tiles.collect()
 }
 
 #[test]
