@@ -112,12 +112,33 @@ pub struct ConfigCommand {
     pub common: Common,
 }
 
+/// Height and width, as typed: `WIDTHxHEIGHT`, or the edge of a square.
+#[derive(Debug, Clone, Copy)]
+pub struct Size(pub usize, pub usize);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (width, height) = text.split_once('x').unwrap_or((text, text));
+        match (height.parse(), width.parse()) {
+            (Ok(height), Ok(width)) if height > 0 && width > 0 => Ok(Size(height, width)),
+            _ => Err("expected an edge or WIDTHxHEIGHT, in pixels".to_owned()),
+        }
+    }
+}
+
 /// `diffbir bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Measure restorations to these edges, in pixels (the default)
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [512, 1024, 2048])]
-    pub sizes: Vec<usize>,
+    /// Measure restorations to these sizes, in pixels: edges, or WIDTHxHEIGHT
+    #[arg(
+        long,
+        value_name = "SIZE,…",
+        value_delimiter = ',',
+        default_value = "512,1024,2048"
+    )]
+    pub sizes: Vec<Size>,
     /// Measure what each graph takes of memory instead
     #[arg(long)]
     pub graphs: bool,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::bundle::{Bundle, GraphMemory, MEMORY, MemoryModel};
-use crate::cli::args::Bench;
+use crate::cli::args::{Bench, Size};
 use crate::cli::report::Reporter;
 use crate::cli::setup::{self, Setup};
 use crate::config::Config;
@@ -90,23 +90,30 @@ fn graphs(args: &Bench, config: &Config, bundle: &Bundle, reporter: &Reporter) -
 
 /// Measures whole restorations of several sizes.
 fn sizes(args: &Bench, config: &Config, bundle: &Bundle, reporter: &Reporter) -> Result<()> {
-    for &edge in &args.sizes {
-        let point = child::<RunPoint>(config, bundle, &format!("restore={edge}"))?;
-        let stages: Vec<String> = point
-            .seconds
-            .iter()
-            .map(|(stage, seconds)| format!("{stage} {seconds:.1}"))
-            .collect();
-        reporter.picture(
-            &json!({ "event": "run", "edge": edge, "run": point }),
-            &format!(
-                "{edge:>5}x{edge:<5} peak {:>9}, planned {:>9}; {:.1} s: {}",
-                Bytes(point.peak).to_string(),
-                Bytes(point.planned).to_string(),
-                point.seconds.values().sum::<f64>(),
-                stages.join(", ")
-            ),
+    for &Size(height, width) in &args.sizes {
+        let point = child::<RunPoint>(config, bundle, &format!("restore={width}x{height}"))?;
+        let all =
+            |of: fn(&StagePoint) -> u64| Bytes(point.stages.values().map(of).max().unwrap_or(0));
+        let seconds = point
+            .stages
+            .values()
+            .map(|stage| stage.seconds)
+            .sum::<f64>();
+        let mut text = format!(
+            "{width}x{height}: at most {}, planned {}; {seconds:.1} s",
+            all(|stage| stage.peak),
+            all(|stage| stage.planned)
         );
+        for (name, stage) in &point.stages {
+            text.push_str(&format!(
+                "\n  {name:12} {:>9} of {:>9} {:8.1} s",
+                Bytes(stage.peak).to_string(),
+                Bytes(stage.planned).to_string(),
+                stage.seconds
+            ));
+        }
+        let record = json!({ "event": "run", "width": width, "height": height, "run": point });
+        reporter.picture(&record, &text);
     }
     Ok(())
 }
@@ -121,12 +128,18 @@ struct GraphPoint {
     run: u64,
 }
 
-/// One measurement of a restoration.
+/// One measurement of a restoration: each stage by its name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct RunPoint {
+    stages: BTreeMap<String, StagePoint>,
+}
+
+/// A stage of it: bytes that the process held at most meanwhile, those that were planned, and seconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct StagePoint {
     peak: u64,
     planned: u64,
-    seconds: BTreeMap<String, f64>,
+    seconds: f64,
 }
 
 /// Bytes a squared cell that the VAE's attention takes, one head's logits and their softmax. In sizes that any machine
@@ -203,16 +216,16 @@ fn child<T: serde::de::DeserializeOwned>(
 fn measure(args: &Bench, what: &str) -> Result<()> {
     let wrong = || {
         Error::option(format!(
-            "--measure {what}: expected GRAPH=EDGE or restore=EDGE"
+            "--measure {what}: expected GRAPH=EDGE or restore=WxH"
         ))
     };
-    let (what, edge) = what.split_once('=').ok_or_else(wrong)?;
-    let edge: usize = edge.parse().map_err(|_| wrong())?;
+    let (what, size) = what.split_once('=').ok_or_else(wrong)?;
+    let size: Size = size.parse().map_err(|_| wrong())?;
     let Setup { config, bundle } = setup::prepare(&args.common, None)?;
     setup::ensure_runtime(&config, &mut |_| {})?;
     let value = match what {
-        "restore" => serde_json::to_value(restoration(bundle, &config, edge)?),
-        graph => serde_json::to_value(graph_point(&bundle, &config, graph, edge)?),
+        "restore" => serde_json::to_value(restoration(bundle, &config, size)?),
+        graph => serde_json::to_value(graph_point(&bundle, &config, graph, size.0)?),
     };
     let value = value.map_err(|e| Error::internal("a figure cannot be written").with_source(e))?;
     println!("{value}");
@@ -300,27 +313,39 @@ impl Inputs {
     }
 }
 
-/// Restores a picture to `edge` x `edge`.
-fn restoration(bundle: Bundle, config: &Config, edge: usize) -> Result<RunPoint> {
-    let mut options = config.options();
-    options.restore.upscale = 4.0;
+/// Restores a picture to `size`.
+fn restoration(bundle: Bundle, config: &Config, Size(height, width): Size) -> Result<RunPoint> {
+    let options = config.options();
     let engine = Engine::open(bundle, config.runtime.options()?);
     // Waves of several lengths: a picture with structure, from nothing.
     let wave = |x: usize, length: f32| (x as f32 / length).sin();
-    let lq = Rgb::from_shape_fn((edge / 4, edge / 4, 3), |(y, x, c)| {
+    let input = |length: usize| ((length as f64 / options.restore.upscale) as usize).max(1);
+    let lq = Rgb::from_shape_fn((input(height), input(width), 3), |(y, x, c)| {
         let value = wave(x, 9.0 + c as f32) + wave(y, 23.0) + wave(x + y, 140.0);
         (127.0 + 40.0 * value) as u8
     });
-    let mut seconds = BTreeMap::new();
+    let mut measured = Vec::new();
     let restored = engine.restore(&Request::new(lq, options), &mut |event| {
-        if let Event::Finished(stage, time) = event {
-            *seconds.entry(stage.name().to_owned()).or_insert(0.0) += time;
+        match event {
+            Event::Started(_) => memory::forget_peak(),
+            Event::Finished(stage, seconds) => {
+                measured.push((stage, seconds, memory::peak().unwrap_or(0)));
+            }
+            _ => {}
         }
         Ok(())
     })?;
+    let planned = &restored.plan.stages;
+    let stages = measured.into_iter().map(|(stage, seconds, peak)| {
+        let planned = planned.get(&stage).map_or(0, |bytes| bytes.0);
+        let point = StagePoint {
+            peak,
+            planned,
+            seconds,
+        };
+        (stage.name().to_owned(), point)
+    });
     Ok(RunPoint {
-        peak: memory::peak().unwrap_or(0),
-        planned: restored.plan.peak().0,
-        seconds,
+        stages: stages.collect(),
     })
 }

@@ -67,7 +67,9 @@ impl Vae<'_> {
         };
         let observer = RefCell::new(observe);
         let on_tile = |k, count| observer.borrow_mut()(Event::Tile(self.stage, k, count));
-        bands.run(networks, input, read, &on_tile)
+        let made = bands.run(networks, input, read, &on_tile);
+        networks.stage(&[], self.work.plan.keep);
+        made
     }
 }
 

@@ -111,8 +111,11 @@ impl Pipeline {
         let given = self.options.tiling.memory_budget;
         let budget = given.map_or_else(free_memory, |bytes| bytes.0);
         let mut needs = need::Needs::of(self, lq);
-        needs.keep = keeps && needs.all_kept() <= budget;
-        let least = needs.least();
+        let usable = budget / MARGIN * (MARGIN - 1);
+        needs.keep = keeps && needs.all_kept() <= usable;
+        let with_margin =
+            |(stage, bytes): (Stage, u64)| (stage, (bytes / (MARGIN - 1) + 1) * MARGIN);
+        let least: Vec<_> = needs.least().into_iter().map(with_margin).collect();
         let least_of =
             |(stage, bytes): &(Stage, u64)| (*bytes > budget).then_some((*stage, *bytes));
         if let Some((stage, _)) = least
@@ -122,7 +125,10 @@ impl Pipeline {
         {
             return Err(self.refusal(stage, budget, &least, given.is_some()));
         }
-        Ok(needs.choose(budget))
+        Ok(Plan {
+            budget: Bytes(budget),
+            ..needs.choose(usable)
+        })
     }
 
     fn refusal(&self, stage: Stage, budget: u64, least: &[(Stage, u64)], given: bool) -> Error {
@@ -165,6 +171,9 @@ fn free_memory() -> u64 {
     let held = memory::resident().unwrap_or(0);
     memory::available().map_or(u64::MAX, |free| (held + free) / 10 * 9)
 }
+
+/// One part of so many of a budget is left for what a model of costs does not know.
+const MARGIN: u64 = 16;
 
 /// Bytes of a band of picture rows that is worked on outside of graphs.
 const BAND: usize = 32 << 20;

@@ -54,9 +54,9 @@ pub struct Bands<'a> {
     pub most_keys: usize,
 }
 
-/// What a band costs: bytes per value that goes in or comes out. The segment's own values, those after the affine map,
-/// the sigmoid, their product, and the convolution's copies; fitted by `diffbir bench --memory`.
-pub const BYTES_PER_VALUE: u64 = 20;
+/// What a band costs: bytes per value that goes in or comes out. The band itself, its values after the affine map, the
+/// sigmoid, their product, and the convolution's copies; measured with `diffbir bench`.
+pub const BYTES_PER_VALUE: u64 = 32;
 
 impl Bands<'_> {
     /// Runs the graph on an input of `size`, which `read` gives by rows. `on_tile` is told of each band.
@@ -149,8 +149,8 @@ fn row_bytes(plan: &SegmentPlan, step: &Step, size: (usize, usize), most_keys: u
         true => 0,
         false => (height * width).min(most_keys),
     };
-    // Logits and their softmax.
-    values as u64 * BYTES_PER_VALUE + (width * keys * 8) as u64
+    // Logits, their softmax, and a copy.
+    values as u64 * BYTES_PER_VALUE + (width * keys * 12) as u64
 }
 
 /// Bytes of what a step is given whole, and of the graph's own copy.

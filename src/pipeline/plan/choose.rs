@@ -47,6 +47,7 @@ impl Needs<'_> {
         };
         let held = self.held(Stage::Cleaner, pictured(1) + input);
         let (cleaner, work) = self.choose_cleaner(left(held));
+        let work = work.max(self.rows());
         note(Stage::Cleaner, held, work);
 
         let held = self.held(Stage::VaeEncoder, pictured(1));
@@ -74,7 +75,11 @@ impl Needs<'_> {
         let (decoder, work) = self.choose_vae(&graphs.decoder, self.latent(), rows, left(held));
         note(Stage::VaeDecoder, held, work);
 
-        note(Stage::Finish, self.held(Stage::Finish, pictured(3)), 0);
+        note(
+            Stage::Finish,
+            self.held(Stage::Finish, pictured(3)),
+            self.rows(),
+        );
         Plan {
             output: self.sizes.output,
             budget: Bytes(budget),

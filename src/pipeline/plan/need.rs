@@ -8,8 +8,8 @@ use crate::tensor::round_up;
 use crate::tiling::{Layout, Tiles};
 
 /// Bytes that the program and ONNX Runtime take before anything is loaded, and what allocators do not give back.
-const BASE: u64 = 160 << 20;
-/// What the work on picture rows outside of graphs takes.
+const BASE: u64 = 112 << 20;
+/// The most that the work on picture rows outside of graphs takes.
 const ROWS: u64 = 256 << 20;
 /// Values per latent cell that samplers hold: `x_t`, predictions, their history, noise, condition.
 const LATENTS: u64 = 4 * 16;
@@ -137,6 +137,11 @@ impl<'a> Needs<'a> {
         denoiser.run_bytes(tiles * batch, cells).max(guidance)
     }
 
+    /// What the work on picture rows takes: several copies of a band, or of the picture where that is less.
+    pub(super) fn rows(&self) -> u64 {
+        ROWS.min(8 * picture(self.sizes.cond))
+    }
+
     /// The least that each stage takes, everything on disk that may be there.
     pub(super) fn least(&self) -> Vec<(Stage, u64)> {
         let pipeline = self.pipeline;
@@ -152,11 +157,11 @@ impl<'a> Needs<'a> {
         };
         let graphs = &pipeline.graphs;
         let need = [
-            (Stage::Cleaner, cleaner.max(ROWS)),
+            (Stage::Cleaner, cleaner.max(self.rows())),
             (Stage::VaeEncoder, vae(&graphs.encoder, self.padded())),
             (Stage::Sampling, self.denoiser(1)),
             (Stage::VaeDecoder, vae(&graphs.decoder, self.latent())),
-            (Stage::Finish, ROWS),
+            (Stage::Finish, self.rows()),
         ];
         need.into_iter()
             .map(|(stage, bytes)| (stage, self.held(stage, 0) + bytes))
