@@ -11,7 +11,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::imageio::Rgb;
 use crate::nets::Networks;
-use crate::options::{Options, SeedMode, TilingOptions};
+use crate::options::{Options, SeedMode};
 use crate::pipeline::{Event, Lq, Observer, Pipeline, Plan};
 use crate::prompts::Prompts;
 use crate::rng::Draws;
@@ -234,17 +234,7 @@ impl Engine {
             engine: env!("CARGO_PKG_VERSION"),
             bundle: self.bundle.hash().to_owned(),
             family: manifest.family.clone(),
-            options: Options {
-                // What memory there was decides nothing about the result.
-                tiling: TilingOptions {
-                    memory_budget: None,
-                    cleaner_exact: None,
-                    vae_encoder: None,
-                    vae_decoder: None,
-                    ..request.options.tiling
-                },
-                ..request.options.clone()
-            },
+            options: request.options.without_memory(),
             noise,
             graphs: providers
                 .into_iter()

@@ -13,6 +13,7 @@ mod rows;
 mod tags;
 mod tiff;
 
+use std::fmt;
 use std::path::Path;
 
 use ndarray::Array3;
@@ -151,6 +152,32 @@ impl DecodeOptions {
 /// has more pixels than allowed (which is found out before anything is decoded).
 pub fn read(path: &Path, options: DecodeOptions) -> Result<Picture> {
     decode(&std::fs::read(path).map_err(unreadable)?, options)
+}
+
+/// What a picture's headers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Its kind.
+    pub format: Format,
+    /// Its height once it is upright.
+    pub height: usize,
+    /// Its width once it is upright.
+    pub width: usize,
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.format.name();
+        write!(f, "{}x{} pixels as {name}", self.width, self.height)
+    }
+}
+
+/// Reads what the headers of the picture at `path` say. No pixels are decoded.
+///
+/// # Errors
+/// As [`read`], but for damage behind the headers.
+pub fn header(path: &Path, options: DecodeOptions) -> Result<Header> {
+    decode::header_of(&std::fs::read(path).map_err(unreadable)?, options)
 }
 
 fn unreadable(error: std::io::Error) -> Error {

@@ -38,6 +38,20 @@ impl Options {
         self.guidance.validate()?;
         self.tiling.validate()
     }
+
+    /// The same without what is about memory, which decides nothing about the result.
+    pub fn without_memory(&self) -> Options {
+        Options {
+            tiling: TilingOptions {
+                memory_budget: None,
+                cleaner_exact: None,
+                vae_encoder: None,
+                vae_decoder: None,
+                ..self.tiling
+            },
+            ..self.clone()
+        }
+    }
 }
 
 /// Where the colours of the result come from.

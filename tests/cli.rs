@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+#[path = "cli/frames.rs"]
+mod frames;
 #[path = "common/program.rs"]
 mod program;
 

@@ -58,6 +58,10 @@ pub struct Restore {
     /// Search folders recursively
     #[arg(long)]
     pub recursive: bool,
+    /// The inputs are the frames of one sequence, numbered in their names: restored in that order with the same noise.
+    /// A run that was stopped goes on when it is given again, with the same settings; --overwrite makes all anew
+    #[arg(long)]
+    pub frames: bool,
     /// Print how each input would be worked on, and what memory that takes, and do nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ndarray::{Array4, Axis};
+use ndarray::Axis;
 use serde_json::json;
 
 use crate::cancel::Cancel;
 use crate::canvas::Canvas;
 use crate::cli::args::{Common, Restore};
+use crate::cli::frames::{self, Sequence};
 use crate::cli::inputs::{self, Job, Results};
-use crate::cli::plan;
 use crate::cli::report::Reporter;
 use crate::cli::setup::{self, Setup};
+use crate::cli::{plan, replay};
 use crate::config::{Config, Existing};
 use crate::engine::{Engine, Noise, Provenance, Request};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,10 +39,11 @@ pub struct Tally {
 
 /// Runs the command.
 pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally> {
-    let config = setup::without_bundle(&args.common)?;
-    let noise = args.replay_noise.as_deref().map(read_noise).transpose()?;
+    let common = frames::flags(args)?;
+    let config = setup::without_bundle(&common)?;
+    let noise = args.replay_noise.as_deref().map(replay::read).transpose()?;
     let named: Vec<String> = args.inputs.iter().chain(&args.input).cloned().collect();
-    let jobs = inputs::plan(
+    let mut jobs = inputs::plan(
         &named,
         &args.output,
         args.recursive,
@@ -51,7 +53,14 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally
             existing: config.output.existing,
         },
     )?;
-    let session = Session::open(&args.common, None, jobs.len(), reporter)?;
+    let sequence = match args.frames {
+        true => Some(Sequence::of(&mut jobs, &config.input, reporter)?),
+        false => None,
+    };
+    let session = Session::open(&common, None, jobs.len(), reporter)?;
+    if let Some(sequence) = sequence {
+        sequence.settle(&jobs, &session, args, reporter)?;
+    }
     if args.dry_run {
         return session.each(&jobs, reporter, |job| plan::print(&session, job, reporter));
     }
@@ -103,6 +112,11 @@ impl Session {
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The effective configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// How pictures are read.
@@ -241,7 +255,8 @@ impl Session {
             true => provenance.text(k)?,
             false => BTreeMap::new(),
         };
-        let replace = self.config.output.existing == Existing::Overwrite;
+        // Of several samples that are to be left out, one alone may be there; then all are made again.
+        let replace = self.config.output.existing != Existing::Refuse;
         let path = &job.file(k);
         imageio::write(
             Place { path, replace },
@@ -326,29 +341,4 @@ fn summary(job: &Job, (width, height): (usize, usize), start: Instant, dropped: 
         line.push_str(&format!("; not carried over: {}", dropped.join(", ")));
     }
     line
-}
-
-/// Recorded noise from a safetensors file: noise.0, noise.1 … , each `[N, C, H, W]`.
-fn read_noise(path: &Path) -> Result<Vec<Array4<f32>>> {
-    let bad = |e: &dyn std::fmt::Display| {
-        Error::option(format!("--replay-noise {}: {e}", path.display()))
-    };
-    let bytes = std::fs::read(path).map_err(|e| bad(&e))?;
-    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
-    let mut draws = Vec::new();
-    while let Ok(view) = file.tensor(&format!("noise.{}", draws.len())) {
-        let values = tensor::f32_from_safetensor(&view).map_err(|e| bad(&e))?;
-        let &[n, c, h, w] = view.shape() else {
-            return Err(bad(&format!(
-                "noise.{} has shape {:?}, expected four axes",
-                draws.len(),
-                view.shape()
-            )));
-        };
-        draws.push(Array4::from_shape_vec((n, c, h, w), values).map_err(|e| bad(&e))?);
-    }
-    if draws.is_empty() {
-        return Err(bad(&"no tensor `noise.0`"));
-    }
-    Ok(draws)
 }

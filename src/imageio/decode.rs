@@ -8,7 +8,7 @@ use ndarray::Array3;
 
 use super::jpeg::JpegDecoder;
 use super::tiff::GreyAlpha;
-use super::{Alpha, DecodeOptions, Format, Kept, Picture, Rgb, alpha, profile, tags};
+use super::{Alpha, DecodeOptions, Format, Header, Kept, Picture, Rgb, alpha, profile, tags};
 use crate::error::{Error, Result};
 
 /// Decodes a picture from the bytes of its file; see [`read`](super::read).
@@ -16,6 +16,34 @@ use crate::error::{Error, Result};
 /// # Errors
 /// As [`read`](super::read).
 pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<Picture> {
+    let (decoder, source) = open(bytes, options)?;
+    assemble(decoder, source, options.profiles)
+}
+
+/// What the headers of a file's bytes say; see [`header`](super::header()).
+pub(super) fn header_of(bytes: &[u8], options: DecodeOptions) -> Result<Header> {
+    let (mut decoder, source) = open(bytes, options)?;
+    let (width, height) = decoder.dimensions();
+    let (height, width) = match orientation(&mut decoder) {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => (width, height),
+        _ => (height, width),
+    };
+    Ok(Header {
+        format: source.format,
+        height: height as usize,
+        width: width as usize,
+    })
+}
+
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
+}
+
+/// A decoder that has read the headers, of a picture that may be decoded.
+fn open(bytes: &[u8], options: DecodeOptions) -> Result<(Box<dyn ImageDecoder + '_>, Source<'_>)> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     let mut reader = reader.map_err(super::unreadable)?;
     let Some(format) = reader.format().and_then(Format::of) else {
@@ -47,7 +75,7 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<Picture> {
         format,
         inks: inks == Some(true),
     };
-    assemble(decoder, source, options.profiles)
+    Ok((decoder, source))
 }
 
 fn damaged(error: image::ImageError) -> Error {
@@ -187,7 +215,7 @@ impl Facts {
         if unusable {
             dropped.push(super::ICC);
         }
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let orientation = orientation(decoder);
         let mut exif = match source.format {
             Format::Tiff => tags::Exif::read(source.bytes).map(|exif| exif.to_bytes()),
             _ => decoder.exif_metadata().ok().flatten(),

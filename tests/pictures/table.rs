@@ -1,10 +1,13 @@
 //! The table of what goes in and what comes out, which `docs/pictures.md` shows.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use diffbir::error::ErrorKind;
-use diffbir::imageio::{EncodeOptions, Format, Picture, Pixels, Rgb, decode, encode};
+use diffbir::imageio::{
+    EncodeOptions, Format, Header, Picture, Pixels, Rgb, decode, encode, header,
+};
 use ndarray::Array3;
 
 use crate::kinds::{Kind, LIMIT, golden, kinds, read};
@@ -14,6 +17,12 @@ const WRITE: &str = "DIFFBIR_WRITE_TABLE";
 const START: &str =
     "<!-- written by the test; DIFFBIR_WRITE_TABLE=1 cargo test --release --test pictures -->\n";
 const END: &str = "<!-- end -->";
+
+fn header_of(bytes: &[u8]) -> Header {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    header(file.path(), LIMIT).unwrap()
+}
 
 fn kept_of(picture: &Picture) -> Vec<&'static str> {
     // BMP carries nothing: what is lost in it is what is there.
@@ -27,6 +36,9 @@ fn what_goes_in_comes_out_again() {
         let picture = read(&kind.bytes);
         let (height, width, _) = picture.rgb.dim();
         assert_eq!((height, width), kind.size, "{}", kind.what);
+        let header = header_of(&kind.bytes);
+        assert_eq!((header.height, header.width), kind.size, "{}", kind.what);
+        assert_eq!(header.format, picture.kept.format, "{}", kind.what);
         assert_eq!(picture.kept.grey, kind.grey, "{}", kind.what);
         assert_eq!(kept_of(&picture), kind.kept, "{}", kind.what);
         assert_eq!(picture.dropped, kind.dropped, "{}", kind.what);

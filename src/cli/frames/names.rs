@@ -1,0 +1,269 @@
+//! What the frames of a sequence are called: all the same but for one number.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// So many gaps are named.
+const NAMED_GAPS: usize = 6;
+
+/// The names of a sequence: everything but the number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Naming {
+    folder: PathBuf,
+    /// Before the number.
+    before: String,
+    /// Behind the number, without the ending.
+    after: String,
+    ending: String,
+}
+
+impl Naming {
+    /// How `paths` are named.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option), naming two that are not of one sequence, or one without a number.
+    pub fn of(paths: &[&Path]) -> Result<Self> {
+        let names: Vec<Name<'_>> = paths
+            .iter()
+            .map(|path| Name::of(path))
+            .collect::<Result<_>>()?;
+        let Some((first, others)) = names.split_first() else {
+            return Err(Error::option("a sequence without frames"));
+        };
+        let mut place = None;
+        for other in others {
+            match first.difference(other) {
+                Some(at) if *place.get_or_insert(at) == at => {}
+                _ => return Err(strangers(first, other)),
+            }
+        }
+        // Of a single frame: where programs count.
+        let last = || first.parts.iter().rposition(|part| is_number(part));
+        let place = place
+            .or_else(last)
+            .ok_or_else(|| without_number(first.path))?;
+        Ok(Naming {
+            folder: first.folder.clone(),
+            before: first.parts[..place].concat(),
+            after: first.parts[place + 1..].concat(),
+            ending: first.ending.to_owned(),
+        })
+    }
+
+    /// The number in the name of the frame at `path`.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option) for a number beyond all counting.
+    pub fn number(&self, path: &Path) -> Result<u64> {
+        let stem = text_of(path.file_stem());
+        let digits =
+            stem.and_then(|stem| stem.strip_prefix(&self.before)?.strip_suffix(&self.after));
+        let digits = digits.ok_or_else(|| without_number(path))?;
+        digits.parse().map_err(|e| {
+            Error::option(format!("{}: {digits} is no frame's number", path.display()))
+                .with_source(e)
+        })
+    }
+
+    /// The sequence's full name, with `#` for the number.
+    pub fn sequence(&self) -> PathBuf {
+        self.folder.join(self.with_ending(&self.ending))
+    }
+
+    /// A file's name with `#` for the number.
+    pub fn with_ending(&self, ending: &str) -> String {
+        format!("{}#{}.{ending}", self.before, self.after)
+    }
+
+    /// Whether `name` is that of a result of this sequence, of several samples one with the sample's number behind it.
+    pub fn is_result(&self, name: &str, ending: &str, samples: usize) -> bool {
+        let behind = |rest: &str| match samples {
+            1 => rest.is_empty(),
+            _ => rest.strip_prefix('_').is_some_and(is_number),
+        };
+        name.strip_prefix(&self.before)
+            .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+            .filter(|rest| self.before.len() + rest.len() < name.len())
+            .and_then(|rest| rest.strip_prefix(&self.after))
+            .and_then(|rest| rest.strip_suffix(ending)?.strip_suffix('.'))
+            .is_some_and(behind)
+    }
+}
+
+/// A frame's name, taken apart.
+struct Name<'a> {
+    path: &'a Path,
+    folder: PathBuf,
+    /// Numbers, and what stands between them.
+    parts: Vec<&'a str>,
+    ending: &'a str,
+}
+
+impl<'a> Name<'a> {
+    fn of(path: &'a Path) -> Result<Self> {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let named = || Error::option(format!("{}: a frame's name is text", path.display()));
+        Ok(Name {
+            path,
+            folder: parent.canonicalize().unwrap_or_else(|_| parent.to_owned()),
+            parts: parts(text_of(path.file_stem()).ok_or_else(named)?),
+            ending: text_of(path.extension()).unwrap_or_default(),
+        })
+    }
+
+    /// Where the one number stands in which `other` differs; `None` where more is different, or nothing.
+    fn difference(&self, other: &Self) -> Option<usize> {
+        let alike = self.folder == other.folder
+            && self.ending == other.ending
+            && self.parts.len() == other.parts.len();
+        let pairs = || self.parts.iter().zip(&other.parts);
+        let mut places = pairs().enumerate().filter(|(_, (one, two))| one != two);
+        match (alike, places.next(), places.next()) {
+            (true, Some((at, (one, two))), None) if is_number(one) && is_number(two) => Some(at),
+            _ => None,
+        }
+    }
+}
+
+fn text_of(part: Option<&OsStr>) -> Option<&str> {
+    part.and_then(OsStr::to_str)
+}
+
+fn is_number(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Cuts before and behind each number.
+fn parts(stem: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = stem;
+    while let Some(first) = rest.chars().next() {
+        let changes = |c: char| c.is_ascii_digit() != first.is_ascii_digit();
+        let (part, behind) = rest.split_at(rest.find(changes).unwrap_or(rest.len()));
+        parts.push(part);
+        rest = behind;
+    }
+    parts
+}
+
+fn strangers(one: &Name<'_>, two: &Name<'_>) -> Error {
+    Error::option(format!(
+        "{} and {} are not frames of one sequence: with --frames all inputs lie in one folder and their names \
+         differ in one number alone",
+        one.path.display(),
+        two.path.display()
+    ))
+}
+
+fn without_number(path: &Path) -> Error {
+    Error::option(format!("{}: no number in the frame's name", path.display()))
+}
+
+/// What is missing between ascending `numbers`, in words.
+pub fn gaps(numbers: &[u64]) -> Option<String> {
+    let pairs = || {
+        let pairs = numbers.iter().zip(numbers.iter().skip(1));
+        pairs.filter(|(one, two)| *two - *one > 1)
+    };
+    let missing: u64 = pairs().map(|(one, two)| two - one - 1).sum();
+    let named = pairs().take(NAMED_GAPS).map(|(one, two)| match two - one {
+        2 => (one + 1).to_string(),
+        _ => format!("{} to {}", one + 1, two - 1),
+    });
+    let mut list: Vec<String> = named.collect();
+    if pairs().nth(NAMED_GAPS).is_some() {
+        list.push("…".to_owned());
+    }
+    let ends = numbers.first().zip(numbers.last()).filter(|_| missing > 0);
+    ends.map(|(first, last)| {
+        format!(
+            "the sequence from {first} to {last} has gaps: {} ({missing} missing)",
+            list.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn naming(names: &[&str]) -> Result<Naming> {
+        let paths: Vec<&Path> = names.iter().map(Path::new).collect();
+        Naming::of(&paths)
+    }
+
+    #[test]
+    fn the_number_is_what_differs_else_the_last_one() {
+        for (names, pattern, numbers) in [
+            (&["f_0009.png", "f_0010.png"][..], "f_#.png", &[9, 10][..]),
+            (&["img9.jpg", "img10.jpg"], "img#.jpg", &[9, 10]),
+            (
+                &["4x_2_of_9.png", "4x_3_of_9.png"],
+                "4x_#_of_9.png",
+                &[2, 3],
+            ),
+            (&["take2_07.png"], "take2_#.png", &[7]),
+            (&["1.png", "2.png"], "#.png", &[1, 2]),
+        ] {
+            let naming = naming(names).unwrap();
+            assert_eq!(naming.with_ending(&naming.ending), pattern);
+            let found = names
+                .iter()
+                .map(|name| naming.number(Path::new(name)).unwrap());
+            assert_eq!(found.collect::<Vec<_>>(), numbers);
+        }
+    }
+
+    #[test]
+    fn strangers_are_refused() {
+        for names in [
+            &["f_1.png", "g_2.png"][..],
+            &["f_1.png", "f_2.jpg"],
+            &["f_1_1.png", "f_2_2.png"],
+            &["f_1_1.png", "f_2_1.png", "f_1_2.png"],
+            &["f_1.png", "cover.png"],
+            &["/a/f_1.png", "/b/f_2.png"],
+            &["cover.png"],
+        ] {
+            assert!(naming(names).is_err(), "{names:?}");
+        }
+        let long = "f_123456789012345678901.png";
+        assert!(naming(&[long]).unwrap().number(Path::new(long)).is_err());
+    }
+
+    #[test]
+    fn results_are_told_from_other_files() {
+        let naming = naming(&["f_1_lq.jpg", "f_2_lq.jpg"]).unwrap();
+        assert!(naming.is_result("f_0003_lq.png", "png", 1));
+        assert!(naming.is_result("f_3_lq_1.png", "png", 2));
+        for name in [
+            "f_3_lq_1.png",
+            "f__lq.png",
+            "f_3.png",
+            "f_3_lq.jpg",
+            "f_3_lqpng",
+            "f_",
+        ] {
+            assert!(!naming.is_result(name, "png", 1), "{name}");
+        }
+        assert!(!naming.is_result("f_3_lq.png", "png", 2));
+    }
+
+    #[test]
+    fn gaps_are_counted() {
+        assert_eq!(gaps(&[3, 4, 5]), None);
+        assert_eq!(gaps(&[]), None);
+        let said = gaps(&[1, 3, 4, 8]).unwrap();
+        assert_eq!(
+            said,
+            "the sequence from 1 to 8 has gaps: 2, 5 to 7 (4 missing)"
+        );
+        let said = gaps(&(0..20).map(|i| i * 2).collect::<Vec<_>>()).unwrap();
+        assert!(said.contains("9, 11, … (19 missing)"), "{said}");
+    }
+}
