@@ -77,7 +77,7 @@ fn install_runtime(gpu: bool, reporter: &Reporter) -> Result<()> {
 
 fn finish(outcome: Result<Tally>, json: bool) -> ExitCode {
     match outcome {
-        Ok(tally) if tally.failed > 0 && tally.failed == tally.too_large => {
+        Ok(tally) if tally.done == 0 && tally.failed > 0 && tally.failed == tally.too_large => {
             ExitCode::from(ErrorKind::Resources.exit_code())
         }
         Ok(tally) if tally.failed > 0 => ExitCode::from(ErrorKind::Input.exit_code()),
