@@ -3,17 +3,16 @@
 //! Source: `Pipeline.run`, diffbir/pipeline.py at 3f8b530 (Lin et al., arXiv 2308.15070). What differs is said where
 //! it differs.
 
+mod event;
 mod finish;
 mod plan;
 mod stage1;
 mod stage2;
 
-use std::time::Instant;
-
-use ndarray::{Array3, Array4, ArrayView3};
+use ndarray::{Array3, ArrayView3};
 
 use crate::bundle::{Bundle, GraphMemory};
-use crate::canvas::{Canvas, Store};
+use crate::canvas::Store;
 use crate::error::{Error, Result};
 use crate::guidance::{Rule, Space};
 use crate::nets::Networks;
@@ -24,91 +23,13 @@ use crate::nets::segments::SegmentPlan;
 use crate::options::{Cleaner, Options};
 use crate::prompts::{Prompt, Prompts};
 use crate::rng::Draws;
-use crate::samplers::StepInfo;
 use crate::schedule::Diffusion;
 
+use event::Timer;
+pub use event::{Event, Intermediate, Observer, Samples, Stage};
 use plan::Work;
 pub use plan::{CleanerPlan, Plan, VaePlan};
 pub use stage1::{MAX_ASPECT, Sizes};
-
-/// A part of the pipeline that runs one graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// The text encoder, for prompts without a precomputed context.
-    TextEncoder,
-    /// Stage 1, the cleaner.
-    Cleaner,
-    /// The VAE encoder, on the cleaned picture.
-    VaeEncoder,
-    /// The sampler's loop.
-    Sampling,
-    /// The VAE decoder.
-    VaeDecoder,
-    /// Colour correction, resize and quantisation; no graph.
-    Finish,
-}
-
-impl Stage {
-    /// The name as it stands in `--json`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::TextEncoder => "text_encoder",
-            Stage::Cleaner => "cleaner",
-            Stage::VaeEncoder => "vae_encoder",
-            Stage::Sampling => "sampling",
-            Stage::VaeDecoder => "vae_decoder",
-            Stage::Finish => "finish",
-        }
-    }
-}
-
-/// An intermediate result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Intermediate {
-    /// The cleaned picture, `[3, H, W]`, nominally in `[0, 1]`, not clamped.
-    Stage1,
-    /// Its latent.
-    CImg,
-    /// What sampling starts from.
-    XT,
-    /// The sampled latent, without padding.
-    Z,
-    /// The decoded picture, nominally in `[-1, 1]`, cropped to the cleaned picture's size.
-    Decoded,
-    /// The colour-corrected picture, nominally in `[0, 1]`, before the last resize.
-    ColorFixed,
-}
-
-/// A batch of a picture's samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Samples {
-    /// The first one, from 0.
-    pub first: usize,
-    /// How many.
-    pub count: usize,
-}
-
-/// What an observer is told.
-pub enum Event<'a> {
-    /// A stage begins: its graph is loaded now, then run. The last two stages begin anew for each sample.
-    Started(Stage),
-    /// A stage's graph is loaded; seconds since the stage began.
-    Loaded(Stage, f64),
-    /// A tile of a stage, or of one evaluation of the denoiser, begins: its number from 0, and how many there are.
-    Tile(Stage, usize, usize),
-    /// A sampling step of these samples is done.
-    Step(Samples, &'a StepInfo<'a>),
-    /// A latent is there; what stands before sampling serves all samples.
-    Tensor(Intermediate, Samples, &'a Array4<f32>),
-    /// A picture is there, which may lie on disk; what stands before sampling serves all samples.
-    Picture(Intermediate, Samples, &'a Canvas),
-    /// A stage is done; seconds since it began, loading included.
-    Finished(Stage, f64),
-}
-
-/// Told of progress; an error stops the work between stages and steps.
-pub type Observer<'a> = dyn FnMut(Event<'_>) -> Result<()> + 'a;
 
 /// A low-quality picture, and what is wanted of it.
 #[derive(Debug, Clone, Copy)]
@@ -367,34 +288,4 @@ fn derivative(bundle: &Bundle, options: &Options, rule: Option<Rule>) -> Result<
              --guidance-graph, or use guidance.space=latent",
         )
     })
-}
-
-/// Times one stage and tells the observer.
-struct Timer {
-    stage: Stage,
-    start: Instant,
-}
-
-impl Timer {
-    fn start(stage: Stage, observe: &mut Observer<'_>) -> Result<Self> {
-        observe(Event::Started(stage))?;
-        Ok(Timer {
-            stage,
-            start: Instant::now(),
-        })
-    }
-
-    fn loaded(&self, observe: &mut Observer<'_>) -> Result<()> {
-        observe(Event::Loaded(
-            self.stage,
-            self.start.elapsed().as_secs_f64(),
-        ))
-    }
-
-    fn finish(self, observe: &mut Observer<'_>) -> Result<()> {
-        observe(Event::Finished(
-            self.stage,
-            self.start.elapsed().as_secs_f64(),
-        ))
-    }
 }

@@ -28,8 +28,8 @@ pub struct MemoryModel {
 pub struct GraphMemory {
     /// Bytes held from loading on.
     pub load: u64,
-    /// Bytes that a run takes besides: a constant, per cell, and per squared cell of each member of the batch. A cell is
-    /// a pixel for graphs that are given pictures, else a latent cell.
+    /// Bytes that a run takes besides: a constant, per cell, and per squared cell of each member of the batch. A cell
+    /// is a pixel for graphs that are given pictures, else a latent cell.
     pub run: [f64; 3],
 }
 
@@ -41,8 +41,8 @@ impl GraphMemory {
         (constant + n * cells * (linear + cells * squared)).max(0.0) as u64
     }
 
-    /// What is taken for granted of a graph that nobody measured, whose files have `bytes`: figures of the official sizes,
-    /// measured on random weights (the derivative's are five and three times the decoder's).
+    /// What is taken for granted of a graph that nobody measured, whose files have `bytes`: figures of the official
+    /// sizes, measured on random weights (the derivative's are five and three times the decoder's).
     pub fn unmeasured(kind: GraphKind, bytes: u64) -> Self {
         let run = match kind {
             GraphKind::Cleaner => [64e6, 800.0, 0.0],

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 
+use ndarray::Array3;
+
 use super::boundary::{Failure, Outcome, guard, guard_or, optional_text, path};
 use super::error::diffbir_code;
 use super::growing;
@@ -20,6 +22,8 @@ use crate::imageio::{self, Alpha, EncodeOptions, Format, Kept, Rgb};
 pub struct ImageObject {
     /// `[H, W, 3]` in the standard layout.
     rgb: Rgb,
+    /// The same in 16 bits, where files can have so many.
+    deep: Option<Array3<u16>>,
     kept: Kept,
     /// The PNG's text chunk.
     text: BTreeMap<String, String>,
@@ -29,12 +33,14 @@ pub struct ImageObject {
 impl ImageObject {
     pub(super) fn new(
         rgb: Rgb,
+        deep: Option<Array3<u16>>,
         kept: Kept,
         text: BTreeMap<String, String>,
         output: &OutputConfig,
     ) -> Self {
         ImageObject {
             rgb: rgb.as_standard_layout().into_owned(),
+            deep,
             kept,
             text,
             output: output.clone(),
@@ -46,8 +52,36 @@ impl ImageObject {
         self.kept.alpha_in(height, width)
     }
 
-    /// The picture as a file; `name` is the file's, where there is one.
-    fn encode(&self, options: &diffbir_encode_options, name: Option<&Path>) -> Outcome<Vec<u8>> {
+    fn pixels(&self) -> imageio::Pixels<'_> {
+        let deep = self.deep.as_ref();
+        deep.map_or(imageio::Pixels::U8(&self.rgb), imageio::Pixels::U16)
+    }
+
+    /// The PNG's text chunk, where it is wanted.
+    fn text(&self, options: &diffbir_encode_options) -> BTreeMap<String, String> {
+        match options.metadata != 0 && self.output.metadata {
+            true => self.text.clone(),
+            false => BTreeMap::new(),
+        }
+    }
+
+    /// The picture as a PNG or whatever `options` say.
+    fn encode(&self, options: &diffbir_encode_options) -> Outcome<Vec<u8>> {
+        let encoding = self.encoding(options, None)?;
+        Ok(imageio::encode(
+            self.pixels(),
+            &self.kept,
+            encoding,
+            &self.text(options),
+        )?)
+    }
+
+    /// How the picture is encoded; `name` is the file's, where there is one.
+    fn encoding(
+        &self,
+        options: &diffbir_encode_options,
+        name: Option<&Path>,
+    ) -> Outcome<EncodeOptions> {
         if options.reserved != 0 {
             return Err(Failure::argument("reserved is not 0"));
         }
@@ -78,16 +112,12 @@ impl ImageObject {
                     )
                 })?,
         };
-        let encoding = EncodeOptions {
+        Ok(EncodeOptions {
             format,
             quality,
             depth: self.output.depth,
             keep_grey: self.output.keep_grey,
-        };
-        let nothing = BTreeMap::new();
-        let tells = options.metadata != 0 && self.output.metadata;
-        let text = if tells { &self.text } else { &nothing };
-        Ok(imageio::encode(&self.rgb, &self.kept, encoding, text)?)
+        })
     }
 
     pub(super) fn write(
@@ -96,8 +126,18 @@ impl ImageObject {
         options: &diffbir_encode_options,
         overwrite: bool,
     ) -> Outcome<()> {
-        let bytes = self.encode(options, Some(path))?;
-        Ok(imageio::write_atomic(path, &bytes, overwrite)?)
+        let encoding = self.encoding(options, Some(path))?;
+        let place = imageio::Place {
+            path,
+            replace: overwrite,
+        };
+        Ok(imageio::write(
+            place,
+            self.pixels(),
+            &self.kept,
+            encoding,
+            &self.text(options),
+        )?)
     }
 }
 
@@ -177,7 +217,7 @@ pub extern "C" fn diffbir_image_encode(
 ) -> *mut diffbir_error {
     guard(|| {
         let image = handles::get(image)?;
-        give_bytes(data, size, image.encode(&growing::read(options)?, None)?)
+        give_bytes(data, size, image.encode(&growing::read(options)?)?)
     })
 }
 

@@ -23,7 +23,7 @@ use crate::cancel::Cancel;
 use crate::config::Existing;
 use crate::engine::Request;
 use crate::error::{Error, Result};
-use crate::imageio::{self, Picture};
+use crate::imageio::{self, EncodeOptions, Picture};
 use crate::options::Options;
 use crate::pipeline::{Event, Stage};
 use crate::prompts;
@@ -162,16 +162,22 @@ pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<
         rgb,
         deep,
         kept,
-        mut dropped,
+        dropped,
     } = picture(work)?;
-    // The engine gives 8 bits.
-    dropped.extend(deep.map(|_| imageio::DEPTH));
     for what in dropped {
         let message = format!("the result will not have the input's {what}");
         engine.log.say(diffbir_log_level::Warning, &message);
     }
     let mut request = Request::new(rgb, options(work)?);
     request.cancel = stop.clone();
+    request.deep = deep;
+    let output = &work.config.output;
+    // Which kind of file it will be is not known yet: PNG and TIFF can have 16 bits.
+    request.deep_results = EncodeOptions {
+        depth: output.depth,
+        ..EncodeOptions::default()
+    }
+    .is_deep(&kept);
     let mut observe = |event: Event<'_>| {
         check()?;
         work.progress.event(&event)
@@ -179,15 +185,17 @@ pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<
     let restored = engine.engine.restore(&request, &mut observe)?;
     let provenance = serde_json::to_value(&restored.provenance)
         .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
+    let mut deep = restored.deep.into_iter();
     let samples = restored.samples.into_iter().enumerate();
     let samples = samples
         .map(|(k, rgb)| {
             let text = restored.provenance.text(k)?;
             Ok(Arc::new(ImageObject::new(
                 rgb,
+                deep.next(),
                 kept.clone(),
                 text,
-                &work.config.output,
+                output,
             )))
         })
         .collect::<Result<_>>()?;
