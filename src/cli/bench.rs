@@ -136,7 +136,7 @@ fn measure(args: &Bench, what: &str) -> Result<()> {
 /// Restores a picture to `size`.
 fn restoration(bundle: Bundle, config: &Config, Size(height, width): Size) -> Result<RunPoint> {
     let options = config.options();
-    let engine = Engine::open(bundle, config.runtime.options()?);
+    let engine = Engine::open(bundle, setup::runtime_options(config)?);
     // Waves of several lengths: a picture with structure, from nothing.
     let wave = |x: usize, length: f32| (x as f32 / length).sin();
     let input = |length: usize| ((length as f64 / options.restore.upscale) as usize).max(1);

@@ -90,7 +90,7 @@ impl Session {
         reporter: &Reporter,
     ) -> Result<Self> {
         let Setup { config, bundle } = setup::prepare(common, fallback.map(Path::to_owned))?;
-        let engine = Engine::open(bundle, config.runtime.options()?);
+        let engine = Engine::open(bundle, setup::runtime_options(&config)?);
         // What the options ask of the bundle is checked before its files are hashed.
         engine.check(&config.options())?;
         let bundle = engine.bundle();

@@ -7,7 +7,7 @@ use crate::cli::args::Common;
 use crate::cli::install;
 use crate::config::{Builder, Config};
 use crate::error::{Error, Result};
-use crate::runtime::{self, Loaded, library};
+use crate::runtime::{self, Loaded, RuntimeOptions, library};
 
 /// The effective configuration and the bundle it names, whose files are not verified yet.
 pub struct Setup {
@@ -53,6 +53,14 @@ pub fn verify(bundle: &Bundle, force: bool, say: &mut dyn FnMut(String)) -> Resu
                 bytes as f64 / 1e9
             ));
         }
+    })
+}
+
+/// What sessions are made with. The process is the program's own.
+pub fn runtime_options(config: &Config) -> Result<RuntimeOptions> {
+    Ok(RuntimeOptions {
+        return_memory: true,
+        ..config.runtime.options()?
     })
 }
 

@@ -74,6 +74,7 @@ impl RuntimeConfig {
             graphs: self.graphs.iter().map(of_graph).collect::<Result<_>>()?,
             options: self.options.clone(),
             memory: self.memory,
+            return_memory: false,
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::nets::{Network, Networks};
-use crate::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session};
+use crate::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session, heap};
 
 /// Above this many bytes of graphs, [`MemoryPolicy::Auto`] keeps one session at a time.
 const KEEP_LIMIT: u64 = 1 << 30;
@@ -48,6 +48,9 @@ impl Sessions {
 
 impl Networks for Sessions {
     fn stage(&mut self, graphs: &[&str], keep: bool) {
+        if !keep && self.options.return_memory {
+            heap::return_large_blocks();
+        }
         if self
             .segment
             .as_ref()
