@@ -109,7 +109,8 @@ class TestPictures:
     def test_held_out_pictures_are_never_trained_on(self):
         chosen = pictures.sources()["packages"]
         for source in chosen.values():
-            assert not set(source["train"]) & set(source["held_out"])
+            files = [file for kind in pictures.SETS for file in source[kind]]
+            assert len(files) == len(set(files))
         assert sum(len(source["held_out"]) for source in chosen.values()) >= 24
         always = pictures.sources()["always_held_out"]
         assert set(always["skimage"]) >= {"astronaut", "coffee", "chelsea", "rocket"}
@@ -224,8 +225,13 @@ class TestSampler:
 
         vae, cleaner = networks.VAE(arch), torch.nn.Identity()
         sampler = networks.Sampler(arch, vae, cleaner, exact, torch.ones(1, 77, 8), factor=0.5)
-        found = sampler(torch.rand(1, 3, 64, 64), torch.randn(1, 4, 8, 8))
-        assert torch.allclose(found, wanted / 0.5, atol=1e-3)
+        for g in (None, torch.Generator().manual_seed(0)):
+            found = sampler(torch.rand(1, 3, 64, 64), torch.randn(1, 4, 8, 8), g)
+            assert torch.allclose(found, wanted / 0.5, atol=1e-3)
+
+    def test_timesteps_are_the_spaced_samplers(self, arch):
+        sampler = networks.Sampler(arch, None, None, None, None, 1.0, 5)
+        assert sampler.times == [999, 749, 500, 250, 0]
 
 
 class TestMuon:

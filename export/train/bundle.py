@@ -24,6 +24,8 @@ from .networks import ARCH, VAE, build_cleaner, build_denoiser, checkpoints, loa
 from .stages import NEEDS, STAGES
 
 MIN_SHORT_EDGE = 256
+RECOVERED_SCALE = "recovered_latent_scale"
+"""File that `recover` leaves in a run."""
 
 
 def write_arch(folder: Path, factor: float) -> None:
@@ -68,7 +70,10 @@ def write_checkpoints(run: Path, factor: float) -> dict[str, Path]:
 
 
 def factor_of(run: Path) -> float:
-    """The latent scale that the run's UNet was trained with."""
+    """The latent scale that the run's UNet was trained with; a recovered one's is written down."""
+    recovered = run / RECOVERED_SCALE
+    if recovered.is_file() and loop.read(run, "unet")["step"] == 0:
+        return float(recovered.read_text())
     steps = dict(loop.read(run, "unet")["parents"])
     name = "_".join(f"{need}{steps[need]}" for need in NEEDS["unet"])
     return latents.load(run / f"pool_{name}")[1]

@@ -117,31 +117,42 @@ def build_denoiser(arch: ArchConfig, unet: dict[str, Tensor]) -> Denoiser:
 class Sampler:
     """Degraded pictures [N,3,H,W] in [0,1] and noise [N,4,H/8,W/8] to sampled latents, unscaled.
 
-    DDIM without noise (Song et al., arXiv 2010.02502) in few steps.
+    DDIM (Song et al., arXiv 2010.02502) on the timesteps of the program's spaced sampler: without
+    noise, or with a generator as ancestral sampling, which is what that sampler does.
     """
 
     STEPS = 6
 
     def __init__(self, arch: ArchConfig, vae: VAE, cleaner: SwinIR, denoiser: Denoiser,
-                 context: Tensor, factor: float) -> None:  # fmt: skip
+                 context: Tensor, factor: float, steps: int = STEPS) -> None:  # fmt: skip
         self.vae, self.cleaner, self.denoiser = vae, cleaner, denoiser
         self.context, self.factor = context, factor
-        alphas = torch.from_numpy(alphas_cumprod(arch))
-        self.times = torch.linspace(len(alphas) - 1, 0, self.STEPS + 1).long().tolist()
-        self.root, self.rest = alphas.sqrt().tolist(), (1 - alphas).sqrt().tolist()
+        self.alphas = alphas_cumprod(arch)
+        self.times = np.linspace(len(self.alphas) - 1, 0, steps).round().astype(int).tolist()
 
     @torch.no_grad()
-    def __call__(self, low: Tensor, x: Tensor) -> Tensor:
+    def __call__(self, low: Tensor, x: Tensor, g: torch.Generator | None = None) -> Tensor:
         """See the class."""
-        hint = self.vae.encode(self.cleaner(low).clamp(0, 1) * 2 - 1) * self.factor
+        return self.sample(self.vae.encode(self.cleaner(low).clamp(0, 1) * 2 - 1), x, g)
+
+    @torch.no_grad()
+    def sample(self, hint: Tensor, x: Tensor, g: torch.Generator | None = None) -> Tensor:
+        """From the unscaled latents of cleaned pictures."""
+        hint = hint * self.factor
         context = self.context.expand(len(x), -1, -1)
         strength = torch.ones(13, device=x.device)
-        for t, after in itertools.pairwise(self.times):
+        for t, after in itertools.zip_longest(self.times, self.times[1:]):
             label = torch.full((len(x),), float(t), device=x.device)
             v = self.denoiser(x, label, context, hint, strength).float()
-            x0 = self.root[t] * x - self.rest[t] * v
-            eps = self.rest[t] * x + self.root[t] * v
-            x = self.root[after] * x0 + self.rest[after] * eps
+            root, rest = self.alphas[t] ** 0.5, (1 - self.alphas[t]) ** 0.5
+            x0, eps = root * x - rest * v, rest * x + root * v
+            if after is None:
+                break
+            a = self.alphas[after]
+            variance = (1 - a) / (1 - self.alphas[t]) * (1 - self.alphas[t] / a) if g else 0.0
+            x = a**0.5 * x0 + (1 - a - variance) ** 0.5 * eps
+            if g:
+                x = x + variance**0.5 * torch.randn(x.shape, generator=g).to(x.device)
         return x0 / self.factor
 
 

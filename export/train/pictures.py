@@ -28,7 +28,7 @@ LONG_EDGE = 2048
 SHARD_BYTES = 36_000_000
 QUALITY = 95
 GREY = (128, 128, 128, 255)
-SETS = ("train", "held_out")
+SETS = ("train", "validation", "held_out")
 
 Image.MAX_IMAGE_PIXELS = None  # wallpapers of 25 megapixels are no attack
 
