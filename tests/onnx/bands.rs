@@ -209,10 +209,11 @@ fn figures_of_thinned_attention() {
         made.to_array().unwrap() / 2.0
     };
     let exact = decode(MOST_KEYS);
-    for keys in [4096, 1024, 256, 64, 1] {
+    // Where there are more cells than `most_keys`, a quarter of it is left.
+    for keys in [1024, 256, 64, 16] {
         eprintln!(
             "{keys} keys of 16384: {:.1} dB",
-            psnr(&decode(keys), &exact)
+            psnr(&decode(4 * keys), &exact)
         );
     }
 }

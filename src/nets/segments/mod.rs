@@ -23,8 +23,9 @@ use crate::tiling::OnTile;
 pub use plan::{CanvasSpec, Norm, SegmentPlan, Step};
 use statistics::Sums;
 
-/// Above this many cells the middle block's keys and values are thinned out evenly: attention of every cell to every
-/// other one takes time and memory with the fourth power of the edge. 65,536 are a picture of 2048x2048.
+/// Up to this many cells, those of a picture of 2048x2048, every one attends to every other in the middle block. That
+/// takes time with the fourth power of the edge, so above it keys and values are thinned out evenly to a quarter of this:
+/// time then grows with the number of pixels.
 pub const MOST_KEYS: usize = 1 << 16;
 
 /// How high bands are.
@@ -50,7 +51,7 @@ pub struct Bands<'a> {
     pub place: Place,
     /// Where files are made.
     pub store: &'a Store,
-    /// The most keys that a cell of the middle block attends to, [`MOST_KEYS`] unless a test says otherwise.
+    /// The most cells that all attend to each other, [`MOST_KEYS`] unless a test says otherwise.
     pub most_keys: usize,
 }
 
@@ -147,17 +148,22 @@ fn row_bytes(plan: &SegmentPlan, step: &Step, size: (usize, usize), most_keys: u
         channels(&step.bands) * width + channels(&step.outputs) * width * up * up / (down * down);
     let keys = match step.whole.is_empty() {
         true => 0,
-        false => (height * width).min(most_keys),
+        false => keys(height * width, most_keys),
     };
     // Logits, their softmax, and a copy.
     values as u64 * BYTES_PER_VALUE + (width * keys * 12) as u64
+}
+
+/// To how many of `cells` a cell attends, at most.
+fn keys(cells: usize, most: usize) -> usize {
+    if cells <= most { cells } else { most / 4 }
 }
 
 /// Bytes of what a step is given whole, and of the graph's own copy.
 fn whole_bytes(plan: &SegmentPlan, step: &Step, size: (usize, usize), most_keys: usize) -> u64 {
     let bytes = |name: &String| {
         let (height, width) = plan.size(name, size);
-        8 * (plan.canvases[name].channels * (height * width).min(most_keys)) as u64
+        8 * (plan.canvases[name].channels * keys(height * width, most_keys)) as u64
     };
     step.whole.iter().map(bytes).sum()
 }
@@ -301,11 +307,12 @@ impl Canvases<'_> {
     }
 }
 
-/// The canvas whole, or every k-th row and column of it with the smallest k that leaves at most `most` cells.
+/// The canvas whole, or every k-th row and column of it with the smallest k that leaves no more than [`keys`].
 fn thinned(canvas: &Canvas, most: usize) -> Result<Array4<f32>> {
     let (height, width) = canvas.size();
+    let most = keys(height * width, most).max(1);
     let mut k = 1;
-    while height.div_ceil(k) * width.div_ceil(k) > most.max(1) {
+    while height.div_ceil(k) * width.div_ceil(k) > most {
         k += 1;
     }
     if k == 1 {
