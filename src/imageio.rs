@@ -7,6 +7,8 @@ mod encode;
 mod files;
 mod format;
 mod jpeg;
+#[cfg(feature = "jxl")]
+mod jxl;
 mod pixels;
 mod profile;
 mod rows;

@@ -7,6 +7,8 @@ use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageReade
 use ndarray::Array3;
 
 use super::jpeg::JpegDecoder;
+#[cfg(feature = "jxl")]
+use super::jxl;
 use super::tiff::GreyAlpha;
 use super::{Alpha, DecodeOptions, Format, Header, Kept, Picture, Rgb, alpha, profile, tags};
 use crate::error::{Error, Result};
@@ -44,6 +46,18 @@ fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
 
 /// A decoder that has read the headers, of a picture that may be decoded.
 fn open(bytes: &[u8], options: DecodeOptions) -> Result<(Box<dyn ImageDecoder + '_>, Source<'_>)> {
+    #[cfg(feature = "jxl")]
+    if jxl::is_one(bytes) {
+        let decoder = jxl::open(bytes)?;
+        check_size(decoder.dimensions(), options.max_pixels)?;
+        let source = Source {
+            bytes,
+            // What is not written: a result in the input's format is a PNG.
+            format: Format::Png,
+            inks: false,
+        };
+        return Ok((Box::new(decoder), source));
+    }
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     let mut reader = reader.map_err(super::unreadable)?;
     let Some(format) = reader.format().and_then(Format::of) else {
@@ -78,11 +92,11 @@ fn open(bytes: &[u8], options: DecodeOptions) -> Result<(Box<dyn ImageDecoder + 
     Ok((decoder, source))
 }
 
-fn damaged(error: image::ImageError) -> Error {
+pub(super) fn damaged(error: image::ImageError) -> Error {
     Error::input("damaged or unsupported picture").with_source(error)
 }
 
-fn animated() -> Error {
+pub(super) fn animated() -> Error {
     Error::input("an animated picture: take its frames apart and restore them one by one")
 }
 
@@ -92,8 +106,8 @@ fn unknown(bytes: &[u8]) -> Error {
     let kind = match brand {
         b"ftypavif" | b"ftypavis" => "AVIF",
         b"ftypheic" | b"ftypheix" | b"ftypmif1" | b"ftypmsf1" | b"ftyphevc" => "HEIF",
-        b"JXL \r\n\x87\n" => "JPEG XL",
-        _ if bytes.starts_with(b"\xff\x0a") => "JPEG XL",
+        b"JXL \r\n\x87\n" => "JPEG XL, by this build without the feature `jxl`,",
+        _ if bytes.starts_with(b"\xff\x0a") => "JPEG XL, by this build without the feature `jxl`,",
         _ if bytes.starts_with(b"GIF8") => "GIF",
         _ if bytes.starts_with(b"\0\0\0\x0cjP  ") => "JPEG 2000",
         _ => {

@@ -6,6 +6,8 @@
 mod common;
 mod depth;
 mod jpeg;
+#[cfg(feature = "jxl")]
+mod jxl;
 mod kinds;
 mod robustness;
 mod table;

@@ -67,10 +67,7 @@ fn refusals() -> String {
         ("animated GIF", golden("pictures/animated.gif")),
         ("GIF", golden("pictures/still.gif")),
         ("AVIF", golden("pictures/still.avif")),
-        (
-            "JPEG XL",
-            b"\xff\x0a\xfa\x1f\x41\x91\x08\x06\x01\x00\x4b".to_vec(),
-        ),
+        ("animated JPEG XL", golden("pictures/animated.jxl")),
         ("a text", b"no picture".to_vec()),
         ("a JPEG without its end", {
             let mut bytes = golden("jpeg/full_chroma.jpg");

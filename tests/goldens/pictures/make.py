@@ -1,4 +1,8 @@
-"""Picture files that Pillow writes, all of the same 12x8 colours, as inputs of tests/pictures."""
+"""Picture files that Pillow writes, all of the same 12x8 colours, as inputs of tests/pictures.
+
+The .jxl files are libjxl's (cjxl 0.7, `-d 0`): still and alpha of these colours as PNG, animated and metadata
+(`--container=1`) of animated.gif and metadata.png.
+"""
 
 from pathlib import Path
 
