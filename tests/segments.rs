@@ -240,19 +240,31 @@ fn a_band_is_as_high_as_memory_allows() {
     let image = picture(64, 6);
     let plan = SegmentPlan::parse(PLAN).unwrap();
     let least = Bands::least_bytes(&plan, (64, 6), MOST_KEYS);
+    // The most rows that each segment was given, halo included, and the fewest it can do with.
+    let fewest = [("filter", 3), ("double", 5), ("halve", 6), ("attend", 1)];
     let highest = |bytes| {
         let (_, networks) =
             run(&image, BandHeight::Memory(bytes), Place::Memory, usize::MAX).unwrap();
         let rows = networks.rows.into_inner();
-        let of_step = rows
-            .iter()
-            .filter(|(name, _)| name == "halve")
-            .map(|(_, rows)| *rows);
-        of_step.max().unwrap()
+        fewest.map(|(step, _)| {
+            let of_step = rows
+                .iter()
+                .filter(|(name, _)| name == step)
+                .map(|(_, rows)| *rows);
+            of_step.max().unwrap()
+        })
     };
-    assert_eq!(highest(least), 1, "attention is the most expensive step");
-    assert!(highest(4 * least) > 1);
-    assert_eq!(highest(u64::MAX / 2), 64);
+    let (low, high) = (highest(least), highest(8 * least));
+    let at_its_fewest = |k: usize| low[k] == fewest[k].1;
+    assert!(
+        (0..4).any(at_its_fewest),
+        "the most expensive segment: {low:?}"
+    );
+    assert!(
+        (0..4).all(|k| high[k] >= low[k]) && high != low,
+        "{low:?} {high:?}"
+    );
+    assert_eq!(highest(u64::MAX / 2), [64, 64, 128, 64]);
 }
 
 #[test]

@@ -143,6 +143,9 @@ pub struct Bench {
         default_value = "512,1024,2048"
     )]
     pub sizes: Vec<Size>,
+    /// Tell memory beside time: always the case, so far
+    #[arg(long)]
+    pub memory: bool,
     /// Measure what each graph takes of memory instead
     #[arg(long)]
     pub graphs: bool,

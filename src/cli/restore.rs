@@ -187,6 +187,7 @@ impl Session {
         let mut request = Request::new(rgb, self.options(job, reporter)?);
         request.deep = deep;
         request.deep_results = self.encoding(job).is_deep(&kept);
+        self.tell_plan(job, &request, reporter)?;
         request.noise = noise;
         request.cancel = cancel.clone();
         let mut seconds = BTreeMap::new();
@@ -222,6 +223,16 @@ impl Session {
             "height": height, "dropped": dropped, "seconds": seconds, "plan": restored.plan, "provenance": provenance,
         });
         reporter.picture(&record, &summary(job, (width, height), start, &dropped));
+        Ok(())
+    }
+
+    /// Says how a picture is worked on that does not fit into memory whole.
+    fn tell_plan(&self, job: &Job, request: &Request, reporter: &Reporter) -> Result<()> {
+        let (height, width, _) = request.lq.dim();
+        let plan = self.engine.plan((height, width), &request.options)?;
+        if !plan.is_whole() {
+            reporter.note(&format!("{}: {}", job.input.display(), plan::text(&plan)));
+        }
         Ok(())
     }
 

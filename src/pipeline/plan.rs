@@ -81,6 +81,13 @@ pub enum VaePlan {
 }
 
 impl Plan {
+    /// Whether memory suffices for every stage as a whole, pictures included.
+    pub fn is_whole(&self) -> bool {
+        let vae = [self.encoder, self.decoder];
+        let cleaner = !matches!(self.cleaner, CleanerPlan::Exact { .. });
+        cleaner && vae == [VaePlan::Whole; 2] && self.pictures == Place::Memory
+    }
+
     /// The most that any stage is expected to take.
     pub fn peak(&self) -> Bytes {
         self.stages.values().copied().max().unwrap_or(Bytes(0))

@@ -154,17 +154,27 @@ fn a_small_budget_gives_the_same_picture_and_a_smaller_one_is_refused() {
     assert_eq!(text(&request), text(&all));
 }
 
+/// One of the demo's pictures, enlarged: real content of any size.
+fn photograph(name: &str, height: usize, width: usize) -> Rgb {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("onnx/demo/pictures")
+        .join(name);
+    let lq =
+        diffbir::imageio::read(&path, diffbir::imageio::DecodeOptions::up_to(1 << 20)).unwrap();
+    diffbir::resize::pillow_bicubic(lq.rgb.view(), height, width)
+}
+
 #[test]
-#[ignore = "minutes: figures for README"]
+#[ignore = "minutes: prints figures"]
 fn figures_of_exact_tiles() {
     let engine = engine(demo());
-    let rows = [(1024, 1024), (1024, 1536)].map(|(height, width)| {
-        let lq = diffbir::imageio::read(
-            &Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/demo.jpg"),
-            diffbir::imageio::DecodeOptions::up_to(1 << 26),
-        );
-        let lq =
-            diffbir::resize::pillow_bicubic(lq.unwrap().rgb.slice(s![.., .., ..]), height, width);
+    let pictures = [
+        ("astronaut.png", 1024, 1024),
+        ("coffee.png", 1024, 1024),
+        ("coffee.png", 1024, 1536),
+    ];
+    let rows = pictures.map(|(name, height, width)| {
+        let lq = photograph(name, height, width);
         let tiling = TilingOptions {
             cleaner_exact: Some(320),
             vae_encoder: Some(96),
@@ -173,21 +183,17 @@ fn figures_of_exact_tiles() {
         };
         let whole = made(&engine, &request(lq.clone(), WHOLE));
         let likeness = likeness(&made(&engine, &request(lq, tiling)), &whole);
-        eprintln!("{width}x{height}: stage 1, latent, decoded: {likeness:.1?} dB");
+        eprintln!("{name} {width}x{height}: stage 1, latent, decoded: {likeness:.1?} dB");
         likeness
     });
     assert!(rows.iter().flatten().all(|&psnr| psnr >= BOUND));
 }
 
 #[test]
-#[ignore = "minutes: figures for README"]
+#[ignore = "minutes: prints figures"]
 fn figures_of_thinned_attention() {
     let engine = engine(demo());
-    let lq = diffbir::imageio::read(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/demo.jpg"),
-        diffbir::imageio::DecodeOptions::up_to(1 << 26),
-    );
-    let lq = diffbir::resize::pillow_bicubic(lq.unwrap().rgb.slice(s![.., .., ..]), 1024, 1024);
+    let lq = photograph("coffee.png", 1024, 1024);
     let z = made(&engine, &request(lq, WHOLE)).c_img;
     let bundle = engine.bundle();
     let mut sessions = Sessions::new(bundle.graph_files(), RuntimeOptions::default());

@@ -20,9 +20,9 @@ impl Needs<'_> {
     /// A plan within `budget`, which is at least [`least`](Self::least).
     pub(super) fn choose(&self, budget: u64) -> Plan {
         let cond = picture(self.sizes.cond);
-        let pictures = match 3 * cond > budget / 3 {
-            true => Place::Disk,
-            false => Place::Memory,
+        let pictures = match self.pictures_fit(budget) {
+            true => Place::Memory,
+            false => Place::Disk,
         };
         let pictured = |count: u64| match pictures {
             Place::Memory => count * cond,
@@ -92,6 +92,23 @@ impl Needs<'_> {
             decoder,
             stages,
         }
+    }
+
+    /// Whether pictures may lie in memory: beside them there has to be room for every stage in its smallest form, and
+    /// they should leave most of the memory to the stages.
+    fn pictures_fit(&self, budget: u64) -> bool {
+        let cond = picture(self.sizes.cond);
+        let there = |stage| match stage {
+            Stage::Cleaner => cond + picture(self.sizes.network),
+            Stage::VaeDecoder => 2 * cond,
+            Stage::Finish => 3 * cond,
+            _ => cond,
+        };
+        let least = self.least();
+        let fits = least
+            .iter()
+            .all(|(stage, bytes)| bytes + there(*stage) <= budget);
+        fits && 3 * cond <= budget / 3
     }
 
     fn choose_cleaner(&self, left: u64) -> (CleanerPlan, u64) {
