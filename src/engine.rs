@@ -158,7 +158,7 @@ impl Engine {
     /// As [`check`](Self::check), and [`Resources`](crate::error::ErrorKind::Resources) where nothing fits the memory.
     pub fn plan(&self, lq: (usize, usize), options: &Options) -> Result<Plan> {
         let networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check(options)?.plan(lq, networks.keeps())
+        self.check(options)?.plan(lq, networks.as_ref())
     }
 
     /// Restores one picture. `observe` is told of stages, steps and intermediate results, and may stop the work with
@@ -178,7 +178,7 @@ impl Engine {
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         request.cancel.check()?;
         let (height, width, _) = request.lq.dim();
-        let plan = pipeline.plan((height, width), networks.keeps())?;
+        let plan = pipeline.plan((height, width), networks.as_ref())?;
         let lq = Lq {
             rgb: request.lq.view(),
             deep: request.deep.as_ref().map(|deep| deep.view()),

@@ -70,6 +70,11 @@ pub trait Networks: Send {
         true
     }
 
+    /// Whether networks run in the machine's own memory, which plans are made for.
+    fn on_host(&self) -> bool {
+        true
+    }
+
     /// The network called `graph` in the bundle.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use super::{Pipeline, Sizes, Stage, stage1};
 use crate::canvas::{Canvas, Place, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{self, Bytes};
+use crate::nets::Networks;
 use crate::nets::segments::BandHeight;
 use crate::tiling::{Layout, Tiles};
 
@@ -107,19 +108,25 @@ impl Pipeline {
         )
     }
 
-    /// How a picture of `lq` (height, width) pixels is worked on within [`TilingOptions::memory_budget`], or within what
-    /// the system has left, less a tenth. `keeps` says whether graphs stay loaded after their stage where memory allows.
+    /// How a picture of `lq` (height, width) pixels is worked on within [`TilingOptions::memory_budget`], else within what
+    /// the system has left, less a tenth. On a device whose memory nobody tells (`networks` are not
+    /// [on the host](Networks::on_host)) there is no bound without a budget: what does not fit is found out and made
+    /// smaller then.
     ///
     /// # Errors
     /// [`Resources`](ErrorKind::Resources) where no plan fits, naming the smallest budget that would do.
     ///
     /// [`TilingOptions::memory_budget`]: crate::options::TilingOptions::memory_budget
-    pub fn plan(&self, lq: (usize, usize), keeps: bool) -> Result<Plan> {
+    pub fn plan(&self, lq: (usize, usize), networks: &dyn Networks) -> Result<Plan> {
         let given = self.options.tiling.memory_budget;
-        let budget = given.map_or_else(free_memory, |bytes| bytes.0);
+        let budget = match given {
+            Some(bytes) => bytes.0,
+            None if networks.on_host() => free_memory(),
+            None => u64::MAX,
+        };
         let mut needs = need::Needs::of(self, lq);
         let usable = budget / MARGIN * (MARGIN - 1);
-        needs.keep = keeps && needs.all_kept() <= usable;
+        needs.keep = networks.keeps() && needs.all_kept() <= usable;
         let with_margin =
             |(stage, bytes): (Stage, u64)| (stage, (bytes / (MARGIN - 1) + 1) * MARGIN);
         let least: Vec<_> = needs.least().into_iter().map(with_margin).collect();

@@ -12,7 +12,7 @@ use diffbir::nets::segments::{BandHeight, Bands, MOST_KEYS};
 use diffbir::options::{DenoiserTiles, Options, TilingOptions};
 use diffbir::pipeline::{CleanerPlan, Event, Stage, VaePlan};
 use diffbir::runtime::{RuntimeOptions, Sessions};
-use ndarray::{Array3, Axis, s};
+use ndarray::{Array3, Array4, Axis, s};
 
 use super::{Made, made, tiny};
 use crate::program::Program;
@@ -154,7 +154,7 @@ fn a_small_budget_gives_the_same_picture_and_a_smaller_one_is_refused() {
     assert_eq!(text(&request), text(&all));
 }
 
-/// One of the demo's pictures, enlarged: real content of any size.
+/// A picture of the repository by its path from `docs`, enlarged: real content of any size.
 fn photograph(name: &str, height: usize, width: usize) -> Rgb {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("onnx/demo/pictures")
@@ -169,9 +169,9 @@ fn photograph(name: &str, height: usize, width: usize) -> Rgb {
 fn figures_of_exact_tiles() {
     let engine = engine(demo());
     let pictures = [
-        ("astronaut.png", 1024, 1024),
-        ("coffee.png", 1024, 1024),
-        ("coffee.png", 1024, 1536),
+        ("../onnx/demo/pictures/astronaut.png", 1024, 1024),
+        ("../onnx/demo/pictures/coffee.png", 1024, 1024),
+        ("../onnx/demo/pictures/coffee.png", 1024, 1536),
     ];
     let rows = pictures.map(|(name, height, width)| {
         let lq = photograph(name, height, width);
@@ -193,8 +193,19 @@ fn figures_of_exact_tiles() {
 #[ignore = "minutes: prints figures"]
 fn figures_of_thinned_attention() {
     let engine = engine(demo());
-    let lq = photograph("coffee.png", 1024, 1024);
-    let z = made(&engine, &request(lq, WHOLE)).c_img;
+    for (name, lq) in [
+        (
+            "coffee",
+            photograph("../onnx/demo/pictures/coffee.png", 1024, 1024),
+        ),
+        ("sheet", photograph("demo.jpg", 1024, 1024)),
+    ] {
+        let z = made(&engine, &request(lq, WHOLE)).c_img;
+        thinned_against_exact(&engine, name, &z);
+    }
+}
+
+fn thinned_against_exact(engine: &Engine, name: &str, z: &Array4<f32>) {
     let bundle = engine.bundle();
     let mut sessions = Sessions::new(bundle.graph_files(), RuntimeOptions::default());
     let plan = bundle.segments("vae_decoder").unwrap().unwrap();
@@ -218,7 +229,7 @@ fn figures_of_thinned_attention() {
     // Where there are more cells than `most_keys`, a quarter of it is left.
     for keys in [1024, 256, 64, 16] {
         eprintln!(
-            "{keys} keys of 16384: {:.1} dB",
+            "{name}: {keys} keys of 16384: {:.1} dB",
             psnr(&decode(4 * keys), &exact)
         );
     }

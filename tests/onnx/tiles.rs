@@ -242,7 +242,7 @@ fn latents(tiles: DenoiserTiles, tile_batch: usize) -> Array4<f32> {
     let prompts = Prompts::default();
     let pipeline = Pipeline::new(&bundle, &request.options, &prompts).unwrap();
     let mut sessions = Sessions::new(bundle.graph_files(), RuntimeOptions::default());
-    let mut plan = pipeline.plan((128, 128), true).unwrap();
+    let mut plan = pipeline.plan((128, 128), &sessions).unwrap();
     plan.tile_batch = tile_batch;
     let sampling = &request.options.sampling;
     let mut draws = Draws::per_sample(sampling.rng, sampling.seed);

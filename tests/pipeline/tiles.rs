@@ -50,7 +50,7 @@ fn noise_and_latent(bench: &Bench, request: &Request, tile_batch: usize) -> [Arr
     let prompts = Prompts::default();
     let pipeline = Pipeline::new(bundle, &request.options, &prompts).unwrap();
     let (mut networks, calls) = FakeNetworks::of(bundle);
-    let mut plan = pipeline.plan((128, 192), true).unwrap();
+    let mut plan = pipeline.plan((128, 192), &networks).unwrap();
     plan.tile_batch = tile_batch;
     let sampling = &request.options.sampling;
     let mut draws = Draws::per_sample(sampling.rng, sampling.seed);
