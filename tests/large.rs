@@ -88,12 +88,12 @@ fn what_does_not_fit_is_refused_beforehand_and_named() {
         "--steps",
         "2",
         "--memory-budget",
-        "500MiB",
+        "300MiB",
     ];
     let run = program.tiny_bundle(&args);
     run.code(5);
     run.says(&[
-        "large.png: the picture does not fit into 500MiB (tiling.memory_budget)",
+        "large.png: the picture does not fit into 300MiB (tiling.memory_budget)",
         "smallest budget that would do is",
     ]);
     assert!(program.files("out").is_empty());
