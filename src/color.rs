@@ -2,8 +2,9 @@
 
 mod rows;
 
-use ndarray::{ArrayView2, ArrayViewMut2, Axis, Zip};
+use ndarray::{ArrayViewMut2, Axis, Zip, s};
 
+use crate::canvas::Canvas;
 use crate::error::{Error, Result};
 use crate::tensor::Image;
 
@@ -23,17 +24,21 @@ const LEVELS: u32 = 5;
 ///
 /// # Errors
 /// [`Internal`](crate::error::ErrorKind::Internal) where the shapes differ.
-pub fn wavelet_reconstruction(content: Image, style: &Image) -> Result<Image> {
-    on_planes(content, style, |mut content, style| {
-        let mut low = content.to_owned();
-        let mut scratch = low.clone();
-        low.zip_mut_with(&style, |content, &style| *content = style - *content);
-        // Blurring is linear: the blurred difference is the difference of the blurred.
-        for level in 0..LEVELS {
-            blur_plane(low.view_mut(), scratch.view_mut(), 1 << level);
+pub fn wavelet_reconstruction(mut content: Image, style: &Image) -> Result<Image> {
+    check_shapes(&content, style)?;
+    for (mut content, style) in content.outer_iter_mut().zip(style.outer_iter()) {
+        for (mut content, style) in content.outer_iter_mut().zip(style.outer_iter()) {
+            let mut low = content.to_owned();
+            let mut scratch = low.clone();
+            low.zip_mut_with(&style, |content, &style| *content = style - *content);
+            // Blurring is linear: the blurred difference is the difference of the blurred.
+            for level in 0..LEVELS {
+                blur_plane(low.view_mut(), scratch.view_mut(), 1 << level);
+            }
+            content += &low;
         }
-        content += &low;
-    })
+    }
+    Ok(content)
 }
 
 /// Splits `image` `[N, C, H, W]` into high and low frequencies, in this order; their sum is `image`.
@@ -85,9 +90,9 @@ fn blur_plane(
         };
         (0..middle.start).for_each(|x| out[x] = clamped(x));
         (middle.end..width).for_each(|x| out[x] = clamped(x));
-        let taps = |from: usize| row.slice(ndarray::s![from..from + middle.len()]);
+        let taps = |from: usize| row.slice(s![from..from + middle.len()]);
         if !middle.is_empty() {
-            Zip::from(out.slice_mut(ndarray::s![middle.clone()]))
+            Zip::from(out.slice_mut(s![middle.clone()]))
                 .and(taps(0))
                 .and(taps(radius))
                 .and(taps(2 * radius))
@@ -109,42 +114,29 @@ fn blend(a: f32, b: f32, c: f32) -> f32 {
 ///
 /// # Errors
 /// [`Internal`](crate::error::ErrorKind::Internal) where the shapes differ.
-pub fn adaptive_instance_normalization(content: Image, style: &Image) -> Result<Image> {
-    on_planes(content, style, |mut content, style| {
-        let (content_mean, content_std) = mean_std(content.view());
-        let (style_mean, style_std) = mean_std(style);
-        content.mapv_inplace(|x| (x - content_mean) / content_std * style_std + style_mean);
-    })
-}
-
-/// Mean, and the root of the unbiased variance plus 1e-5.
-fn mean_std(plane: ArrayView2<'_, f32>) -> (f32, f32) {
-    let n = plane.len() as f64;
-    let mean = plane.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-    let squares = plane.iter().map(|&x| (f64::from(x) - mean).powi(2));
-    let variance = squares.sum::<f64>() / (n - 1.0).max(1.0);
-    (mean as f32, (variance as f32 + 1e-5).sqrt())
-}
-
-/// Changes every plane of `content` by `f`, which is also given the same plane of `style`.
-fn on_planes(
-    mut content: Image,
-    style: &Image,
-    mut f: impl FnMut(ArrayViewMut2<'_, f32>, ArrayView2<'_, f32>),
-) -> Result<Image> {
-    if content.dim() != style.dim() {
-        return Err(Error::internal(format!(
-            "colour correction needs two pictures of one shape, found {:?} and {:?}",
-            content.dim(),
-            style.dim()
-        )));
-    }
-    for (mut content, style) in content.outer_iter_mut().zip(style.outer_iter()) {
-        for (content, style) in content.outer_iter_mut().zip(style.outer_iter()) {
-            f(content, style);
-        }
+pub fn adaptive_instance_normalization(mut content: Image, style: &Image) -> Result<Image> {
+    check_shapes(&content, style)?;
+    let height = style.len_of(Axis(2));
+    for k in 0..content.len_of(Axis(0)) {
+        let mut sample = content.slice_mut(s![k..k + 1, .., .., ..]);
+        let of_sample = Canvas::from(sample.to_owned());
+        let of_style = Canvas::from(style.slice(s![k..k + 1, .., .., ..]).to_owned());
+        let read = |rows| of_sample.rows(rows);
+        let correction = Correction::adain(&read, &of_style, height)?;
+        sample.assign(&correction.rows(&read, height, 0..height)?);
     }
     Ok(content)
+}
+
+fn check_shapes(content: &Image, style: &Image) -> Result<()> {
+    if content.dim() == style.dim() {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "colour correction needs two pictures of one shape, found {:?} and {:?}",
+        content.dim(),
+        style.dim()
+    )))
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ pub enum Correction<'a> {
     None,
     /// [`wavelet_reconstruction`].
     Wavelet(&'a Canvas),
-    /// [`adaptive_instance_normalization`](super::adaptive_instance_normalization): `style`'s mean and deviation of each channel, after those of `content`.
+    /// [`adaptive_instance_normalization`](super::adaptive_instance_normalization): mean and deviation of each channel
+    /// of `content`, and those of `style`.
     Adain(Vec<(f32, f32)>, Vec<(f32, f32)>),
 }
 
@@ -28,11 +29,8 @@ impl<'a> Correction<'a> {
     /// # Errors
     /// What reading reports.
     pub fn adain(read: &ReadRows<'_>, style: &'a Canvas, step: usize) -> Result<Self> {
-        let (height, _) = style.size();
-        Ok(Correction::Adain(
-            moments(read, height, step)?,
-            moments(&|rows| style.rows(rows), height, step)?,
-        ))
+        let of = |read: &ReadRows<'_>| moments(read, (style.channels(), style.size().0), step);
+        Ok(Correction::Adain(of(read)?, of(&|rows| style.rows(rows))?))
     }
 
     /// The corrected rows `rows` of a picture of `height` rows, which `read` gives: `[1, C, rows, W]`.
@@ -62,32 +60,30 @@ impl<'a> Correction<'a> {
     }
 }
 
-/// [`mean_std`] of each channel of a picture of `height` rows.
-fn moments(read: &ReadRows<'_>, height: usize, step: usize) -> Result<Vec<(f32, f32)>> {
-    let each = |add: &mut dyn FnMut(usize, f64)| -> Result<f64> {
-        let mut count = 0;
+/// Mean, and the root of the unbiased variance plus 1e-5, of each channel of a picture (channels, height).
+fn moments(
+    read: &ReadRows<'_>,
+    (channels, height): (usize, usize),
+    step: usize,
+) -> Result<Vec<(f32, f32)>> {
+    let sums = |of: &dyn Fn(usize, f64) -> f64| -> Result<(Vec<f64>, f64)> {
+        let (mut sums, mut cells) = (vec![0.0; channels], 0);
         for rows in bands(height, step) {
             let part = read(rows)?;
-            count += part.len() / part.len_of(Axis(1));
+            cells += part.len() / channels;
             for (c, plane) in part.index_axis(Axis(0), 0).outer_iter().enumerate() {
-                plane.iter().for_each(|&x| add(c, f64::from(x)));
+                plane.iter().for_each(|&x| sums[c] += of(c, f64::from(x)));
             }
         }
-        Ok(count as f64)
+        Ok((sums, cells as f64))
     };
-    let mut sums = Vec::new();
-    let at = |values: &mut Vec<f64>, c: usize| values.resize(values.len().max(c + 1), 0.0);
-    let n = each(&mut |c, x| {
-        at(&mut sums, c);
-        sums[c] += x;
-    })?;
-    let mut squares = vec![0.0; sums.len()];
-    each(&mut |c, x| squares[c] += (x - sums[c] / n).powi(2))?;
-    let of_sums = |(sum, squares): (&f64, &f64)| {
+    let (total, n) = sums(&|_, x| x)?;
+    let (squares, _) = sums(&|c, x| (x - total[c] / n).powi(2))?;
+    let of_sums = |(total, squares): (&f64, &f64)| {
         let variance = squares / (n - 1.0).max(1.0);
-        ((sum / n) as f32, (variance as f32 + 1e-5).sqrt())
+        ((total / n) as f32, (variance as f32 + 1e-5).sqrt())
     };
-    Ok(sums.iter().zip(&squares).map(of_sums).collect())
+    Ok(total.iter().zip(&squares).map(of_sums).collect())
 }
 
 #[cfg(test)]
