@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from .errors import ExportError, UsageError
+from .errors import ExportError, UsageError, tell
 from .families import FAMILIES, TASKS
 
 ROLE_NAMES = ("sd", "control", *(f"cleaner.{task}" for task in TASKS))
@@ -178,12 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
         from .build import build
 
         build(asked, log)
-    except ExportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return 1
+    except (ExportError, OSError) as error:
+        return tell(error)
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130

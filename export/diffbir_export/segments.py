@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from . import bundle, graph, verify
 from .bands import Segments
 from .cut import Cut, cut
-from .errors import ExportError, InputError, UsageError, VerificationError
+from .errors import ExportError, InputError, UsageError, VerificationError, tell
 from .models.reach import swinir
 from .onnx_parts import Source
 
@@ -172,12 +172,8 @@ def main(arguments: list[str] | None = None) -> int:
     folder = parser.parse_args(arguments).bundle
     try:
         changed = migrate(folder, print)
-    except ExportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return 1
+    except (ExportError, OSError) as error:
+        return tell(error)
     print(f"{folder}: done" if changed else f"{folder}: its segments are there already")
     return 0
 
