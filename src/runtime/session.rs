@@ -44,14 +44,11 @@ impl Session {
             session.outputs(),
             &graph.path,
         )?;
-        let nodes = assignment::nodes_per_provider(&session)?;
-        let this = Session {
+        Session::checked(
             session,
-            name: graph.name.clone(),
-            nodes,
-        };
-        this.refuse_silent_fallback(options.providers_of(&graph.name))?;
-        Ok(this)
+            graph.name.clone(),
+            options.providers_of(&graph.name),
+        )
     }
 
     /// Loads segment `segment` of `graph`, whose weights lie in the graph's external data.
@@ -86,13 +83,23 @@ impl Session {
                 .map_err(|e| load_error(&e))
         };
         let session = read().map_err(|e| e.at(format!("{}: segment {segment}", path.display())))?;
+        let name = format!("{}, segment {segment}", graph.name);
+        Session::checked(session, name, options.providers_of(&graph.name))
+    }
+
+    /// A session that runs on what was asked for.
+    fn checked(
+        session: ort::session::Session,
+        name: String,
+        providers: &[Provider],
+    ) -> Result<Self> {
         let nodes = assignment::nodes_per_provider(&session)?;
         let this = Session {
             session,
-            name: format!("{}, segment {segment}", graph.name),
+            name,
             nodes,
         };
-        this.refuse_silent_fallback(options.providers_of(&graph.name))?;
+        this.refuse_silent_fallback(providers)?;
         Ok(this)
     }
 
