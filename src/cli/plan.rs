@@ -10,7 +10,7 @@ use crate::imageio;
 use crate::memory::Bytes;
 use crate::nets::segments::BandHeight;
 use crate::nets::vae::DOWNSCALE;
-use crate::pipeline::{CleanerPlan, Plan, VaePlan};
+use crate::pipeline::{CleanerPlan, Plan, Stage, VaePlan};
 use crate::tiling::Layout;
 
 use super::restore::Session;
@@ -42,17 +42,17 @@ pub fn text(plan: &Plan) -> String {
             Place::Disk => "on disk",
         }
     )];
-    let how = |stage: &str| match stage {
-        "cleaner" => cleaner(plan.cleaner),
-        "vae_encoder" => vae(plan.encoder, 1),
-        "sampling" => denoiser(plan),
-        "vae_decoder" => vae(plan.decoder, DOWNSCALE),
-        _ => "by rows".to_owned(),
+    let how = |stage| match stage {
+        Stage::Cleaner => cleaner(plan.cleaner),
+        Stage::VaeEncoder => vae(plan.encoder, 1),
+        Stage::Sampling => denoiser(plan),
+        Stage::VaeDecoder => vae(plan.decoder, DOWNSCALE),
+        Stage::Finish | Stage::TextEncoder => "by rows".to_owned(),
     };
     let stages = plan.stages.iter();
     lines.extend(stages.map(|(stage, bytes)| {
         let name = stage.name();
-        format!("  {name:11} {:>9}  {}", bytes.to_string(), how(name))
+        format!("  {name:11} {:>9}  {}", bytes.to_string(), how(*stage))
     }));
     lines.join("\n")
 }

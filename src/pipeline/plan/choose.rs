@@ -8,6 +8,7 @@ use crate::bundle::GraphMemory;
 use crate::canvas::Place;
 use crate::memory::Bytes;
 use crate::nets::segments::{BandHeight, SegmentPlan};
+use crate::nets::vae::DOWNSCALE;
 use crate::pipeline::{Graph, Stage};
 
 /// More than this a band gains nothing from.
@@ -19,14 +20,13 @@ const MOST_TILES: usize = 4;
 impl Needs<'_> {
     /// A plan within `budget`, which is at least [`least`](Self::least).
     pub(super) fn choose(&self, budget: u64) -> Plan {
-        let cond = picture(self.sizes.cond);
         let pictures = match self.pictures_fit(budget) {
             true => Place::Memory,
             false => Place::Disk,
         };
-        let pictured = |count: u64| match pictures {
-            Place::Memory => count * cond,
-            Place::Disk => 0,
+        let held = |stage| match pictures {
+            Place::Memory => self.held(stage, self.pictures(stage)),
+            Place::Disk => self.held(stage, 0),
         };
         let graphs = &self.pipeline.graphs;
         let tiling = &self.pipeline.options.tiling;
@@ -36,50 +36,32 @@ impl Needs<'_> {
             false => budget.saturating_sub(held),
         };
         let mut stages = BTreeMap::new();
-        let mut note = |stage, held: u64, work: u64| {
+        let mut note = |stage, work: u64| {
             let work = if self.keep { 0 } else { work };
-            stages.insert(stage, Bytes(held + work));
+            stages.insert(stage, Bytes(held(stage) + work));
         };
 
-        let input = match pictures {
-            Place::Memory => picture(self.sizes.network),
-            Place::Disk => 0,
-        };
-        let held = self.held(Stage::Cleaner, pictured(1) + input);
-        let (cleaner, work) = self.choose_cleaner(left(held));
-        let work = work.max(self.rows());
-        note(Stage::Cleaner, held, work);
+        let (cleaner, work) = self.choose_cleaner(left(held(Stage::Cleaner)));
+        note(Stage::Cleaner, work.max(self.rows()));
 
-        let held = self.held(Stage::VaeEncoder, pictured(1));
-        let (encoder, work) = self.choose_vae(
-            &graphs.encoder,
-            self.padded(),
-            tiling.vae_encoder,
-            left(held),
-        );
-        note(Stage::VaeEncoder, held, work);
+        let room = left(held(Stage::VaeEncoder));
+        let (encoder, work) =
+            self.choose_vae(&graphs.encoder, self.padded(), tiling.vae_encoder, room);
+        note(Stage::VaeEncoder, work);
 
-        let held = self.held(Stage::Sampling, pictured(1));
-        let taken = if self.keep {
-            self.all_kept()
-        } else {
-            held + self.denoiser(1)
+        let taken = match self.keep {
+            true => self.all_kept(),
+            false => held(Stage::Sampling) + self.denoiser(1),
         };
         let tile_batch = self.tile_batch(budget.saturating_sub(taken));
-        note(Stage::Sampling, held, self.denoiser(tile_batch));
+        note(Stage::Sampling, self.denoiser(tile_batch));
 
-        let held = self.held(Stage::VaeDecoder, pictured(2));
-        let rows = tiling
-            .vae_decoder
-            .map(|rows| rows.div_ceil(crate::nets::vae::DOWNSCALE));
-        let (decoder, work) = self.choose_vae(&graphs.decoder, self.latent(), rows, left(held));
-        note(Stage::VaeDecoder, held, work);
+        let rows = tiling.vae_decoder.map(|rows| rows.div_ceil(DOWNSCALE));
+        let room = left(held(Stage::VaeDecoder));
+        let (decoder, work) = self.choose_vae(&graphs.decoder, self.latent(), rows, room);
+        note(Stage::VaeDecoder, work);
 
-        note(
-            Stage::Finish,
-            self.held(Stage::Finish, pictured(3)),
-            self.rows(),
-        );
+        note(Stage::Finish, self.rows());
         Plan {
             output: self.sizes.output,
             budget: Bytes(budget),
@@ -97,18 +79,20 @@ impl Needs<'_> {
     /// Whether pictures may lie in memory: beside them there has to be room for every stage in its smallest form, and
     /// they should leave most of the memory to the stages.
     fn pictures_fit(&self, budget: u64) -> bool {
+        let fits = |(stage, bytes): &(Stage, u64)| bytes + self.pictures(*stage) <= budget;
+        let room = 3 * picture(self.sizes.cond) <= budget / 3;
+        room && self.least().iter().all(fits)
+    }
+
+    /// Bytes of the 32-bit pictures that there are at a stage.
+    fn pictures(&self, stage: Stage) -> u64 {
         let cond = picture(self.sizes.cond);
-        let there = |stage| match stage {
+        match stage {
             Stage::Cleaner => cond + picture(self.sizes.network),
             Stage::VaeDecoder => 2 * cond,
             Stage::Finish => 3 * cond,
             _ => cond,
-        };
-        let least = self.least();
-        let fits = least
-            .iter()
-            .all(|(stage, bytes)| bytes + there(*stage) <= budget);
-        fits && 3 * cond <= budget / 3
+        }
     }
 
     fn choose_cleaner(&self, left: u64) -> (CleanerPlan, u64) {
