@@ -9,6 +9,7 @@ mod memory;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::cldm::Context;
@@ -34,6 +35,8 @@ pub struct Bundle {
     dir: PathBuf,
     manifest: Manifest,
     memory: MemoryModel,
+    /// Plans of segments by their graphs, each read when it is first asked for.
+    segments: BTreeMap<String, OnceLock<Arc<SegmentPlan>>>,
     hash: String,
 }
 
@@ -55,9 +58,17 @@ impl Bundle {
             Error::bundle(format!("{what} {}", path.display())).with_source(e)
         })?;
         let manifest = manifest::parse(&text).map_err(|e| e.at(path.display()))?;
+        let cut = manifest
+            .graphs
+            .iter()
+            .filter(|(_, graph)| graph.segments.is_some());
+        let segments = cut
+            .map(|(name, _)| (name.clone(), OnceLock::new()))
+            .collect();
         let bundle = Bundle {
             dir: dir.to_owned(),
             manifest,
+            segments,
             memory: memory::read(dir)?,
             hash: hashes::sha256_bytes(text.as_bytes()),
         };
@@ -216,21 +227,17 @@ impl Bundle {
     ///
     /// # Errors
     /// [`Bundle`](ErrorKind::Bundle) where their file is damaged.
-    pub fn segments(&self, graph: &str) -> Result<Option<SegmentPlan>> {
-        let Some(file) = &self.graph(graph)?.segments else {
+    pub fn segments(&self, graph: &str) -> Result<Option<Arc<SegmentPlan>>> {
+        let (Some(read), Some(file)) = (self.segments.get(graph), &self.graph(graph)?.segments)
+        else {
             return Ok(None);
         };
+        if let Some(plan) = read.get() {
+            return Ok(Some(Arc::clone(plan)));
+        }
         let path = self.dir.join(file);
-        let read = || -> Result<SegmentPlan> {
-            let damaged =
-                |e: &dyn std::fmt::Display| Error::bundle(format!("damaged segments: {e}"));
-            let bytes = std::fs::read(&path).map_err(|e| damaged(&e))?;
-            let (_, header) =
-                safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
-            let text = header.metadata().as_ref().and_then(|data| data.get("plan"));
-            SegmentPlan::parse(text.ok_or_else(|| damaged(&"no plan"))?)
-        };
-        read().map(Some).map_err(|e| e.at(path.display()))
+        let plan = read_segments(&path).map_err(|e| e.at(path.display()))?;
+        Ok(Some(Arc::clone(read.get_or_init(|| Arc::new(plan)))))
     }
 
     /// What the schema cannot say: every name that is used is listed.
@@ -260,6 +267,14 @@ impl Bundle {
         }
         Ok(())
     }
+}
+
+fn read_segments(path: &Path) -> Result<SegmentPlan> {
+    let damaged = |e: &dyn std::fmt::Display| Error::bundle(format!("damaged segments: {e}"));
+    let bytes = std::fs::read(path).map_err(|e| damaged(&e))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+    let text = header.metadata().as_ref().and_then(|data| data.get("plan"));
+    SegmentPlan::parse(text.ok_or_else(|| damaged(&"no plan"))?)
 }
 
 fn read_context(path: &Path, tensor: &str, shape: (usize, usize)) -> Result<Context> {

@@ -179,10 +179,11 @@ impl Engine {
         request.cancel.check()?;
         let (height, width, _) = request.lq.dim();
         let plan = pipeline.plan((height, width), networks.as_ref())?;
+        stoppable(Event::Planned(&plan))?;
         let lq = Lq {
-            rgb: request.lq.view(),
             deep: request.deep.as_ref().map(|deep| deep.view()),
             deep_results: request.deep_results,
+            ..Lq::from(&request.lq)
         };
         if lq.deep.is_some_and(|deep| deep.dim() != lq.rgb.dim()) {
             return Err(Error::option(

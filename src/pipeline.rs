@@ -8,6 +8,9 @@ mod finish;
 mod plan;
 mod stage1;
 mod stage2;
+mod vae;
+
+use std::sync::Arc;
 
 use ndarray::{Array3, ArrayView3};
 
@@ -40,6 +43,17 @@ pub struct Lq<'a> {
     pub deep: Option<ArrayView3<'a, u16>>,
     /// Whether results are wanted in 16 bits too.
     pub deep_results: bool,
+}
+
+impl<'a> From<&'a Array3<u8>> for Lq<'a> {
+    /// A picture of 8 bits, to be restored to 8.
+    fn from(rgb: &'a Array3<u8>) -> Self {
+        Lq {
+            rgb: rgb.view(),
+            deep: None,
+            deep_results: false,
+        }
+    }
 }
 
 /// A restored picture.
@@ -85,7 +99,7 @@ struct Graph {
     name: String,
     memory: GraphMemory,
     halo: Option<usize>,
-    segments: Option<SegmentPlan>,
+    segments: Option<Arc<SegmentPlan>>,
 }
 
 impl Graph {
@@ -211,7 +225,6 @@ impl Pipeline {
             draws,
             observe,
         )?;
-        networks.stage(&[&self.graphs.decoder.name], plan.keep);
         let samples = latents.into_iter().enumerate();
         samples
             .map(|(k, z)| {

@@ -152,7 +152,7 @@ fn stages_come_in_order_and_each_is_timed_once() {
                 format!("step {} of {} at {}", step.index, step.total, step.timestep)
             }
             Event::Tensor(what, ..) | Event::Picture(what, ..) => format!("{what:?}"),
-            Event::Loaded(..) | Event::Tile(..) => return Ok(()),
+            Event::Planned(_) | Event::Loaded(..) | Event::Tile(..) => return Ok(()),
         });
         Ok(())
     };

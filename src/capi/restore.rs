@@ -94,7 +94,9 @@ impl Progress {
                 told.seconds = seconds;
                 stage
             }
-            Event::Loaded(..) | Event::Tensor(..) | Event::Picture(..) => return Ok(()),
+            Event::Planned(_) | Event::Loaded(..) | Event::Tensor(..) | Event::Picture(..) => {
+                return Ok(());
+            }
         };
         self.tell(stage, told)
     }

@@ -74,7 +74,11 @@ impl Reporter {
                 }
                 self.json(json!({ "event": "stage", "input": input, "stage": stage.name(), "seconds": seconds }));
             }
-            Event::Loaded(..) | Event::Tensor(..) | Event::Picture(..) | Event::Tile(..) => {}
+            Event::Planned(_)
+            | Event::Loaded(..)
+            | Event::Tensor(..)
+            | Event::Picture(..)
+            | Event::Tile(..) => {}
         }
     }
 

@@ -187,13 +187,16 @@ impl Session {
         let mut request = Request::new(rgb, self.options(job, reporter)?);
         request.deep = deep;
         request.deep_results = self.encoding(job).is_deep(&kept);
-        self.tell_plan(job, &request, reporter)?;
         request.noise = noise;
         request.cancel = cancel.clone();
         let mut seconds = BTreeMap::new();
         let mut observe = |event: Event<'_>| {
             reporter.progress(&job.input, &event);
             match event {
+                // Where all fits there is nothing to tell.
+                Event::Planned(plan) if !plan.is_whole() => {
+                    reporter.note(&format!("{}: {}", job.input.display(), plan::text(plan)));
+                }
                 Event::Loaded(stage, time) => {
                     *seconds
                         .entry(format!("load.{}", stage.name()))
@@ -205,7 +208,11 @@ impl Session {
                 Event::Picture(what, samples, picture) => {
                     self.save_stage(job, what, samples.first, picture)?
                 }
-                Event::Tensor(..) | Event::Started(_) | Event::Step(..) | Event::Tile(..) => {}
+                Event::Planned(_)
+                | Event::Tensor(..)
+                | Event::Started(_)
+                | Event::Step(..)
+                | Event::Tile(..) => {}
             }
             Ok(())
         };
@@ -223,16 +230,6 @@ impl Session {
             "height": height, "dropped": dropped, "seconds": seconds, "plan": restored.plan, "provenance": provenance,
         });
         reporter.picture(&record, &summary(job, (width, height), start, &dropped));
-        Ok(())
-    }
-
-    /// Says how a picture is worked on that does not fit into memory whole.
-    fn tell_plan(&self, job: &Job, request: &Request, reporter: &Reporter) -> Result<()> {
-        let (height, width, _) = request.lq.dim();
-        let plan = self.engine.plan((height, width), &request.options)?;
-        if !plan.is_whole() {
-            reporter.note(&format!("{}: {}", job.input.display(), plan::text(&plan)));
-        }
         Ok(())
     }
 

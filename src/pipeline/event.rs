@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use ndarray::Array4;
 
+use super::Plan;
 use crate::canvas::Canvas;
 use crate::error::Result;
 use crate::samplers::StepInfo;
@@ -68,6 +69,8 @@ pub struct Samples {
 
 /// What an observer is told.
 pub enum Event<'a> {
+    /// How the picture will be worked on; the first event.
+    Planned(&'a Plan),
     /// A stage begins: its graph is loaded now, then run. The last two stages begin anew for each sample.
     Started(Stage),
     /// A stage's graph is loaded; seconds since the stage began.

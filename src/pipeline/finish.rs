@@ -1,77 +1,19 @@
 //! From a sampled latent to a picture.
 
-use std::cell::RefCell;
-
 use ndarray::{Array3, Axis, s};
 
-use super::plan::{VaePlan, Work, after_failure};
+use super::plan::Work;
 use super::stage2::one;
-use super::{Event, Graph, Intermediate, Observer, Pipeline, Sample, Stage, Timer, stage1};
-use crate::canvas::{Canvas, ReadRows};
+use super::vae::Vae;
+use super::{Event, Intermediate, Observer, Pipeline, Sample, Stage, Timer, stage1};
+use crate::canvas::Canvas;
 use crate::color::Correction;
-use crate::error::{ErrorKind, Result};
-use crate::nets::segments::{Bands, MOST_KEYS};
+use crate::error::Result;
 use crate::nets::vae;
 use crate::nets::{Network, Networks};
 use crate::options::ColorFix;
 use crate::resize;
-use crate::tensor::{Image, Latent, size, to_hwc};
-
-/// An end of the VAE on one picture, whole or in bands.
-pub(super) struct Vae<'a> {
-    pub(super) stage: Stage,
-    pub(super) graph: &'a Graph,
-    pub(super) how: VaePlan,
-    pub(super) work: &'a Work<'a>,
-}
-
-impl Vae<'_> {
-    /// Runs on an input of `input` cells, which `read` gives by rows and `whole` runs the whole graph on.
-    pub(super) fn run(
-        &self,
-        input: (usize, usize),
-        read: &ReadRows<'_>,
-        whole: &dyn Fn(&mut dyn Network) -> Result<Image>,
-        timer: &Timer,
-        networks: &mut dyn Networks,
-        observe: &mut Observer<'_>,
-    ) -> Result<Canvas> {
-        let name = &self.graph.name;
-        networks.stage(&[name], self.work.plan.keep);
-        let segments = self.graph.segments.as_ref();
-        let how = match (self.how, segments) {
-            (VaePlan::Whole, segments) => {
-                let net = networks.get(name)?;
-                timer.loaded(observe)?;
-                match (whole(net), segments) {
-                    (Err(e), Some(plan)) if e.kind() == ErrorKind::Resources => {
-                        after_failure(&self.graph.memory, plan, input)
-                    }
-                    (made, _) => return made.map(Canvas::from),
-                }
-            }
-            (bands, _) => bands,
-        };
-        let (VaePlan::Bands { height, place }, Some(plan)) = (how, segments) else {
-            return Err(crate::error::Error::internal("bands without segments"));
-        };
-        // The whole graph is not needed now.
-        networks.stage(&[], self.work.plan.keep);
-        let bands = Bands {
-            plan,
-            graph: name,
-            height,
-            place,
-            store: self.work.store,
-            most_keys: MOST_KEYS,
-        };
-        let observer = RefCell::new(observe);
-        let on_tile = |k, count| observer.borrow_mut()(Event::Tile(self.stage, k, count));
-        let made = bands.run(networks, input, read, &on_tile);
-        networks.stage(&[], self.work.plan.keep);
-        made
-    }
-}
+use crate::tensor::{Latent, size, to_hwc};
 
 impl Pipeline {
     /// The picture of sample `k` in `[-1, 1]`, as large as `cond_img`.

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use ndarray::{Array4, Axis, concatenate};
 
-use super::finish::Vae;
 use super::plan::Work;
+use super::vae::Vae;
 use super::{Event, Intermediate, Lq, Observer, Pipeline, Samples, Stage, Timer, stage1};
 use crate::canvas::Canvas;
 use crate::denoise::Guide;

@@ -253,11 +253,7 @@ fn latents(tiles: DenoiserTiles, tile_batch: usize) -> Array4<f32> {
         }
         Ok(())
     };
-    let lq = Lq {
-        rgb: request.lq.view(),
-        deep: None,
-        deep_results: false,
-    };
+    let lq = Lq::from(&request.lq);
     let run = pipeline.run(lq, &plan, &prompts, &mut sessions, &mut draws, &mut keep);
     run.unwrap();
     found.unwrap()

@@ -63,11 +63,7 @@ fn noise_and_latent(bench: &Bench, request: &Request, tile_batch: usize) -> [Arr
         }
         Ok(())
     };
-    let lq = Lq {
-        rgb: request.lq.view(),
-        deep: None,
-        deep_results: false,
-    };
+    let lq = Lq::from(&request.lq);
     let run = pipeline.run(lq, &plan, &prompts, &mut networks, &mut draws, &mut keep);
     run.unwrap();
     bench
