@@ -62,7 +62,7 @@
 //!
 //! `onnx` (default): execution on ONNX Runtime, which is loaded at run time and never linked. Without it everything but
 //! the sessions builds, on networks of the caller's own. `cli` (default): the program `diffbir`. `capi` (default): the C
-//! ABI of `include/diffbir.h`.
+//! ABI of `include/diffbir.h`. `jxl` (default): pictures in JPEG XL are read.
 
 pub mod bundle;
 pub mod cancel;
