@@ -6,6 +6,8 @@
 mod fakes;
 #[path = "pipeline/memory.rs"]
 mod memory;
+#[path = "pipeline/shortcuts.rs"]
+mod shortcuts;
 #[path = "pipeline/tiles.rs"]
 mod tiles;
 

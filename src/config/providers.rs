@@ -25,6 +25,8 @@ pub struct RuntimeConfig {
     pub graphs: BTreeMap<String, GraphConfig>,
     /// Session configuration entries, passed to ONNX Runtime as they are.
     pub options: Untyped,
+    /// Whether a bundle's graphs run in the form that was made for the first of their providers. Default: true.
+    pub variants: bool,
 }
 
 impl Default for RuntimeConfig {
@@ -36,6 +38,7 @@ impl Default for RuntimeConfig {
             providers: vec![Value::String("cpu".to_owned())],
             graphs: BTreeMap::new(),
             options: Untyped::new(),
+            variants: true,
         }
     }
 }
@@ -75,6 +78,7 @@ impl RuntimeConfig {
             options: self.options.clone(),
             memory: self.memory,
             return_memory: false,
+            variants: self.variants,
         })
     }
 

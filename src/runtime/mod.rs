@@ -12,6 +12,7 @@ pub mod provider;
 pub mod session;
 #[cfg(feature = "onnx")]
 pub mod sessions;
+mod variants;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use provider::{Provider, ProviderKind, Scalar, Untyped};
 pub use session::{Session, probe};
 #[cfg(feature = "onnx")]
 pub use sessions::Sessions;
+pub use variants::VariantFile;
 
 /// A graph on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct GraphFile {
     pub segments: Option<PathBuf>,
     /// Bytes of the file and its external data.
     pub bytes: u64,
+    /// Other forms of it.
+    pub variants: Vec<VariantFile>,
 }
 
 /// When sessions that are not in use are released.
@@ -71,6 +75,8 @@ pub struct RuntimeOptions {
     /// whose process is their own: it costs a few percent of the time and holds for everybody in the process. Default:
     /// false.
     pub return_memory: bool,
+    /// Whether a graph's variant for the first of its providers is taken, where the bundle has one. Default: true.
+    pub variants: bool,
 }
 
 impl Default for RuntimeOptions {
@@ -82,6 +88,7 @@ impl Default for RuntimeOptions {
             options: Untyped::new(),
             memory: MemoryPolicy::Auto,
             return_memory: false,
+            variants: true,
         }
     }
 }

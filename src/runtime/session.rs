@@ -26,24 +26,35 @@ pub struct Session {
 }
 
 impl Session {
-    /// Loads `graph` with the providers that `options` give it, and holds its inputs and outputs against its kind.
+    /// Loads `graph`, in the form that suits the providers that `options` give it, and holds its inputs and outputs
+    /// against its kind.
     ///
     /// # Errors
     /// [`Runtime`](ErrorKind::Runtime): no library, or a provider that is not optional does not load.
     /// [`Bundle`](ErrorKind::Bundle): the file is no graph, or lacks an input or output of its contract.
     pub fn load(graph: &GraphFile, options: &RuntimeOptions) -> Result<Self> {
-        let place = graph.path.display();
+        Session::load_form(graph, options, false)
+    }
+
+    /// Loads the whole of `graph`, or its [shallow](crate::nets::Deep) part.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and [`Bundle`](ErrorKind::Bundle) where there is no shallow part.
+    pub(super) fn load_form(
+        graph: &GraphFile,
+        options: &RuntimeOptions,
+        is_shallow: bool,
+    ) -> Result<Self> {
+        let path = graph.file(options, is_shallow).ok_or_else(|| {
+            Error::bundle(format!("the graph `{}` has no shallow variant", graph.name))
+        })?;
         let mut builder = builder(graph, options)?;
         let session = builder
-            .commit_from_file(&graph.path)
-            .map_err(|e| load_error(&e).at(&place))?;
-        expect_names("input", &graph.kind.inputs(), session.inputs(), &graph.path)?;
-        expect_names(
-            "output",
-            &graph.kind.outputs(),
-            session.outputs(),
-            &graph.path,
-        )?;
+            .commit_from_file(path)
+            .map_err(|e| load_error(&e).at(path.display()))?;
+        let (inputs, outputs) = graph.contract(options, is_shallow);
+        expect_names("input", &inputs, session.inputs(), path)?;
+        expect_names("output", &outputs, session.outputs(), path)?;
         Session::checked(
             session,
             graph.name.clone(),

@@ -1,10 +1,13 @@
 //! The sessions of a bundle as [`Networks`].
 
 use std::collections::BTreeMap;
+use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
-use crate::nets::{Network, Networks};
-use crate::runtime::{GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions, Session, heap};
+use crate::nets::{Form, Network, Networks};
+use crate::runtime::{
+    GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions, Session, heap, variants,
+};
 
 /// Above this many bytes of graphs, [`MemoryPolicy::Auto`] keeps one session at a time.
 const KEEP_LIMIT: u64 = 1 << 30;
@@ -15,6 +18,8 @@ pub struct Sessions {
     options: RuntimeOptions,
     keep: bool,
     loaded: BTreeMap<String, Session>,
+    /// Those that are being made.
+    pending: BTreeMap<String, JoinHandle<Result<Session>>>,
     /// The segment used last, and its graph's and its own name.
     segment: Option<(String, String, Session)>,
     providers: BTreeMap<String, String>,
@@ -33,6 +38,7 @@ impl Sessions {
             options,
             keep,
             loaded: BTreeMap::new(),
+            pending: BTreeMap::new(),
             segment: None,
             providers: BTreeMap::new(),
         }
@@ -61,6 +67,22 @@ impl Networks for Sessions {
         if !(keep && self.keep) {
             self.loaded
                 .retain(|name, _| graphs.contains(&name.as_str()));
+            self.pending
+                .retain(|name, _| graphs.contains(&name.as_str()));
+        }
+    }
+
+    fn prepare(&mut self, network: &str) {
+        let there = self.loaded.contains_key(network) || self.pending.contains_key(network);
+        let (graph, is_shallow) = variants::graph_of(network);
+        let (false, Ok(file)) = (there, self.file(graph)) else {
+            return;
+        };
+        let (file, options) = (file.clone(), self.options.clone());
+        let load = move || Session::load_form(&file, &options, is_shallow);
+        // Where there is no thread to be had, it is loaded when it is asked for.
+        if let Ok(thread) = thread::Builder::new().spawn(load) {
+            self.pending.insert(network.to_owned(), thread);
         }
     }
 
@@ -74,9 +96,22 @@ impl Networks for Sessions {
         providers.all(|provider| provider.kind == ProviderKind::Cpu)
     }
 
+    fn form(&self, graph: &str) -> Form {
+        let file = self.graphs.iter().find(|file| file.name == graph);
+        file.map_or_else(Form::default, |file| file.form(&self.options))
+    }
+
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
         if !self.loaded.contains_key(graph) {
-            let session = Session::load(self.file(graph)?, &self.options)?;
+            let session = match self.pending.remove(graph) {
+                Some(thread) => thread
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::internal(format!("loading `{graph}` failed")))),
+                None => {
+                    let (name, is_shallow) = variants::graph_of(graph);
+                    Session::load_form(self.file(name)?, &self.options, is_shallow)
+                }
+            }?;
             self.providers
                 .insert(graph.to_owned(), session.provider().to_owned());
             self.loaded.insert(graph.to_owned(), session);
@@ -112,5 +147,15 @@ impl Networks for Sessions {
             .iter()
             .map(|(graph, provider)| (graph.clone(), provider.clone()))
             .collect()
+    }
+}
+
+impl Drop for Sessions {
+    /// A process must not end while ONNX Runtime works in it.
+    fn drop(&mut self) {
+        for (_, thread) in std::mem::take(&mut self.pending) {
+            // Nobody asks for it any more, so nobody is to be told how it went.
+            drop(thread.join());
+        }
     }
 }
