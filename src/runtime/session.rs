@@ -7,7 +7,7 @@ use half::f16;
 use ndarray::ArrayD;
 use ort::ep::{ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
-use ort::session::{SessionInputValue, SessionOutputs};
+use ort::session::{RunOptions, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, Tensor, TensorElementType, TensorRef, ValueRef};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -18,11 +18,16 @@ use crate::runtime::{GraphFile, RuntimeOptions, assignment, library};
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
+/// The key of a run's options under which it names arenas that give back what they can.
+const SHRINK_KEY: &str = "memory.enable_memory_arena_shrinkage";
+
 /// One graph loaded into ONNX Runtime.
 pub struct Session {
     session: ort::session::Session,
     name: String,
     nodes: BTreeMap<String, usize>,
+    /// Options of every run, where the arena is to give back what it can after each.
+    shrinking: Option<RunOptions>,
 }
 
 impl Session {
@@ -109,9 +114,28 @@ impl Session {
             session,
             name,
             nodes,
+            shrinking: None,
         };
         this.refuse_silent_fallback(providers)?;
         Ok(this)
+    }
+
+    /// Whether memory that a run took is given back when it is over. Else it stays for the next run, which is faster; but
+    /// for runs on many shapes, together more than any one takes.
+    pub(super) fn shrink(&mut self, shrink: bool) -> Result<()> {
+        // Devices have arenas of their own, which other keys are about.
+        let on_host = self.nodes.keys().all(|name| name == ProviderKind::Cpu.ort_name());
+        self.shrinking = match shrink && on_host {
+            false => None,
+            true => {
+                let failed =
+                    |e| Error::runtime("ONNX Runtime refuses a run's options").with_source(e);
+                let mut options = RunOptions::new().map_err(failed)?;
+                options.set(SHRINK_KEY, "cpu:0").map_err(failed)?;
+                Some(options)
+            }
+        };
+        Ok(())
     }
 
     /// How many nodes each provider runs, by ONNX Runtime's names of the providers.
@@ -159,6 +183,8 @@ fn builder(graph: &GraphFile, options: &RuntimeOptions) -> Result<SessionBuilder
         |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);
     let mut builder = ort::session::Session::builder(environment)
         .and_then(|b| Ok(b.with_intra_threads(threads)?.with_inter_threads(1)?))
+        // Shapes vary from picture to picture; beside the arena, a pattern saves no time and doubles what is held.
+        .and_then(|b| Ok(b.with_memory_pattern(false)?))
         .and_then(|b| Ok(b.with_config_entry(assignment::RECORD_KEY, "1")?))
         .map_err(failed)?;
     for (key, value) in &options.options {
@@ -201,7 +227,8 @@ fn dispatch(provider: &Provider) -> ExecutionProviderDispatch {
         ep
     }
     match provider.kind {
-        ProviderKind::Cpu => ort::ep::CPU::default().build(),
+        // Without the arena every activation is fetched from the system anew, page by page.
+        ProviderKind::Cpu => ort::ep::CPU::default().with_arena_allocator(true).build(),
         ProviderKind::Cuda => with_options(ort::ep::CUDA::default(), provider).build(),
         ProviderKind::Tensorrt => with_options(ort::ep::TensorRT::default(), provider).build(),
     }
@@ -301,9 +328,16 @@ impl Network for Session {
                 to_value(input, self.wants_f16(name)).map_err(|e| self.run_error(&e, inputs))?;
             values.push((name.to_string(), value));
         }
-        let found = match self.session.run(values) {
-            Ok(found) => collect(&found, outputs),
-            Err(e) => Err((e.code(), e.message().to_owned())),
+        let told = |e: ort::Error| (e.code(), e.message().to_owned());
+        let found = match &self.shrinking {
+            Some(options) => {
+                let found = self.session.run_with_options(values, options);
+                found.map_err(told).and_then(|found| collect(&found, outputs))
+            }
+            None => {
+                let found = self.session.run(values);
+                found.map_err(told).and_then(|found| collect(&found, outputs))
+            }
         };
         found.map_err(|(code, message)| {
             self.run_error(&ort::Error::new_with_code(code, message), inputs)

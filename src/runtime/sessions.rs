@@ -23,6 +23,8 @@ pub struct Sessions {
     /// The segment used last, and its graph's and its own name.
     segment: Option<(String, String, Session)>,
     providers: BTreeMap<String, String>,
+    /// Whether memory is short: runs then give theirs back.
+    shrink: bool,
 }
 
 impl Sessions {
@@ -41,6 +43,7 @@ impl Sessions {
             pending: BTreeMap::new(),
             segment: None,
             providers: BTreeMap::new(),
+            shrink: false,
         }
     }
 }
@@ -54,6 +57,7 @@ impl Sessions {
 
 impl Networks for Sessions {
     fn stage(&mut self, graphs: &[&str], keep: bool) {
+        self.shrink = !keep;
         if !keep && self.options.return_memory {
             heap::return_large_blocks();
         }
@@ -117,7 +121,10 @@ impl Networks for Sessions {
             self.loaded.insert(graph.to_owned(), session);
         }
         match self.loaded.get_mut(graph) {
-            Some(session) => Ok(session),
+            Some(session) => {
+                session.shrink(self.shrink)?;
+                Ok(session)
+            }
             None => Err(Error::internal(format!("the session of `{graph}` is gone"))),
         }
     }
@@ -129,7 +136,8 @@ impl Networks for Sessions {
         if !self.segment.as_ref().is_some_and(there) {
             // The last one's memory first.
             self.segment = None;
-            let session = Session::load_segment(self.file(graph)?, segment, &self.options)?;
+            let mut session = Session::load_segment(self.file(graph)?, segment, &self.options)?;
+            session.shrink(self.shrink)?;
             self.providers
                 .insert(graph.to_owned(), session.provider().to_owned());
             self.segment = Some((graph.to_owned(), segment.to_owned(), session));
