@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
-import yaml
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from . import bundle, graph, verify
 from .bands import Segments
 from .cut import Cut, cut
-from .errors import ExportError, InputError, UsageError, VerificationError, tell
+from .errors import ExportError, VerificationError, tell
 from .models.reach import swinir
 from .onnx_parts import Source
 
@@ -39,8 +39,6 @@ KINDS = ("vae_encoder", "vae_decoder")
 BOUNDS = {"fp32": 1e-5, "fp16": 5e-3}
 # The picture that segments are verified on, in cells of the latent, and its bands.
 CELLS, ROWS = (7, 5), 3
-# What is replaced first when a bundle is changed in place: never a graph before its weights.
-ORDER = (".data", ".safetensors", ".onnx", ".yaml")
 
 
 def describe(whole: Source, parts: Cut) -> dict[str, Any]:
@@ -94,6 +92,13 @@ def check(whole: Path, segments: Path, precision: str) -> float:
     return error
 
 
+def is_old(path: Path) -> bool:
+    """Whether parts of the file still double a picture before a convolution."""
+    graphs = load_file(path).values()
+    parts = (onnx.ModelProto.FromString(graph.tobytes()) for graph in graphs)
+    return any(node.op_type == "Resize" for part in parts for node in part.graph.node)
+
+
 def make(whole: Path, folder: Path, precision: str, log: Log) -> Path:
     """Writes and verifies; returns the file."""
     path = write(whole, folder)
@@ -134,15 +139,7 @@ def migrate(folder: Path, log: Log) -> bool:
 
     No weight changes. Files are replaced in an order that, interrupted, lets it run again.
     """
-    manifest = folder / "bundle.yaml"
-    if not manifest.is_file():
-        raise UsageError(f"{folder}: holds no bundle.yaml")
-    try:
-        document = yaml.safe_load(manifest.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{manifest}: {error}") from None
-    bundle.validate(document)
-    changed = False
+    document, changed = bundle.read(folder), False
     with tempfile.TemporaryDirectory(prefix=".segments.", dir=folder) as name:
         new = Path(name)
         for entry in document["graphs"].values():
@@ -156,9 +153,7 @@ def migrate(folder: Path, log: Log) -> bool:
                 continue
             changed = True
         if changed:
-            bundle.write(new, document)
-            for file in sorted(new.iterdir(), key=lambda path: ORDER.index(path.suffix)):
-                file.replace(folder / file.name)
+            bundle.replace(folder, new, document)
     return changed
 
 

@@ -1,0 +1,157 @@
+"""Which variants a graph has, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from .. import bundle
+from ..errors import ExportError, VerificationError
+from . import check
+from .attention import attention
+from .graph import Graph
+from .phases import phases
+from .prefix import EARLY, share_prefix
+from .shallow import DEEP, hand_out, shallow
+
+Log = Callable[[str], None]
+Rewrite = Callable[[Graph], int]
+
+PROVIDERS = ("cpu",)
+# The operators that a rewrite takes out: there must be none of them left, and as many rewrites.
+REPLACED = {"phases": "Resize", "attention": "Softmax"}
+REWRITES: dict[str, dict[str, Rewrite]] = {
+    "cleaner": {"phases": phases},
+    "vae_encoder": {"attention": attention},
+    "vae_decoder": {"phases": phases, "attention": attention},
+    "denoiser": {"phases": phases, "attention": attention},
+}
+KINDS = tuple(REWRITES)
+BATCH = "B*N"
+
+
+@dataclass
+class Variant:
+    """A rewritten graph and what `bundle.yaml` says of it."""
+
+    name: str
+    model: onnx.ModelProto
+    rewrites: dict[str, int]
+    role: str = "whole"
+    shares_prefix: bool = False
+    deep: str | None = None
+    provider: str = "cpu"
+    precision: str = "fp32"
+
+    def file_name(self, base: Path) -> str:
+        """`denoiser.cpu.onnx` or `denoiser.cpu.shallow.onnx`."""
+        middle = self.name.replace("-", ".")
+        return f"{base.stem}.{middle}.onnx"
+
+
+def expected(graph: Graph, name: str) -> int:
+    """How many places a rewrite must find in a graph."""
+    return sum(node.op_type == REPLACED[name] for node in graph.nodes)
+
+
+def rewritten(graph: Graph, kind: str) -> dict[str, int]:
+    """Applies a kind's rewrites, all or an error; how often each was applied, without the zeros."""
+    counts = {}
+    for name, rewrite in REWRITES[kind].items():
+        wanted = expected(graph, name)
+        counts[name] = rewrite(graph)
+        if counts[name] != wanted:
+            raise ExportError(
+                f"{graph.path.name}: {name} were rewritten in {counts[name]} places of {wanted}"
+            )
+    return {name: count for name, count in counts.items() if count}
+
+
+def rebatch(graph: Graph) -> None:
+    """Declares inputs and outputs with the rows that they have when the prefix is shared."""
+    for value in (*graph.inputs, *graph.outputs):
+        if value.name not in (*EARLY, "strength"):
+            value.type.tensor_type.shape.dim[0].dim_param = BATCH
+
+
+def denoisers(graph: Graph, counts: dict[str, int]) -> list[Variant]:
+    """The whole denoiser, which hands out `deep`, and the one that takes it."""
+    hand_out(graph, BATCH)
+    rest = shallow(graph)
+    variants = []
+    for part, name, late in ((graph, "cpu", {"context"}), (rest, "cpu-shallow", {"context", DEEP})):
+        rebatch(part)
+        shared = share_prefix(part, late)
+        if not shared:
+            raise graph.refuse("nothing in it is independent of context")
+        left = counts if part is graph else remaining(part)
+        variants.append(Variant(name, part.finish(), {**left, "prefix": shared},
+                                shares_prefix=True, deep=DEEP))  # fmt: skip
+    variants[1].role = "shallow"
+    return variants
+
+
+def remaining(graph: Graph) -> dict[str, int]:
+    """How many rewritten places a part of a rewritten graph still has."""
+    kinds = {"phases": "DepthToSpace", "attention": "MultiHeadAttention"}
+    counts = {name: sum(n.op_type == op for n in graph.nodes) for name, op in kinds.items()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def variants(base: Path, kind: str) -> list[Variant]:
+    """The variants of a saved f32 graph; none where no rewrite applies."""
+    graph = Graph(base)
+    counts = rewritten(graph, kind)
+    if kind == "denoiser":
+        return denoisers(graph, counts)
+    return [Variant("cpu", graph.finish(), counts)] if counts else []
+
+
+def possible(entry: dict[str, Any]) -> bool:
+    """Whether a graph may have variants; fp16 is for other providers, and would round anew."""
+    return entry["kind"] in KINDS and entry["precision"] == "fp32"
+
+
+def write(base: Path, folder: Path, entry: dict[str, Any], log: Log) -> list[dict[str, Any]]:
+    """Writes a graph's variants into `folder`; returns their entries for `bundle.yaml`.
+
+    `base` is the graph as saved, with large weights beside it; `entry` what `bundle.yaml` says of
+    it. Each variant is run against it, and refused if it differs.
+    """
+    made = variants(base, entry["kind"]) if possible(entry) else []
+    if not made:
+        return []
+    measured = check.check(base, entry, made)
+    result = []
+    for variant, rows in zip(made, measured, strict=True):
+        path = folder / variant.file_name(base)
+        path.write_bytes(variant.model.SerializeToString(deterministic=True))
+        worst = max(row.relative_rms for row in rows)
+        log(f"{path.stem:22} {worst:9.2e}  {variant.rewrites}")
+        if worst > check.BOUND:
+            raise VerificationError(
+                f"{path.name}: relative RMS {worst:.2e} against {base.name} is above "
+                f"{check.BOUND:.0e}"
+            )
+        result.append(describe(variant, path, rows))
+    return result
+
+
+def describe(variant: Variant, path: Path, rows: list[check.Measured]) -> dict[str, Any]:
+    """A variant's entry in `bundle.yaml`."""
+    return {
+        "name": variant.name,
+        "provider": variant.provider,
+        "file": path.name,
+        "precision": variant.precision,
+        "role": variant.role,
+        "shares_prefix": variant.shares_prefix,
+        **({"deep": variant.deep} if variant.deep else {}),
+        "rewrites": dict(sorted(variant.rewrites.items())),
+        "files": bundle.hashes([path]),
+        "verified": [row.as_dict() for row in rows],
+    }
