@@ -97,13 +97,16 @@ impl Bundle {
         &self.hash
     }
 
-    /// What `graph` takes of memory: as measured, else as graphs of the official sizes do.
+    /// What `graph`, or one of its variants, takes of memory: as measured, else as graphs of the official sizes do.
     ///
     /// # Errors
     /// [`Bundle`](ErrorKind::Bundle) where there is no such graph.
-    pub fn memory_of(&self, graph: &str) -> Result<GraphMemory> {
+    pub fn memory_of(&self, graph: &str, variant: Option<&str>) -> Result<GraphMemory> {
         let listed = self.graph(graph)?;
-        let measured = self.memory.graphs.get(graph).copied();
+        let of = |name: &str| self.memory.graphs.get(name).copied();
+        let measured = variant
+            .and_then(|variant| of(&format!("{graph}.{variant}")))
+            .or_else(|| of(graph));
         Ok(measured
             .unwrap_or_else(|| GraphMemory::unmeasured(listed.kind, self.graph_bytes(listed))))
     }

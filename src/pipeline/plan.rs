@@ -129,7 +129,11 @@ impl Pipeline {
             None if networks.on_host() => free_memory(),
             None => u64::MAX,
         };
-        let mut needs = need::Needs::of(self, lq);
+        let pipeline = Pipeline {
+            graphs: self.graphs.clone().on(networks),
+            ..self.clone()
+        };
+        let mut needs = need::Needs::of(&pipeline, lq);
         let usable = budget / MARGIN * (MARGIN - 1);
         needs.keep = networks.keeps() && needs.all_kept() <= usable;
         let with_margin =

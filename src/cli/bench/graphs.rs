@@ -29,22 +29,35 @@ pub(super) fn run(
     reporter: &Reporter,
 ) -> Result<()> {
     let mut model = MemoryModel::default();
-    for (name, graph) in &bundle.manifest().graphs {
-        let (edges, downscale) = match graph.kind {
+    let mut plain = config.clone();
+    plain.runtime.variants = false;
+    let sessions = Sessions::new(bundle.graph_files(), config.runtime.options()?);
+    let listed = bundle.manifest().graphs.iter();
+    let forms = listed.flat_map(|(graph, listed)| {
+        let variant = sessions.form(graph).variant;
+        let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
+        let plain = (graph, listed, &plain, None);
+        [Some(plain), variant.map(|v| (graph, listed, config, Some(v)))]
+    });
+    for (graph, listed, config, variant) in forms.flatten() {
+        let (edges, downscale) = match listed.kind {
             GraphKind::TextEncoder => continue,
-            GraphKind::Cleaner | GraphKind::VaeEncoder => (PIXELS, graph.multiple),
-            _ => (CELLS, graph.multiple),
+            GraphKind::Cleaner | GraphKind::VaeEncoder => (PIXELS, listed.multiple),
+            _ => (CELLS, listed.multiple),
         };
         let mut points = Vec::new();
         for edge in edges {
             let edge = edge.next_multiple_of(downscale);
-            points.push(child::<GraphPoint>(
-                config,
-                bundle,
-                &format!("{name}={edge}"),
-            )?);
+            let what = format!("{graph}={edge}");
+            points.push(child::<GraphPoint>(config, bundle, &what)?);
         }
-        let fitted = fit(&points, attention(graph.kind));
+        // Attention as one operator works on a part of its logits at a time.
+        let squared = match variant {
+            Some(variant) if variant.rewrites.contains_key("attention") => 0.0,
+            _ => attention(listed.kind),
+        };
+        let fitted = fit(&points, squared);
+        let name = variant.map_or(graph.clone(), |variant| format!("{graph}.{}", variant.name));
         let [constant, linear, squared] = fitted.run;
         reporter.picture(
             &json!({ "event": "graph", "graph": name, "memory": fitted, "points": points }),
@@ -54,7 +67,7 @@ pub(super) fn run(
                 Bytes(constant as u64)
             ),
         );
-        model.graphs.insert(name.clone(), fitted);
+        model.graphs.insert(name, fitted);
     }
     if args.write {
         let text = serde_yaml::to_string(&model)
