@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use half::f16;
 use ndarray::ArrayD;
@@ -17,6 +19,13 @@ use crate::runtime::{GraphFile, RuntimeOptions, assignment, library};
 
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
+static FIRST_RUN: OnceLock<Instant> = OnceLock::new();
+
+/// When a graph first ran in this process: what came before is start-up.
+pub fn first_run() -> Option<Instant> {
+    FIRST_RUN.get().copied()
+}
 
 /// One graph loaded into ONNX Runtime.
 pub struct Session {
@@ -137,13 +146,7 @@ impl Session {
 fn builder(graph: &GraphFile, options: &RuntimeOptions) -> Result<SessionBuilder> {
     let environment = library::environment(options.library.as_deref())?;
     let providers = options.providers_of(&graph.name);
-    let cpu = providers.iter().find(|p| p.kind == ProviderKind::Cpu);
-    let threads = match cpu.map_or(0, |p| p.threads) {
-        // ONNX Runtime's own default counts the machine's physical cores: too few where two virtual ones share one, too
-        // many in a container that may use a few of them.
-        0 => std::thread::available_parallelism().map_or(0, usize::from),
-        threads => threads,
-    };
+    let threads = options.threads_of(&graph.name);
     let failed =
         |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);
     let mut builder = ort::session::Session::builder(environment)
@@ -290,6 +293,7 @@ impl Network for Session {
                 to_value(input, self.wants_f16(name)).map_err(|e| self.run_error(&e, inputs))?;
             values.push((name.to_string(), value));
         }
+        FIRST_RUN.get_or_init(Instant::now);
         let found = match self.session.run(values) {
             Ok(found) => collect(&found, outputs),
             Err(e) => Err((e.code(), e.message().to_owned())),
