@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/frames.rs"]
 mod frames;
 #[path = "common/program.rs"]
@@ -173,6 +175,7 @@ fn json_lines_fit_the_documented_schema() {
     }
     let end = events.last().unwrap();
     assert!(end["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    assert!(end["startup_seconds"].as_f64().unwrap() > 0.0);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 #[path = "common/fakes.rs"]
 mod fakes;
+#[path = "pipeline/loading.rs"]
+mod loading;
 #[path = "pipeline/memory.rs"]
 mod memory;
 #[path = "pipeline/shortcuts.rs"]

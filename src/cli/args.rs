@@ -37,7 +37,7 @@ pub enum Command {
     Doctor(Doctor),
     /// Print the effective configuration as YAML
     Config(ConfigCommand),
-    /// Measure what whole runs, or single graphs, take of memory and time
+    /// Time each stage and the whole, or measure what runs and graphs take of memory
     Bench(Bench),
     /// Manage the ONNX Runtime library
     Runtime(Runtime),
@@ -135,17 +135,32 @@ impl std::str::FromStr for Size {
 /// `diffbir bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Measure restorations to these sizes, in pixels: edges, or WIDTHxHEIGHT
+    /// The result's size in pixels: an edge, or WIDTHxHEIGHT; else the bundle's short edge squared
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["memory", "graphs"])]
+    pub size: Option<Size>,
+    /// How many runs are timed, after one that is not
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..),
+        conflicts_with_all = ["memory", "graphs"])]
+    pub runs: u16,
+    /// Run once for each line on standard input instead, until that ends, and tell each run: for scripts that let several
+    /// programs take turns
+    #[arg(long, requires = "json", conflicts_with = "runs")]
+    pub paced: bool,
+    /// Write the picture of the runs and what the stages make of it, as safetensors: for other programs to be compared with
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "graphs"])]
+    pub tensors: Option<PathBuf>,
+    /// Measure what restorations of several sizes take of memory instead, each in a process of its own
+    #[arg(long)]
+    pub memory: bool,
+    /// With --memory: the sizes of the results, in pixels: edges, or WIDTHxHEIGHT
     #[arg(
         long,
         value_name = "SIZE,…",
         value_delimiter = ',',
-        default_value = "512,1024,2048"
+        default_value = "512,1024,2048",
+        requires = "memory"
     )]
     pub sizes: Vec<Size>,
-    /// Tell memory beside time: always the case, so far
-    #[arg(long)]
-    pub memory: bool,
     /// Measure what each graph takes of memory instead
     #[arg(long)]
     pub graphs: bool,

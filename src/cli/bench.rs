@@ -1,88 +1,45 @@
-//! `diffbir bench`: what graphs and whole runs take of memory and time.
+//! `diffbir bench`: how long the stages take, and what runs and graphs take of memory.
 //!
-//! Every figure is measured in a process of its own, since allocators keep what they once had.
+//! Times are those of this process once all is loaded. Figures of memory are each measured in a process of its own, since
+//! allocators keep what they once had.
 
 mod graphs;
+mod picture;
+mod sizes;
+mod tensors;
+mod times;
+mod watch;
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-
 use crate::bundle::Bundle;
+use crate::cancel::Cancel;
 use crate::cli::args::{Bench, Size};
 use crate::cli::report::Reporter;
 use crate::cli::setup::{self, Setup};
 use crate::config::Config;
-use crate::engine::{Engine, Request};
 use crate::error::{Error, Result};
-use crate::imageio::Rgb;
-use crate::memory::{self, Bytes};
-use crate::pipeline::Event;
 
 /// Runs the command.
 ///
 /// # Errors
 /// A bundle or a runtime that cannot be used, a measurement that fails.
-pub fn run(args: &Bench, reporter: &Reporter) -> Result<()> {
+pub fn run(args: &Bench, cancel: &Cancel, reporter: &Reporter) -> Result<()> {
     if let Some(one) = &args.measure {
         return measure(args, one);
     }
     let fallback = Some(Path::new("onnx/demo").to_owned());
     let Setup { config, bundle } = setup::prepare(&args.common, fallback)?;
-    setup::verify(&bundle, false, &mut |message| reporter.note(&message))?;
-    setup::ensure_runtime(&config, &mut |message| reporter.note(&message))?;
-    if args.graphs {
-        return graphs::run(args, &config, &bundle, reporter);
+    let mut say = |message: String| reporter.note(&message);
+    setup::verify(&bundle, args.common.verify, &mut say)?;
+    let loaded = setup::ensure_runtime(&config, &mut say)?;
+    match (args.graphs, args.memory) {
+        (true, _) => graphs::run(args, &config, &bundle, reporter),
+        (_, true) => sizes::run(args, &config, &bundle, reporter),
+        _ => times::run(args, &config, bundle, loaded, cancel, reporter),
     }
-    sizes(args, &config, &bundle, reporter)
-}
-
-/// Measures whole restorations of several sizes.
-fn sizes(args: &Bench, config: &Config, bundle: &Bundle, reporter: &Reporter) -> Result<()> {
-    for &Size(height, width) in &args.sizes {
-        let point = child::<RunPoint>(config, bundle, &format!("restore={width}x{height}"))?;
-        let all =
-            |of: fn(&StagePoint) -> u64| Bytes(point.stages.values().map(of).max().unwrap_or(0));
-        let seconds = point
-            .stages
-            .values()
-            .map(|stage| stage.seconds)
-            .sum::<f64>();
-        let mut text = format!(
-            "{width}x{height}: at most {}, planned {}; {seconds:.1} s",
-            all(|stage| stage.peak),
-            all(|stage| stage.planned)
-        );
-        for (name, stage) in &point.stages {
-            text.push_str(&format!(
-                "\n  {name:12} {:>9} of {:>9} {:8.1} s",
-                Bytes(stage.peak).to_string(),
-                Bytes(stage.planned).to_string(),
-                stage.seconds
-            ));
-        }
-        let record = json!({ "event": "run", "width": width, "height": height, "run": point });
-        reporter.picture(&record, &text);
-    }
-    Ok(())
-}
-
-/// One measurement of a restoration: each stage by its name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct RunPoint {
-    stages: BTreeMap<String, StagePoint>,
-}
-
-/// A stage of it: bytes that the process held at most meanwhile, those that were planned, and seconds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct StagePoint {
-    peak: u64,
-    planned: u64,
-    seconds: f64,
 }
 
 /// Measures `what` in a process of its own.
@@ -125,47 +82,10 @@ fn measure(args: &Bench, what: &str) -> Result<()> {
     let Setup { config, bundle } = setup::prepare(&args.common, None)?;
     setup::ensure_runtime(&config, &mut |_| {})?;
     let value = match what {
-        "restore" => serde_json::to_value(restoration(bundle, &config, size)?),
+        "restore" => serde_json::to_value(sizes::measure(bundle, &config, size)?),
         graph => serde_json::to_value(graphs::measure(&bundle, &config, graph, size.0)?),
     };
     let value = value.map_err(|e| Error::internal("a figure cannot be written").with_source(e))?;
     println!("{value}");
     Ok(())
-}
-
-/// Restores a picture to `size`.
-fn restoration(bundle: Bundle, config: &Config, Size(height, width): Size) -> Result<RunPoint> {
-    let options = config.options();
-    let engine = Engine::open(bundle, setup::runtime_options(config)?);
-    // Waves of several lengths: a picture with structure, from nothing.
-    let wave = |x: usize, length: f32| (x as f32 / length).sin();
-    let input = |length: usize| ((length as f64 / options.restore.upscale) as usize).max(1);
-    let lq = Rgb::from_shape_fn((input(height), input(width), 3), |(y, x, c)| {
-        let value = wave(x, 9.0 + c as f32) + wave(y, 23.0) + wave(x + y, 140.0);
-        (127.0 + 40.0 * value) as u8
-    });
-    let mut measured = Vec::new();
-    let restored = engine.restore(&Request::new(lq, options), &mut |event| {
-        match event {
-            Event::Started(_) => memory::forget_peak(),
-            Event::Finished(stage, seconds) => {
-                measured.push((stage, seconds, memory::peak().unwrap_or(0)));
-            }
-            _ => {}
-        }
-        Ok(())
-    })?;
-    let planned = &restored.plan.stages;
-    let stages = measured.into_iter().map(|(stage, seconds, peak)| {
-        let planned = planned.get(&stage).map_or(0, |bytes| bytes.0);
-        let point = StagePoint {
-            peak,
-            planned,
-            seconds,
-        };
-        (stage.name().to_owned(), point)
-    });
-    Ok(RunPoint {
-        stages: stages.collect(),
-    })
 }

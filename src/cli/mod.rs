@@ -16,6 +16,7 @@ mod setup;
 mod sheet;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -30,6 +31,7 @@ pub const REPORT_SCHEMA: &str = report::SCHEMA;
 
 /// Runs the program on the process's arguments and returns its exit code.
 pub fn run() -> ExitCode {
+    let start = Instant::now();
     let cli = Cli::parse();
     let cancel = Cancel::default();
     stop_on_signal(&cancel);
@@ -45,13 +47,13 @@ pub fn run() -> ExitCode {
             quiet: false,
         },
     };
-    let reporter = Reporter::new(&reporting);
+    let reporter = Reporter::new(&reporting, start);
     let outcome = match &cli.command {
         Command::Restore(args) => restore::run(args, &cancel, &reporter),
         Command::Demo(args) => demo::run(args, &cancel, &reporter),
         Command::Inspect(args) => inspect::run(args).map(nothing_failed),
         Command::Doctor(args) => doctor::run(args, &reporter).map(nothing_failed),
-        Command::Bench(args) => bench::run(args, &reporter).map(nothing_failed),
+        Command::Bench(args) => bench::run(args, &cancel, &reporter).map(nothing_failed),
         Command::Config(args) => inspect::print_config(&args.common).map(nothing_failed),
         Command::Runtime(args) => match args.command {
             RuntimeCommand::Install { gpu } => install_runtime(gpu, &reporter).map(nothing_failed),

@@ -14,6 +14,7 @@ use crate::cli::args::Reporting;
 use crate::error::Error;
 use crate::memory;
 use crate::pipeline::{Event, Samples, Stage};
+use crate::runtime;
 use crate::samplers::StepInfo;
 
 /// The schema of `--json`: every line is one object that fits it.
@@ -33,18 +34,21 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter as the flags and the terminal ask for.
-    pub fn new(flags: &Reporting) -> Self {
+    /// A reporter as the flags and the terminal ask for. `start` is when the program began.
+    pub fn new(flags: &Reporting, start: Instant) -> Self {
         let mode = match (flags.json, flags.quiet) {
             (true, _) => Mode::Json,
             (_, true) => Mode::Quiet,
             _ if std::io::stderr().is_terminal() => Mode::Bars(bar()),
             _ => Mode::Lines,
         };
-        Reporter {
-            mode,
-            start: Instant::now(),
-        }
+        Reporter { mode, start }
+    }
+
+    /// Seconds from the program's start until a graph first ran, if one did.
+    pub fn startup_seconds(&self) -> Option<f64> {
+        let ran = runtime::first_run()?;
+        Some(ran.saturating_duration_since(self.start).as_secs_f64())
     }
 
     /// A line for the reader that belongs to no picture.
@@ -139,7 +143,8 @@ impl Reporter {
         match &self.mode {
             Mode::Json => self.json(json!({
                 "event": "end", "done": done, "skipped": skipped, "failed": failed,
-                "seconds": self.start.elapsed().as_secs_f64(), "peak_memory_bytes": memory::peak(),
+                "seconds": self.start.elapsed().as_secs_f64(), "startup_seconds": self.startup_seconds(),
+                "peak_memory_bytes": memory::peak(),
             })),
             Mode::Bars(_) | Mode::Lines if failed > 0 => eprintln!("{counts}"),
             _ => {}

@@ -23,7 +23,7 @@ use crate::nets::contract::GraphKind;
 pub use library::{Loaded, load};
 pub use provider::{Provider, ProviderKind, Scalar, Untyped};
 #[cfg(feature = "onnx")]
-pub use session::{Session, probe};
+pub use session::{Session, first_run, probe};
 #[cfg(feature = "onnx")]
 pub use sessions::Sessions;
 pub use variants::VariantFile;
@@ -97,5 +97,17 @@ impl RuntimeOptions {
     /// The providers that `graph` is given.
     pub fn providers_of(&self, graph: &str) -> &[Provider] {
         self.graphs.get(graph).unwrap_or(&self.providers)
+    }
+
+    /// The threads that `graph` runs on where it runs on the CPU.
+    pub fn threads_of(&self, graph: &str) -> usize {
+        let providers = self.providers_of(graph);
+        let cpu = providers.iter().find(|p| p.kind == ProviderKind::Cpu);
+        match cpu.map_or(0, |p| p.threads) {
+            // ONNX Runtime's own default counts the machine's physical cores: too few where two virtual ones share one, too
+            // many in a container that may use a few of them.
+            0 => std::thread::available_parallelism().map_or(0, usize::from),
+            threads => threads,
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use half::f16;
 use ndarray::ArrayD;
@@ -18,6 +20,7 @@ use crate::runtime::{GraphFile, RuntimeOptions, assignment, library};
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
+        FIRST_RUN.get_or_init(Instant::now);
 /// The key of a run's options under which it names arenas that give back what they can.
 const SHRINK_KEY: &str = "memory.enable_memory_arena_shrinkage";
 
@@ -172,13 +175,7 @@ impl Session {
 fn builder(graph: &GraphFile, options: &RuntimeOptions) -> Result<SessionBuilder> {
     let environment = library::environment(options.library.as_deref())?;
     let providers = options.providers_of(&graph.name);
-    let cpu = providers.iter().find(|p| p.kind == ProviderKind::Cpu);
-    let threads = match cpu.map_or(0, |p| p.threads) {
-        // ONNX Runtime's own default counts the machine's physical cores: too few where two virtual ones share one, too
-        // many in a container that may use a few of them.
-        0 => std::thread::available_parallelism().map_or(0, usize::from),
-        threads => threads,
-    };
+    let threads = options.threads_of(&graph.name);
     let failed =
         |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);
     let mut builder = ort::session::Session::builder(environment)
@@ -328,6 +325,7 @@ impl Network for Session {
                 to_value(input, self.wants_f16(name)).map_err(|e| self.run_error(&e, inputs))?;
             values.push((name.to_string(), value));
         }
+<<<<<<< HEAD
         let told = |e: ort::Error| (e.code(), e.message().to_owned());
         let found = match &self.shrinking {
             Some(options) => {
@@ -338,6 +336,12 @@ impl Network for Session {
                 let found = self.session.run(values);
                 found.map_err(told).and_then(|found| collect(&found, outputs))
             }
+=======
+        FIRST_RUN.get_or_init(Instant::now);
+        let found = match self.session.run(values) {
+            Ok(found) => collect(&found, outputs),
+            Err(e) => Err((e.code(), e.message().to_owned())),
+>>>>>>> benches
         };
         found.map_err(|(code, message)| {
             self.run_error(&ort::Error::new_with_code(code, message), inputs)

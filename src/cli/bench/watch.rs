@@ -1,0 +1,117 @@
+//! Watching a restoration with a clock.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::pipeline::{Event, Stage};
+
+/// Seconds of one restoration and of its parts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct Run {
+    /// All of it, loading included.
+    pub whole: f64,
+    /// Each stage, without loading.
+    pub stages: BTreeMap<Stage, f64>,
+    /// What each stage waited for its graph.
+    pub loads: BTreeMap<Stage, f64>,
+    /// Each step of the sampler.
+    pub steps: Vec<f64>,
+}
+
+/// Notes when what happened.
+pub(super) struct Watch {
+    start: Instant,
+    step: Instant,
+    run: Run,
+}
+
+impl Watch {
+    /// The restoration begins.
+    pub(super) fn start() -> Self {
+        let now = Instant::now();
+        Watch {
+            start: now,
+            step: now,
+            run: Run::default(),
+        }
+    }
+
+    /// Something happened.
+    pub(super) fn see(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Loaded(stage, seconds) => {
+                *self.run.loads.entry(*stage).or_default() += seconds;
+                self.step = Instant::now();
+            }
+            Event::Step(..) => {
+                self.run.steps.push(self.step.elapsed().as_secs_f64());
+                self.step = Instant::now();
+            }
+            Event::Finished(stage, seconds) => {
+                *self.run.stages.entry(*stage).or_default() += seconds;
+            }
+            _ => {}
+        }
+    }
+
+    /// It is over.
+    pub(super) fn stop(mut self) -> Run {
+        self.run.whole = self.start.elapsed().as_secs_f64();
+        for (stage, loading) in &self.run.loads {
+            if let Some(seconds) = self.run.stages.get_mut(stage) {
+                *seconds = (*seconds - loading).max(0.0);
+            }
+        }
+        self.run
+    }
+}
+
+/// The middle and the least of several figures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Spread {
+    pub median: f64,
+    pub min: f64,
+}
+
+impl Spread {
+    /// `None` where there are no figures.
+    pub(super) fn of(figures: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = figures.collect();
+        sorted.sort_by(f64::total_cmp);
+        let min = *sorted.first()?;
+        let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+        Some(Spread {
+            median: (low + high) / 2.0,
+            min,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_middles() {
+        let of = |figures: &[f64]| Spread::of(figures.iter().copied());
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[3.0, 1.0, 2.0]).unwrap().median, 2.0);
+        let even = of(&[4.0, 1.0, 2.0, 3.0]).unwrap();
+        assert_eq!((even.median, even.min), (2.5, 1.0));
+    }
+
+    #[test]
+    fn loading_is_no_part_of_a_stage() {
+        let mut watch = Watch::start();
+        for _ in 0..2 {
+            watch.see(&Event::Started(Stage::VaeDecoder));
+            watch.see(&Event::Loaded(Stage::VaeDecoder, 0.25));
+            watch.see(&Event::Finished(Stage::VaeDecoder, 1.0));
+        }
+        let run = watch.stop();
+        assert_eq!(run.loads[&Stage::VaeDecoder], 0.5);
+        assert_eq!(run.stages[&Stage::VaeDecoder], 1.5);
+    }
+}
