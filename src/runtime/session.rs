@@ -336,12 +336,6 @@ impl Network for Session {
                 let found = self.session.run(values);
                 found.map_err(told).and_then(|found| collect(&found, outputs))
             }
-=======
-        FIRST_RUN.get_or_init(Instant::now);
-        let found = match self.session.run(values) {
-            Ok(found) => collect(&found, outputs),
-            Err(e) => Err((e.code(), e.message().to_owned())),
->>>>>>> benches
         };
         found.map_err(|(code, message)| {
             self.run_error(&ort::Error::new_with_code(code, message), inputs)
