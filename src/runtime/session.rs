@@ -20,7 +20,13 @@ use crate::runtime::{GraphFile, RuntimeOptions, assignment, library};
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
-        FIRST_RUN.get_or_init(Instant::now);
+static FIRST_RUN: OnceLock<Instant> = OnceLock::new();
+
+/// When a graph first ran in this process: what came before is start-up.
+pub fn first_run() -> Option<Instant> {
+    FIRST_RUN.get().copied()
+}
+
 /// The key of a run's options under which it names arenas that give back what they can.
 const SHRINK_KEY: &str = "memory.enable_memory_arena_shrinkage";
 
@@ -127,7 +133,10 @@ impl Session {
     /// for runs on many shapes, together more than any one takes.
     pub(super) fn shrink(&mut self, shrink: bool) -> Result<()> {
         // Devices have arenas of their own, which other keys are about.
-        let on_host = self.nodes.keys().all(|name| name == ProviderKind::Cpu.ort_name());
+        let on_host = self
+            .nodes
+            .keys()
+            .all(|name| name == ProviderKind::Cpu.ort_name());
         self.shrinking = match shrink && on_host {
             false => None,
             true => {
@@ -325,16 +334,20 @@ impl Network for Session {
                 to_value(input, self.wants_f16(name)).map_err(|e| self.run_error(&e, inputs))?;
             values.push((name.to_string(), value));
         }
-<<<<<<< HEAD
+        FIRST_RUN.get_or_init(Instant::now);
         let told = |e: ort::Error| (e.code(), e.message().to_owned());
         let found = match &self.shrinking {
             Some(options) => {
                 let found = self.session.run_with_options(values, options);
-                found.map_err(told).and_then(|found| collect(&found, outputs))
+                found
+                    .map_err(told)
+                    .and_then(|found| collect(&found, outputs))
             }
             None => {
                 let found = self.session.run(values);
-                found.map_err(told).and_then(|found| collect(&found, outputs))
+                found
+                    .map_err(told)
+                    .and_then(|found| collect(&found, outputs))
             }
         };
         found.map_err(|(code, message)| {

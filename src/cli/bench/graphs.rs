@@ -37,7 +37,10 @@ pub(super) fn run(
         let variant = sessions.form(graph).variant;
         let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
         let plain = (graph, listed, &plain, None);
-        [Some(plain), variant.map(|v| (graph, listed, config, Some(v)))]
+        [
+            Some(plain),
+            variant.map(|v| (graph, listed, config, Some(v))),
+        ]
     });
     for (graph, listed, config, variant) in forms.flatten() {
         let (edges, downscale) = match listed.kind {
