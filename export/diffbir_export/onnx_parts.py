@@ -82,11 +82,15 @@ class Source:
             raise self.refuse(f"{name} is not stored")
         return numpy_helper.to_array(self.tensors[name], str(self.path.parent))
 
-    def length(self, name: str) -> int:
-        """Size of a constant's first axis, seen through its casts."""
+    def dims(self, name: str) -> list[int]:
+        """A constant's shape, seen through its casts."""
         while name in self.order:
             name = self.maker(name).input[0]
-        return self.tensors[name].dims[0]
+        return list(self.tensors[name].dims)
+
+    def length(self, name: str) -> int:
+        """Size of a constant's first axis, seen through its casts."""
+        return self.dims(name)[0]
 
     def back(self, name: str, ops: tuple[str, ...] = LAYOUT) -> str:
         """What a value was before nodes of these kinds."""

@@ -30,6 +30,8 @@ from .cut import Cut, cut
 from .errors import ExportError, VerificationError, tell
 from .models.reach import swinir
 from .onnx_parts import Source
+from .variants.graph import Graph
+from .variants.phases import doublings
 
 Log = Callable[[str], None]
 
@@ -72,6 +74,7 @@ def write(whole: Path, folder: Path) -> Path:
     }
     path = folder / f"{whole.stem}.segments.safetensors"
     save_file(tensors, path, {"plan": json.dumps(describe(source, parts))})
+    path.chmod(0o644)  # save_file leaves it to its owner alone
     return path
 
 
@@ -95,8 +98,8 @@ def check(whole: Path, segments: Path, precision: str) -> float:
 def is_old(path: Path) -> bool:
     """Whether parts of the file still double a picture before a convolution."""
     graphs = load_file(path).values()
-    parts = (onnx.ModelProto.FromString(graph.tobytes()) for graph in graphs)
-    return any(node.op_type == "Resize" for part in parts for node in part.graph.node)
+    parts = [Graph(path, onnx.ModelProto.FromString(part.tobytes())) for part in graphs]
+    return any(doublings(part) for part in parts)
 
 
 def make(whole: Path, folder: Path, precision: str, log: Log) -> Path:

@@ -81,7 +81,11 @@ class Graph(Source):
 
     def integers(self, name: str, values: list[int] | int) -> str:
         """A constant of integers."""
-        self.tensors[name] = numpy_helper.from_array(np.array(values, np.int64), name)
+        return self.store(name, np.array(values, np.int64))
+
+    def store(self, name: str, values: np.ndarray) -> str:
+        """A constant."""
+        self.tensors[name] = numpy_helper.from_array(values, name)
         return name
 
     def describe(self, name: str, batch: str) -> ValueInfoProto:

@@ -14,7 +14,7 @@ from ..errors import ExportError, VerificationError
 from . import check
 from .attention import attention
 from .graph import Graph
-from .phases import phases
+from .phases import doublings, phases
 from .prefix import EARLY, share_prefix
 from .shallow import DEEP, hand_out, shallow
 
@@ -22,8 +22,6 @@ Log = Callable[[str], None]
 Rewrite = Callable[[Graph], int]
 
 PROVIDERS = ("cpu",)
-# The operators that a rewrite takes out: there must be none of them left, and as many rewrites.
-REPLACED = {"phases": "Resize", "attention": "Softmax"}
 REWRITES: dict[str, dict[str, Rewrite]] = {
     "cleaner": {"phases": phases},
     "vae_encoder": {"attention": attention},
@@ -53,16 +51,18 @@ class Variant:
         return f"{base.stem}.{middle}.onnx"
 
 
-def expected(graph: Graph, name: str) -> int:
-    """How many places a rewrite must find in a graph."""
-    return sum(node.op_type == REPLACED[name] for node in graph.nodes)
+def places(graph: Graph, name: str) -> int:
+    """How many places a graph has for a rewrite."""
+    if name == "phases":
+        return len(doublings(graph))
+    return sum(node.op_type == "Softmax" for node in graph.nodes)
 
 
 def rewritten(graph: Graph, kind: str) -> dict[str, int]:
     """Applies a kind's rewrites, all or an error; how often each was applied, without the zeros."""
     counts = {}
     for name, rewrite in REWRITES[kind].items():
-        wanted = expected(graph, name)
+        wanted = places(graph, name)
         counts[name] = rewrite(graph)
         if counts[name] != wanted:
             raise ExportError(
@@ -95,11 +95,10 @@ def denoisers(graph: Graph, counts: dict[str, int]) -> list[Variant]:
     return variants
 
 
-def remaining(graph: Graph) -> dict[str, int]:
-    """How many rewritten places a part of a rewritten graph still has."""
-    kinds = {"phases": "DepthToSpace", "attention": "MultiHeadAttention"}
-    counts = {name: sum(n.op_type == op for n in graph.nodes) for name, op in kinds.items()}
-    return {name: count for name, count in counts.items() if count}
+def remaining(part: Graph) -> dict[str, int]:
+    """How many rewritten places of the whole are in its last layers; doublings lie deeper."""
+    count = sum(node.op_type == "MultiHeadAttention" for node in part.nodes)
+    return {"attention": count} if count else {}
 
 
 def variants(base: Path, kind: str) -> list[Variant]:
