@@ -25,7 +25,7 @@ use crate::runtime::{GraphFile, ProviderKind, VariantFile};
 pub use hashes::{Progress, sha256_file};
 pub use manifest::{
     Checkpoint, ContextEntry, Contexts, Defaults, FORMAT, Graph, HashedFile, LatentConstants,
-    Manifest, Role, Task, Variant, Weights,
+    Manifest, Task, Variant, Weights,
 };
 
 pub use memory::{GraphMemory, MEMORY, MemoryModel};
@@ -246,7 +246,7 @@ impl Bundle {
             name: variant.name.clone(),
             provider: ProviderKind::deserialize(name).ok()?,
             path: self.dir.join(&variant.file),
-            is_shallow: variant.role == Role::Shallow,
+            role: variant.role,
             shares_prefix: variant.shares_prefix,
             deep: variant.deep.clone(),
         })

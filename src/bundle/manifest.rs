@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
+use crate::runtime::Role;
 use crate::schedule::DiffusionConfig;
 
 /// The format of `bundle.yaml` that this engine reads.
@@ -173,7 +174,7 @@ pub struct Variant {
     pub file: String,
     /// `fp32` or `fp16`.
     pub precision: String,
-    /// Whether it computes all or a part. Default: all.
+    /// Whether it computes all or a part. Default: [`Role::Whole`].
     #[serde(default)]
     pub role: Role,
     /// See [`Form::shares_prefix`](crate::nets::Form::shares_prefix). Default: false.
@@ -191,16 +192,6 @@ pub struct Variant {
     pub verified: Vec<BTreeMap<String, serde_json::Value>>,
 }
 
-/// What a variant computes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// What the graph computes.
-    #[default]
-    Whole,
-    /// The same from a value that an earlier run of the whole has left.
-    Shallow,
-}
 
 /// Parses a manifest: first its format, so that a newer one is named as such, then the schema, then the types.
 pub(super) fn parse(text: &str) -> Result<Manifest> {

@@ -26,6 +26,14 @@ pub enum Input<'a> {
 }
 
 impl Input<'_> {
+    /// The same tensor, borrowed from this one.
+    pub fn view(&self) -> Input<'_> {
+        match self {
+            Input::F32(x) => Input::F32(x.view()),
+            Input::I64(x) => Input::I64(x.view()),
+        }
+    }
+
     /// The tensor's shape.
     pub fn shape(&self) -> &[usize] {
         match self {

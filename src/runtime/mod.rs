@@ -12,6 +12,10 @@ pub mod provider;
 pub mod session;
 #[cfg(feature = "onnx")]
 pub mod sessions;
+#[cfg(feature = "onnx")]
+mod loaded;
+#[cfg(feature = "onnx")]
+mod parts;
 mod variants;
 
 use std::collections::BTreeMap;
@@ -26,7 +30,7 @@ pub use provider::{Provider, ProviderKind, Scalar, Untyped};
 pub use session::{Session, first_run, probe};
 #[cfg(feature = "onnx")]
 pub use sessions::Sessions;
-pub use variants::VariantFile;
+pub use variants::{Role, VariantFile};
 
 /// A graph on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub enum MemoryPolicy {
     Keep,
     /// One session at a time, so that the peak is one stage's.
     Sequential,
+    /// As sequential, and the denoiser in parts that are loaded anew in every evaluation, where the bundle has such.
+    Least,
 }
 
 /// What sessions are made with.

@@ -15,7 +15,7 @@ use ort::value::{Outlet, Tensor, TensorElementType, TensorRef, ValueRef};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::{Input, Network};
 use crate::runtime::provider::{Provider, ProviderKind};
-use crate::runtime::{GraphFile, RuntimeOptions, assignment, library};
+use crate::runtime::{GraphFile, Role, RuntimeOptions, assignment, library};
 
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
@@ -59,9 +59,15 @@ impl Session {
         options: &RuntimeOptions,
         is_shallow: bool,
     ) -> Result<Self> {
-        let path = graph.file(options, is_shallow).ok_or_else(|| {
-            Error::bundle(format!("the graph `{}` has no shallow variant", graph.name))
-        })?;
+        let role = if is_shallow { Role::Shallow } else { Role::Whole };
+        let path = match graph.variant(options, role) {
+            Some(variant) => &variant.path,
+            None if !is_shallow => &graph.path,
+            None => {
+                let message = format!("the graph `{}` has no shallow variant", graph.name);
+                return Err(Error::bundle(message));
+            }
+        };
         let mut builder = builder(graph, options)?;
         let session = builder
             .commit_from_file(path)
@@ -76,28 +82,22 @@ impl Session {
         )
     }
 
-    /// Loads segment `segment` of `graph`, whose weights lie in the graph's external data.
+    /// Loads the graph `segment` of the safetensors file `path`; its weights lie in the external data of `graph`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn load_segment(
+    pub(super) fn load_embedded(
         graph: &GraphFile,
+        path: &Path,
         segment: &str,
         options: &RuntimeOptions,
     ) -> Result<Self> {
-        let missing = || {
-            Error::bundle(format!(
-                "the graph `{}` has no segment `{segment}`",
-                graph.name
-            ))
-        };
-        let path = graph.segments.as_ref().ok_or_else(missing)?;
         let read = || -> Result<ort::session::Session> {
             let damaged =
                 |e: &dyn std::fmt::Display| Error::bundle(format!("damaged segments: {e}"));
             let bytes = std::fs::read(path).map_err(|e| damaged(&e))?;
             let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
-            let model = file.tensor(segment).map_err(|_| missing())?;
+            let model = file.tensor(segment).map_err(|e| damaged(&e))?;
             let folder = graph.path.parent().unwrap_or(Path::new(".")).display();
             builder(graph, options)?
                 .with_config_entry(WEIGHTS_FOLDER, folder.to_string())

@@ -5,6 +5,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
 use crate::nets::{Form, Network, Networks};
+use crate::runtime::loaded::Loaded;
 use crate::runtime::{
     GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions, Session, heap, variants,
 };
@@ -17,9 +18,9 @@ pub struct Sessions {
     graphs: Vec<GraphFile>,
     options: RuntimeOptions,
     keep: bool,
-    loaded: BTreeMap<String, Session>,
+    loaded: BTreeMap<String, Loaded>,
     /// Those that are being made.
-    pending: BTreeMap<String, JoinHandle<Result<Session>>>,
+    pending: BTreeMap<String, JoinHandle<Result<Loaded>>>,
     /// The segment used last, and its graph's and its own name.
     segment: Option<(String, String, Session)>,
     providers: BTreeMap<String, String>,
@@ -32,7 +33,7 @@ impl Sessions {
     pub fn new(graphs: Vec<GraphFile>, options: RuntimeOptions) -> Self {
         let keep = match options.memory {
             MemoryPolicy::Keep => true,
-            MemoryPolicy::Sequential => false,
+            MemoryPolicy::Sequential | MemoryPolicy::Least => false,
             MemoryPolicy::Auto => graphs.iter().map(|graph| graph.bytes).sum::<u64>() <= KEEP_LIMIT,
         };
         Sessions {
@@ -78,12 +79,12 @@ impl Networks for Sessions {
 
     fn prepare(&mut self, network: &str) {
         let there = self.loaded.contains_key(network) || self.pending.contains_key(network);
-        let (graph, is_shallow) = variants::graph_of(network);
+        let (graph, _) = variants::graph_of(network);
         let (false, Ok(file)) = (there, self.file(graph)) else {
             return;
         };
-        let (file, options) = (file.clone(), self.options.clone());
-        let load = move || Session::load_form(&file, &options, is_shallow);
+        let (file, name, options) = (file.clone(), network.to_owned(), self.options.clone());
+        let load = move || Loaded::load(&file, &name, &options);
         // Where there is no thread to be had, it is loaded when it is asked for.
         if let Ok(thread) = thread::Builder::new().spawn(load) {
             self.pending.insert(network.to_owned(), thread);
@@ -112,8 +113,8 @@ impl Networks for Sessions {
                     .join()
                     .unwrap_or_else(|_| Err(Error::internal(format!("loading `{graph}` failed")))),
                 None => {
-                    let (name, is_shallow) = variants::graph_of(graph);
-                    Session::load_form(self.file(name)?, &self.options, is_shallow)
+                    let (name, _) = variants::graph_of(graph);
+                    Loaded::load(self.file(name)?, graph, &self.options)
                 }
             }?;
             self.providers
@@ -121,10 +122,7 @@ impl Networks for Sessions {
             self.loaded.insert(graph.to_owned(), session);
         }
         match self.loaded.get_mut(graph) {
-            Some(session) => {
-                session.shrink(self.shrink)?;
-                Ok(session)
-            }
+            Some(session) => session.network(self.shrink),
             None => Err(Error::internal(format!("the session of `{graph}` is gone"))),
         }
     }
@@ -136,7 +134,10 @@ impl Networks for Sessions {
         if !self.segment.as_ref().is_some_and(there) {
             // The last one's memory first.
             self.segment = None;
-            let mut session = Session::load_segment(self.file(graph)?, segment, &self.options)?;
+            let file = self.file(graph)?;
+            let none = || Error::bundle(format!("the graph `{graph}` has no segments"));
+            let path = file.segments.as_ref().ok_or_else(none)?;
+            let mut session = Session::load_embedded(file, path, segment, &self.options)?;
             session.shrink(self.shrink)?;
             self.providers
                 .insert(graph.to_owned(), session.provider().to_owned());

@@ -1,9 +1,11 @@
 //! Which form of a graph runs: bundles hold graphs in forms made for single providers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::nets::{Deep, Form};
-use crate::runtime::{GraphFile, ProviderKind, RuntimeOptions};
+use crate::runtime::{GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions};
 
 /// A form of a graph on disk, made for one provider. Its weights lie in the graph's external data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,14 +14,27 @@ pub struct VariantFile {
     pub name: String,
     /// What it was made for.
     pub provider: ProviderKind,
-    /// The `.onnx` file.
+    /// Its file.
     pub path: PathBuf,
-    /// Whether it computes the graph's outputs from [`deep`](Self::deep) alone with the inputs.
-    pub is_shallow: bool,
+    /// What it computes.
+    pub role: Role,
     /// See [`Form::shares_prefix`].
     pub shares_prefix: bool,
     /// The value that the whole leaves for the shallow variant, where there are both.
     pub deep: Option<String>,
+}
+
+/// What a variant computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// What the graph computes.
+    #[default]
+    Whole,
+    /// The same from a value that an earlier run of the whole has left.
+    Shallow,
+    /// The same in parts, of which one at a time is loaded.
+    Parts,
 }
 
 /// What the name of a graph's shallow network ends with.
@@ -34,20 +49,26 @@ pub(super) fn graph_of(name: &str) -> (&str, bool) {
 }
 
 impl GraphFile {
-    /// The variant that runs, if any: one made for the graph's first provider.
-    fn variant(&self, options: &RuntimeOptions, is_shallow: bool) -> Option<&VariantFile> {
+    /// The variant of this role that was made for the graph's first provider, if any.
+    pub(super) fn variant(&self, options: &RuntimeOptions, role: Role) -> Option<&VariantFile> {
         let first = options.providers_of(&self.name).first()?.kind;
-        let fits =
-            |variant: &&VariantFile| variant.provider == first && variant.is_shallow == is_shallow;
+        let fits = |variant: &&VariantFile| variant.provider == first && variant.role == role;
         self.variants.iter().find(fits).filter(|_| options.variants)
+    }
+
+    /// The variant in parts, where memory is to be spared.
+    pub(super) fn parts(&self, options: &RuntimeOptions) -> Option<&VariantFile> {
+        let least = options.memory == MemoryPolicy::Least;
+        self.variant(options, Role::Parts).filter(|_| least)
     }
 
     /// How the graph is run under `options`.
     pub fn form(&self, options: &RuntimeOptions) -> Form {
-        let Some(variant) = self.variant(options, false) else {
+        let parts = self.parts(options);
+        let Some(variant) = parts.or_else(|| self.variant(options, Role::Whole)) else {
             return Form::default();
         };
-        let has_shallow = self.variant(options, true).is_some();
+        let has_shallow = parts.is_none() && self.variant(options, Role::Shallow).is_some();
         let deep = variant.deep.as_ref().filter(|_| has_shallow);
         Form {
             variant: Some(variant.name.clone()),
@@ -59,15 +80,7 @@ impl GraphFile {
         }
     }
 
-    /// The file that runs under `options`; none where a shallow one is asked for and there is none.
-    pub(super) fn file(&self, options: &RuntimeOptions, is_shallow: bool) -> Option<&Path> {
-        match self.variant(options, is_shallow) {
-            Some(variant) => Some(&variant.path),
-            None => (!is_shallow).then_some(self.path.as_path()),
-        }
-    }
-
-    /// The names of the inputs and outputs that such a file must have.
+    /// The names of the inputs and outputs that the whole must have, or its shallow network.
     pub(super) fn contract(
         &self,
         options: &RuntimeOptions,

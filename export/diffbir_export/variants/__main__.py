@@ -30,7 +30,7 @@ PICTURE_BOUND = 1e-5
 def add_variants(folder: Path, new: Path, entry: dict[str, Any], log: make.Log) -> bool:
     """Writes a graph's variants into `new`, and the graph anew if its weights lie in its file."""
     base = folder / entry["file"]
-    if entry["variants"] or not make.possible(entry) or not make.variants(base, entry["kind"]):
+    if make.complete(entry) or not make.possible(entry) or not make.variants(base, entry["kind"]):
         return False
     source = Source(base)
     if source.inline:

@@ -11,7 +11,7 @@ import onnx
 
 from .. import bundle
 from ..errors import ExportError, VerificationError
-from . import check
+from . import check, parts
 from .attention import attention
 from .graph import Graph
 from .phases import doublings, phases
@@ -115,6 +115,12 @@ def possible(entry: dict[str, Any]) -> bool:
     return entry["kind"] in KINDS and entry["precision"] == "fp32"
 
 
+def complete(entry: dict[str, Any]) -> bool:
+    """Whether a graph has all its variants; denoisers had fewer once."""
+    roles = {variant.get("role", "whole") for variant in entry["variants"]}
+    return roles >= ({"whole", "parts"} if entry["kind"] == "denoiser" else {"whole"})
+
+
 def write(base: Path, folder: Path, entry: dict[str, Any], log: Log) -> list[dict[str, Any]]:
     """Writes a graph's variants into `folder`; returns their entries for `bundle.yaml`.
 
@@ -137,7 +143,33 @@ def write(base: Path, folder: Path, entry: dict[str, Any], log: Log) -> list[dic
                 f"{check.BOUND:.0e}"
             )
         result.append(describe(variant, path, rows))
+    if entry["kind"] == "denoiser":
+        result.append(write_parts(base, folder, made[0], measured[0], log))
     return result
+
+
+def write_parts(
+    base: Path, folder: Path, whole: Variant, rows: list[check.Measured], log: Log
+) -> dict[str, Any]:
+    """Writes the variant `whole`, which `rows` tell of, in parts; returns the entry."""
+    model = onnx.ModelProto()
+    model.CopyFrom(whole.model)
+    del model.graph.output[1:]  # Deep features are for those who want speed.
+    path = folder / f"{base.stem}.{whole.name}.parts.safetensors"
+    parts.write(parts.cut(model, base), path)
+    first = rows[0]
+    inputs = check.feed(model, first.batch, first.height, first.width, max(check.BRANCHES))
+    wanted, *_ = check.session(whole.model.SerializeToString(), base.parent).run(None, inputs)
+    found = parts.run(path, base.parent, inputs)[model.graph.output[0].name]
+    row = check.Measured(first.batch, first.height, first.width, *check.compare(found, wanted))
+    log(f"{path.stem:22} {row.relative_rms:9.2e}")
+    if row.relative_rms > check.BOUND:
+        raise VerificationError(
+            f"{path.name}: relative RMS {row.relative_rms:.2e} against {whole.name} is above "
+            f"{check.BOUND:.0e}"
+        )
+    variant = Variant(f"{whole.name}-parts", model, whole.rewrites, "parts", shares_prefix=True)
+    return describe(variant, path, [row])
 
 
 def describe(variant: Variant, path: Path, rows: list[check.Measured]) -> dict[str, Any]:
