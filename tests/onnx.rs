@@ -4,6 +4,8 @@
 
 #[path = "onnx/bands.rs"]
 mod bands;
+#[path = "onnx/forms.rs"]
+mod forms;
 #[path = "common/program.rs"]
 #[allow(dead_code)] // only the runtime's installation is of use here
 mod program;

@@ -192,7 +192,6 @@ pub struct Variant {
     pub verified: Vec<BTreeMap<String, serde_json::Value>>,
 }
 
-
 /// Parses a manifest: first its format, so that a newer one is named as such, then the schema, then the types.
 pub(super) fn parse(text: &str) -> Result<Manifest> {
     let invalid =

@@ -319,6 +319,9 @@ pub struct Common {
     /// Execution provider instead of the configured ones
     #[arg(long, value_name = "PROVIDER")]
     pub device: Option<String>,
+    /// Hold as little as possible: one graph at a time, the denoiser in parts that are loaded anew in every evaluation
+    #[arg(long)]
+    pub low_memory: bool,
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
@@ -357,6 +360,7 @@ impl Common {
                 "runtime.providers",
                 self.device.as_ref().map(|x| json!([x])),
             ),
+            ("runtime.memory", self.low_memory.then_some(json!("least"))),
             ("runtime.offline", self.offline.then_some(json!(true))),
             ("output.existing", existing.map(|x| json!(x))),
             (

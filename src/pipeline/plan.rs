@@ -163,7 +163,8 @@ impl Pipeline {
         };
         let smaller = match stage {
             Stage::Sampling => {
-                "; smaller tiles of the denoiser (--tile cldm=512) take less and change the picture a little"
+                "; --low-memory loads the denoiser in parts; smaller tiles of it (--tile cldm=512) take less and change the picture a \
+                 little"
             }
             Stage::VaeEncoder | Stage::VaeDecoder if !self.has_segments(stage) => {
                 "; this bundle has no segments to run the VAE in bands: `python -m diffbir_export.segments BUNDLE` adds them"

@@ -7,15 +7,15 @@ mod assignment;
 mod heap;
 #[cfg(feature = "onnx")]
 pub mod library;
+#[cfg(feature = "onnx")]
+mod loaded;
+#[cfg(feature = "onnx")]
+mod parts;
 pub mod provider;
 #[cfg(feature = "onnx")]
 pub mod session;
 #[cfg(feature = "onnx")]
 pub mod sessions;
-#[cfg(feature = "onnx")]
-mod loaded;
-#[cfg(feature = "onnx")]
-mod parts;
 mod variants;
 
 use std::collections::BTreeMap;

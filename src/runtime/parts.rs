@@ -92,7 +92,12 @@ impl Plan {
             }
             there.extend(part.outputs.iter().cloned());
         }
-        match graph.kind.outputs().iter().find(|name| !there.contains(*name)) {
+        match graph
+            .kind
+            .outputs()
+            .iter()
+            .find(|name| !there.contains(*name))
+        {
             Some(missing) => Err(Error::bundle(format!("no part makes `{missing}`"))),
             None => Ok(()),
         }
@@ -101,7 +106,9 @@ impl Plan {
     /// Whether `name` is needed by a part after the `k`th.
     fn is_needed_after(&self, k: usize, name: &str) -> bool {
         let later = self.parts.iter().skip(k + 1);
-        later.flat_map(|part| &part.inputs).any(|input| input == name)
+        later
+            .flat_map(|part| &part.inputs)
+            .any(|input| input == name)
     }
 }
 

@@ -59,7 +59,11 @@ impl Session {
         options: &RuntimeOptions,
         is_shallow: bool,
     ) -> Result<Self> {
-        let role = if is_shallow { Role::Shallow } else { Role::Whole };
+        let role = if is_shallow {
+            Role::Shallow
+        } else {
+            Role::Whole
+        };
         let path = match graph.variant(options, role) {
             Some(variant) => &variant.path,
             None if !is_shallow => &graph.path,

@@ -1,5 +1,7 @@
 //! What each graph of a bundle takes of memory, and the cost model that follows.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array1, Array3, Array4};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,7 +17,7 @@ use crate::memory::{self, Bytes};
 use crate::nets::contract::{CONTROLS, GraphKind};
 use crate::nets::vae::DOWNSCALE;
 use crate::nets::{Input, Networks};
-use crate::runtime::Sessions;
+use crate::runtime::{MemoryPolicy, Sessions};
 
 /// Edges of the inputs that a graph is measured on, in its cells: small, so that full-size graphs can be measured too.
 const PIXELS: [usize; 3] = [256, 512, 768];
@@ -29,20 +31,28 @@ pub(super) fn run(
     reporter: &Reporter,
 ) -> Result<()> {
     let mut model = MemoryModel::default();
-    let mut plain = config.clone();
-    plain.runtime.variants = false;
-    let sessions = Sessions::new(bundle.graph_files(), config.runtime.options()?);
-    let listed = bundle.manifest().graphs.iter();
-    let forms = listed.flat_map(|(graph, listed)| {
-        let variant = sessions.form(graph).variant;
-        let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
-        let plain = (graph, listed, &plain, None);
-        [
-            Some(plain),
-            variant.map(|v| (graph, listed, config, Some(v))),
-        ]
-    });
-    for (graph, listed, config, variant) in forms.flatten() {
+    let with = |variants, memory| {
+        let mut config = config.clone();
+        (config.runtime.variants, config.runtime.memory) = (variants, memory);
+        config
+    };
+    let configs = [
+        with(false, MemoryPolicy::Keep),
+        with(true, MemoryPolicy::Keep),
+        with(true, MemoryPolicy::Least),
+    ];
+    let mut forms = BTreeMap::new();
+    for config in &configs {
+        let sessions = Sessions::new(bundle.graph_files(), config.runtime.options()?);
+        for (graph, listed) in &bundle.manifest().graphs {
+            let variant = sessions.form(graph).variant;
+            let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
+            forms
+                .entry(name)
+                .or_insert((graph, listed, config, variant));
+        }
+    }
+    for (name, (graph, listed, config, variant)) in forms {
         let (edges, downscale) = match listed.kind {
             GraphKind::TextEncoder => continue,
             GraphKind::Cleaner | GraphKind::VaeEncoder => (PIXELS, listed.multiple),
