@@ -219,6 +219,7 @@ impl Bundle {
             path: self.dir.join(&graph.file),
             segments: graph.segments.as_ref().map(|file| self.dir.join(file)),
             bytes: self.graph_bytes(graph),
+            hashes: graph.files.values().cloned().collect(),
         };
         self.manifest.graphs.iter().map(file).collect()
     }

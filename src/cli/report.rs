@@ -14,6 +14,7 @@ use crate::cli::args::Reporting;
 use crate::error::Error;
 use crate::memory;
 use crate::pipeline::{Event, Samples, Stage};
+use crate::runtime::PassedOver;
 use crate::samplers::StepInfo;
 
 /// The schema of `--json`: every line is one object that fits it.
@@ -130,8 +131,8 @@ impl Reporter {
         }
     }
 
-    /// The run is over.
-    pub fn end(&self, done: usize, skipped: usize, failed: usize) {
+    /// The run is over: how many pictures were done, left out and failed, and which optional providers it went without.
+    pub fn end(&self, (done, skipped, failed): (usize, usize, usize), passed_over: &[PassedOver]) {
         if let Mode::Bars(bar) = &self.mode {
             bar.finish_and_clear();
         }
@@ -140,6 +141,7 @@ impl Reporter {
             Mode::Json => self.json(json!({
                 "event": "end", "done": done, "skipped": skipped, "failed": failed,
                 "seconds": self.start.elapsed().as_secs_f64(), "peak_memory_bytes": memory::peak(),
+                "passed_over": passed_over,
             })),
             Mode::Bars(_) | Mode::Lines if failed > 0 => eprintln!("{counts}"),
             _ => {}

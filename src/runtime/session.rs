@@ -5,15 +5,16 @@ use std::path::Path;
 
 use half::f16;
 use ndarray::ArrayD;
-use ort::ep::{ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
 use ort::session::{SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, Tensor, TensorElementType, TensorRef, ValueRef};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::{Input, Network};
+use crate::runtime::copies::Copies;
+use crate::runtime::engine_cache::EngineCache;
 use crate::runtime::provider::{Provider, ProviderKind};
-use crate::runtime::{GraphFile, RuntimeOptions, assignment, library};
+use crate::runtime::{GraphFile, RuntimeOptions, assignment, library, registration};
 
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
@@ -23,6 +24,8 @@ pub struct Session {
     session: ort::session::Session,
     name: String,
     nodes: BTreeMap<String, usize>,
+    /// Where TensorRT keeps engines, which it may build in the first run.
+    engines: Option<EngineCache>,
 }
 
 impl Session {
@@ -32,11 +35,38 @@ impl Session {
     /// [`Runtime`](ErrorKind::Runtime): no library, or a provider that is not optional does not load.
     /// [`Bundle`](ErrorKind::Bundle): the file is no graph, or lacks an input or output of its contract.
     pub fn load(graph: &GraphFile, options: &RuntimeOptions) -> Result<Self> {
+        Self::load_with(graph, options, Ok)
+    }
+
+    /// As [`load`](Self::load), and how many copies between devices ONNX Runtime put into the graph.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_counting_copies(
+        graph: &GraphFile,
+        options: &RuntimeOptions,
+    ) -> Result<(Self, usize)> {
+        let copies = Copies::default();
+        let session = Self::load_with(graph, options, |builder| {
+            copies
+                .count_in(builder)
+                .map_err(|e| Error::runtime("ONNX Runtime takes no log function").with_source(e))
+        })?;
+        Ok((session, copies.count()))
+    }
+
+    fn load_with(
+        graph: &GraphFile,
+        options: &RuntimeOptions,
+        prepare: impl FnOnce(SessionBuilder) -> Result<SessionBuilder>,
+    ) -> Result<Self> {
         let place = graph.path.display();
-        let mut builder = builder(graph, options)?;
-        let session = builder
-            .commit_from_file(&graph.path)
-            .map_err(|e| load_error(&e).at(&place))?;
+        let (builder, engines) = builder(graph, options)?;
+        let mut builder = prepare(builder)?;
+        let session = while_building(engines.as_ref(), || {
+            let loaded = builder.commit_from_file(&graph.path);
+            loaded.map_err(|e| load_error(&e).at(&place))
+        })?;
         expect_names("input", &graph.kind.inputs(), session.inputs(), &graph.path)?;
         expect_names(
             "output",
@@ -44,11 +74,8 @@ impl Session {
             session.outputs(),
             &graph.path,
         )?;
-        Session::checked(
-            session,
-            graph.name.clone(),
-            options.providers_of(&graph.name),
-        )
+        let providers = options.providers_of(&graph.name);
+        Session::checked(session, graph.name.clone(), engines, providers)
     }
 
     /// Loads segment `segment` of `graph`, whose weights lie in the graph's external data.
@@ -67,30 +94,36 @@ impl Session {
             ))
         };
         let path = graph.segments.as_ref().ok_or_else(missing)?;
-        let read = || -> Result<ort::session::Session> {
+        let read = || -> Result<(ort::session::Session, Option<EngineCache>)> {
             let damaged =
                 |e: &dyn std::fmt::Display| Error::bundle(format!("damaged segments: {e}"));
             let bytes = std::fs::read(path).map_err(|e| damaged(&e))?;
             let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
             let model = file.tensor(segment).map_err(|_| missing())?;
             let folder = graph.path.parent().unwrap_or(Path::new(".")).display();
-            builder(graph, options)?
+            let (builder, engines) = builder(graph, options)?;
+            let mut builder = builder
                 .with_config_entry(WEIGHTS_FOLDER, folder.to_string())
                 .map_err(|e| {
                     Error::runtime(format!("ONNX Runtime refuses the folder of weights: {e}"))
-                })?
-                .commit_from_memory(model.data())
-                .map_err(|e| load_error(&e))
+                })?;
+            let session = while_building(engines.as_ref(), || {
+                let loaded = builder.commit_from_memory(model.data());
+                loaded.map_err(|e| load_error(&e))
+            })?;
+            Ok((session, engines))
         };
-        let session = read().map_err(|e| e.at(format!("{}: segment {segment}", path.display())))?;
+        let (session, engines) =
+            read().map_err(|e| e.at(format!("{}: segment {segment}", path.display())))?;
         let name = format!("{}, segment {segment}", graph.name);
-        Session::checked(session, name, options.providers_of(&graph.name))
+        Session::checked(session, name, engines, options.providers_of(&graph.name))
     }
 
     /// A session that runs on what was asked for.
     fn checked(
         session: ort::session::Session,
         name: String,
+        engines: Option<EngineCache>,
         providers: &[Provider],
     ) -> Result<Self> {
         let nodes = assignment::nodes_per_provider(&session)?;
@@ -98,6 +131,7 @@ impl Session {
             session,
             name,
             nodes,
+            engines,
         };
         this.refuse_silent_fallback(providers)?;
         Ok(this)
@@ -120,7 +154,7 @@ impl Session {
         let Some(required) = providers.iter().position(|provider| !provider.optional) else {
             return Ok(());
         };
-        let kinds: Vec<ProviderKind> = providers[..=required].iter().map(|p| p.kind).collect();
+        let kinds: Vec<ProviderKind> = providers[..=required].iter().map(Provider::kind).collect();
         if kinds
             .iter()
             .any(|kind| self.nodes.contains_key(kind.ort_name()))
@@ -129,21 +163,20 @@ impl Session {
         }
         Err(Error::runtime(format!(
             "graph `{}`: no node runs on {}; ONNX Runtime put them on {:?}. Mark the provider `optional: true` to allow this",
-            self.name, providers[required].kind, self.nodes
+            self.name,
+            providers[required].kind(),
+            self.nodes
         )))
     }
 }
 
-fn builder(graph: &GraphFile, options: &RuntimeOptions) -> Result<SessionBuilder> {
+/// What a session of `graph` is made with, and where TensorRT keeps its engines.
+fn builder(
+    graph: &GraphFile,
+    options: &RuntimeOptions,
+) -> Result<(SessionBuilder, Option<EngineCache>)> {
     let environment = library::environment(options.library.as_deref())?;
-    let providers = options.providers_of(&graph.name);
-    let cpu = providers.iter().find(|p| p.kind == ProviderKind::Cpu);
-    let threads = match cpu.map_or(0, |p| p.threads) {
-        // ONNX Runtime's own default counts the machine's physical cores: too few where two virtual ones share one, too
-        // many in a container that may use a few of them.
-        0 => std::thread::available_parallelism().map_or(0, usize::from),
-        threads => threads,
-    };
+    let threads = options.threads_of(&graph.name);
     let failed =
         |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);
     let mut builder = ort::session::Session::builder(environment)
@@ -159,57 +192,18 @@ fn builder(graph: &GraphFile, options: &RuntimeOptions) -> Result<SessionBuilder
                 ))
             })?;
     }
-    for provider in providers {
-        register(provider, &mut builder)?;
-    }
-    Ok(builder)
+    let providers = options.providers_of(&graph.name);
+    let engines = EngineCache::of(graph, providers, options)?;
+    let builder = registration::append_all(providers, engines.as_ref(), options, builder)?;
+    Ok((builder, engines))
 }
 
-/// Gives the session a provider, or passes over an optional one that does not load.
-fn register(provider: &Provider, builder: &mut SessionBuilder) -> Result<()> {
-    match dispatch(provider).register(builder) {
-        Ok(()) => Ok(()),
-        Err(_) if provider.optional => Ok(()),
-        Err(e) => Err(Error::runtime(format!(
-            "the provider `{}` does not load: {}. What is needed: {}. Mark it `optional: true` to go on without it",
-            provider.kind,
-            e.message().trim_end_matches('.'),
-            provider.kind.remedy()
-        ))),
+/// Does `work`, which may build engines.
+fn while_building<T>(engines: Option<&EngineCache>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match engines {
+        Some(engines) => engines.building(work)?,
+        None => work(),
     }
-}
-
-fn dispatch(provider: &Provider) -> ExecutionProviderDispatch {
-    fn with_options<E: ArbitrarilyConfigurableExecutionProvider>(
-        mut ep: E,
-        provider: &Provider,
-    ) -> E {
-        for (key, value) in &provider.options {
-            ep = ep.with_arbitrary_config(key, value);
-        }
-        ep
-    }
-    match provider.kind {
-        ProviderKind::Cpu => ort::ep::CPU::default().build(),
-        ProviderKind::Cuda => with_options(ort::ep::CUDA::default(), provider).build(),
-        ProviderKind::Tensorrt => with_options(ort::ep::TensorRT::default(), provider).build(),
-    }
-}
-
-/// Whether `provider` could be given to a session, and if not, why.
-///
-/// # Errors
-/// [`Runtime`](ErrorKind::Runtime): no library.
-pub fn probe(
-    provider: &Provider,
-    options: &RuntimeOptions,
-) -> Result<std::result::Result<(), String>> {
-    let environment = library::environment(options.library.as_deref())?;
-    let mut builder = ort::session::Session::builder(environment)
-        .map_err(|e| Error::runtime("ONNX Runtime makes no session").with_source(e))?;
-    Ok(dispatch(provider)
-        .register(&mut builder)
-        .map_err(|e| e.message().trim_end_matches('.').to_owned()))
 }
 
 /// Checks that every name of the contract is there and nothing else is wanted.
@@ -290,10 +284,12 @@ impl Network for Session {
                 to_value(input, self.wants_f16(name)).map_err(|e| self.run_error(&e, inputs))?;
             values.push((name.to_string(), value));
         }
-        let found = match self.session.run(values) {
+        let session = &mut self.session;
+        let run = || match session.run(values) {
             Ok(found) => collect(&found, outputs),
             Err(e) => Err((e.code(), e.message().to_owned())),
         };
+        let found = while_building(self.engines.as_ref(), || Ok(run()))?;
         found.map_err(|(code, message)| {
             self.run_error(&ort::Error::new_with_code(code, message), inputs)
         })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::nets::{Network, Networks};
-use crate::runtime::{GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions, Session, heap};
+use crate::runtime::{GraphFile, MemoryPolicy, Provider, RuntimeOptions, Session, heap};
 
 /// Above this many bytes of graphs, [`MemoryPolicy::Auto`] keeps one session at a time.
 const KEEP_LIMIT: u64 = 1 << 30;
@@ -69,9 +69,7 @@ impl Networks for Sessions {
     }
 
     fn on_host(&self) -> bool {
-        let graphs = self.options.graphs.values().flatten();
-        let mut providers = self.options.providers.iter().chain(graphs);
-        providers.all(|provider| provider.kind == ProviderKind::Cpu)
+        self.options.all_providers().all(Provider::on_host)
     }
 
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
