@@ -127,6 +127,17 @@ fn an_override_is_for_a_graph_that_is_there() {
 }
 
 #[test]
+fn an_option_that_would_give_wrong_pictures_is_refused() {
+    let program = Program::new();
+    let input = write(&program, "a.png", &picture(16, 16));
+    let set = "runtime.providers=[{ cuda: { cuda_graph: true, optional: true } }, cpu]";
+    let args = ["restore", &input, "-o", "r.png", "--set", set];
+    let run = program.tiny_bundle(&[&args[..], &ARGS].concat());
+    run.code(3);
+    run.says(&["cuda.cuda_graph: not served yet"]);
+}
+
+#[test]
 fn a_plugin_that_is_named_must_be_there() {
     let program = Program::new();
     let input = write(&program, "a.png", &picture(16, 16));

@@ -46,7 +46,7 @@ impl fmt::Display for PassedOver {
 /// do not load.
 ///
 /// # Errors
-/// [`Config`](crate::error::ErrorKind::Config): an override for a graph that is not there.
+/// [`Config`](crate::error::ErrorKind::Config): an override for a graph that is not there, or an option that is not served.
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no library, or a provider does not load that is not optional. The
 /// message names what is missing and how to install it.
 pub fn check(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<Vec<PassedOver>> {
@@ -102,8 +102,10 @@ fn refused(kind: ProviderKind, reason: &str) -> Error {
 /// Whether sessions can be made with `provider`, and if not, why. Found out once per process.
 ///
 /// # Errors
+/// [`Config`](crate::error::ErrorKind::Config): an option that is not served.
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no library.
 pub fn probe(provider: &Provider, options: &RuntimeOptions) -> Result<Outcome> {
+    provider.refuse_replay()?;
     let environment = library::environment(options.library.as_deref())?;
     let loaded = library::load(options.library.as_deref())?;
     let mut tried = TRIED

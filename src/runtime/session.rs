@@ -226,10 +226,18 @@ fn load_error(error: &ort::Error) -> Error {
             format!("not enough memory to load the graph: {}", error.message()),
         );
     }
-    Error::bundle(format!(
-        "ONNX Runtime cannot load the graph: {}",
-        error.message()
-    ))
+    let message = format!("ONNX Runtime cannot load the graph: {}", error.message());
+    match is_of_a_device(error.message()) {
+        true => Error::runtime(message),
+        false => Error::bundle(message),
+    }
+}
+
+/// Whether a provider's own library says this, and not ONNX Runtime of the graph.
+fn is_of_a_device(message: &str) -> bool {
+    ["CUDA", "CUDNN", "CUBLAS", "TensorRT", "OpenVINO"]
+        .iter()
+        .any(|sign| message.contains(sign))
 }
 
 fn is_out_of_memory(message: &str) -> bool {

@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 pub use cpu::CpuOptions;
 pub use nvidia::{ConvSearch, CudaOptions, TensorrtOptions, TensorrtRtxOptions};
 pub use openvino::{OpenVinoOptions, Precision};
@@ -208,6 +210,27 @@ impl Provider {
         }
     }
 
+    /// Refuses `cuda_graph`: once a graph is recorded, ONNX Runtime replays it without looking at the inputs that a run is
+    /// given, on those that lie where the first ones lay. Sessions do not keep inputs and outputs in one place yet.
+    ///
+    /// # Errors
+    /// [`Config`](crate::error::ErrorKind::Config).
+    pub fn refuse_replay(&self) -> Result<()> {
+        let asked = match &self.settings {
+            Settings::Cuda(options) => options.cuda_graph,
+            Settings::Tensorrt(options) => options.cuda_graph,
+            Settings::TensorrtRtx(options) => options.cuda_graph,
+            Settings::Cpu(_) | Settings::OpenVino(_) => false,
+        };
+        match asked {
+            true => Err(Error::config(format!(
+                "{}.cuda_graph: not served yet: ONNX Runtime would replay a graph on its first inputs. Set it to false",
+                self.kind()
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Keys and values as ONNX Runtime is given them: typed options, then those passed through.
     pub fn ort_options(&self) -> BTreeMap<String, String> {
         let typed = self.settings.ort_options().into_iter();
@@ -234,6 +257,18 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
             assert_eq!(Settings::of(kind).kind(), kind);
         }
+    }
+
+    #[test]
+    fn a_replay_on_other_inputs_is_refused() {
+        let mut provider = Provider::new(ProviderKind::Cuda);
+        provider.refuse_replay().unwrap();
+        provider.settings = Settings::Cuda(CudaOptions {
+            cuda_graph: true,
+            ..CudaOptions::default()
+        });
+        let error = provider.refuse_replay().unwrap_err().to_string();
+        assert!(error.starts_with("cuda.cuda_graph: not served"), "{error}");
     }
 
     #[test]
