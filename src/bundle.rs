@@ -234,6 +234,7 @@ impl Bundle {
                 .iter()
                 .filter_map(|variant| self.variant_file(variant))
                 .collect(),
+            hashes: graph.files.values().cloned().collect(),
         };
         self.manifest.graphs.iter().map(file).collect()
     }

@@ -160,6 +160,7 @@ fn sixteen_bit_inputs_and_outputs_are_converted() {
         path,
         segments: None,
         bytes: 0,
+        hashes: Vec::new(),
     };
     let mut encoder = Session::load(&file, &RuntimeOptions::default()).unwrap();
     // Values that 16 bits hold exactly; the graph returns the mean of each 8x8 block, and twice the first channel's.

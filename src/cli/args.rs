@@ -187,12 +187,22 @@ pub struct Runtime {
 /// `diffbir runtime …`.
 #[derive(Debug, Subcommand)]
 pub enum RuntimeCommand {
-    /// Put the pinned ONNX Runtime into the per-user cache, through pip
-    Install {
-        /// The build with the CUDA and TensorRT providers
-        #[arg(long)]
-        gpu: bool,
-    },
+    /// Put the pinned ONNX Runtime, or plugins for it, into the per-user cache, through pip
+    Install(Install),
+}
+
+/// `diffbir runtime install`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Install {
+    /// The build with the CUDA and TensorRT providers (255 MB)
+    #[arg(long)]
+    pub gpu: bool,
+    /// The OpenVINO provider, a plugin (53 MB)
+    #[arg(long)]
+    pub openvino: bool,
+    /// The TensorRT provider for RTX cards, a plugin (147 MB)
+    #[arg(long)]
+    pub tensorrt_rtx: bool,
 }
 
 /// How a command reports.

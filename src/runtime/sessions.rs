@@ -6,9 +6,7 @@ use std::thread::{self, JoinHandle};
 use crate::error::{Error, Result};
 use crate::nets::{Form, Network, Networks};
 use crate::runtime::loaded::Loaded;
-use crate::runtime::{
-    GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions, Session, heap, variants,
-};
+use crate::runtime::{GraphFile, MemoryPolicy, Provider, RuntimeOptions, Session, heap, variants};
 
 /// Above this many bytes of graphs, [`MemoryPolicy::Auto`] keeps one session at a time.
 const KEEP_LIMIT: u64 = 1 << 30;
@@ -96,9 +94,7 @@ impl Networks for Sessions {
     }
 
     fn on_host(&self) -> bool {
-        let graphs = self.options.graphs.values().flatten();
-        let mut providers = self.options.providers.iter().chain(graphs);
-        providers.all(|provider| provider.kind == ProviderKind::Cpu)
+        self.options.all_providers().all(Provider::on_host)
     }
 
     fn form(&self, graph: &str) -> Form {

@@ -1,9 +1,10 @@
 //! Which form of a graph runs: bundles hold graphs in forms made for single providers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::nets::{Deep, Form};
 use crate::runtime::{GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions};
 
@@ -51,7 +52,7 @@ pub(super) fn graph_of(name: &str) -> (&str, bool) {
 impl GraphFile {
     /// The variant of this role that was made for the graph's first provider, if any.
     pub(super) fn variant(&self, options: &RuntimeOptions, role: Role) -> Option<&VariantFile> {
-        let first = options.providers_of(&self.name).first()?.kind;
+        let first = options.providers_of(&self.name).first()?.kind();
         let fits = |variant: &&VariantFile| variant.provider == first && variant.role == role;
         self.variants.iter().find(fits).filter(|_| options.variants)
     }
@@ -77,6 +78,25 @@ impl GraphFile {
                 value: value.clone(),
                 shallow: format!("{}{SHALLOW}", self.name),
             }),
+        }
+    }
+
+    /// The file that holds the whole as it runs under `options`, or its shallow network.
+    ///
+    /// # Errors
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is no shallow one.
+    pub(super) fn file(&self, options: &RuntimeOptions, is_shallow: bool) -> Result<&Path> {
+        let role = match is_shallow {
+            true => Role::Shallow,
+            false => Role::Whole,
+        };
+        match self.variant(options, role) {
+            Some(variant) => Ok(&variant.path),
+            None if !is_shallow => Ok(&self.path),
+            None => {
+                let message = format!("the graph `{}` has no shallow variant", self.name);
+                Err(Error::bundle(message))
+            }
         }
     }
 

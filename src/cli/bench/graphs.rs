@@ -47,6 +47,7 @@ pub(super) fn run(
         for (graph, listed) in &bundle.manifest().graphs {
             let variant = sessions.form(graph).variant;
             let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
+            let name = variant.map_or(graph.clone(), |v| format!("{graph}.{}", v.name));
             forms
                 .entry(name)
                 .or_insert((graph, listed, config, variant));
@@ -70,7 +71,6 @@ pub(super) fn run(
             _ => attention(listed.kind),
         };
         let fitted = fit(&points, squared);
-        let name = variant.map_or(graph.clone(), |variant| format!("{graph}.{}", variant.name));
         let [constant, linear, squared] = fitted.run;
         reporter.picture(
             &json!({ "event": "graph", "graph": name, "memory": fitted, "points": points }),
