@@ -1,7 +1,8 @@
 //! The library's front door: a bundle, its networks, and pictures in and out.
 
+mod pool;
+
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use ndarray::{Array3, Array4};
 use serde::Serialize;
@@ -16,13 +17,16 @@ use crate::pipeline::{Event, Lq, Observer, Pipeline, Plan};
 use crate::prompts::Prompts;
 use crate::rng::Draws;
 
+use pool::Pool;
+
 /// Restores pictures with one bundle.
 ///
-/// An engine is `Sync`: threads may share one. Its networks run one request at a time, others wait for their turn.
+/// An engine is `Sync`: threads may share one. It serves as many requests at once as it has sets of networks, one for each
+/// of [`RuntimeOptions::devices`](crate::runtime::RuntimeOptions::devices); others wait for their turn.
 pub struct Engine {
     bundle: Bundle,
     prompts: Prompts,
-    networks: Mutex<Box<dyn Networks>>,
+    networks: Pool,
 }
 
 /// Where a request's noise comes from.
@@ -129,17 +133,31 @@ impl Engine {
     /// An engine on ONNX Runtime. No graph is loaded yet.
     #[cfg(feature = "onnx")]
     pub fn open(bundle: Bundle, options: crate::runtime::RuntimeOptions) -> Self {
-        let sessions = crate::runtime::Sessions::new(bundle.graph_files(), options);
-        Engine::from_networks(bundle, Box::new(sessions))
+        let sets = options.sets().into_iter().map(|options| {
+            let sessions = crate::runtime::Sessions::new(bundle.graph_files(), options);
+            Box::new(sessions) as Box<dyn Networks>
+        });
+        let sets = sets.collect();
+        Engine::from_sets(bundle, sets)
     }
 
     /// An engine on networks of the caller's, such as fakes in a test.
     pub fn from_networks(bundle: Bundle, networks: Box<dyn Networks>) -> Self {
+        Engine::from_sets(bundle, vec![networks])
+    }
+
+    /// An engine on several sets of networks, at least one, each of which serves one request at a time.
+    pub fn from_sets(bundle: Bundle, sets: Vec<Box<dyn Networks>>) -> Self {
         Engine {
             bundle,
             prompts: Prompts::default(),
-            networks: Mutex::new(networks),
+            networks: Pool::new(sets),
         }
+    }
+
+    /// How many requests it serves at once.
+    pub fn width(&self) -> usize {
+        self.networks.width()
     }
 
     /// The bundle.
@@ -160,8 +178,8 @@ impl Engine {
     /// # Errors
     /// As [`check`](Self::check), and [`Resources`](crate::error::ErrorKind::Resources) where nothing fits the memory.
     pub fn plan(&self, lq: (usize, usize), options: &Options) -> Result<Plan> {
-        let networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check(options)?.plan(lq, networks.as_ref())
+        self.check(options)?
+            .plan(lq, self.networks.take().networks())
     }
 
     /// Restores one picture. `observe` is told of stages, steps and intermediate results, and may stop the work with
@@ -178,10 +196,11 @@ impl Engine {
             request.cancel.check()?;
             observe(event)
         };
-        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lease = self.networks.take();
+        let networks = lease.networks();
         request.cancel.check()?;
         let (height, width, _) = request.lq.dim();
-        let plan = pipeline.plan((height, width), networks.as_ref())?;
+        let plan = pipeline.plan((height, width), networks)?;
         stoppable(Event::Planned(&plan))?;
         let lq = Lq {
             deep: request.deep.as_ref().map(|deep| deep.view()),
@@ -197,7 +216,7 @@ impl Engine {
             lq,
             &plan,
             &self.prompts,
-            networks.as_mut(),
+            networks,
             &mut draws,
             &mut stoppable,
         )?;
@@ -207,7 +226,7 @@ impl Engine {
             (graph, provider, variant)
         });
         let ran: Vec<_> = ran.collect();
-        drop(networks);
+        drop(lease);
         let (samples, deep): (Vec<_>, Vec<_>) =
             made.into_iter().map(|made| (made.rgb, made.deep)).unzip();
         Ok(Restored {

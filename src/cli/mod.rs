@@ -14,6 +14,7 @@ mod report;
 mod restore;
 mod setup;
 mod sheet;
+mod workers;
 
 use std::process::ExitCode;
 use std::time::Instant;

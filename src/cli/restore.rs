@@ -1,8 +1,8 @@
 //! `diffbir restore`: every input in turn; a bad one is reported and the rest goes on.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use ndarray::Axis;
@@ -15,7 +15,7 @@ use crate::cli::frames::{self, Sequence};
 use crate::cli::inputs::{self, Job, Results};
 use crate::cli::report::Reporter;
 use crate::cli::setup::{self, Setup};
-use crate::cli::{plan, replay};
+use crate::cli::{plan, replay, workers};
 use crate::config::{Config, Existing};
 use crate::engine::{Engine, Noise, Provenance, Request};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +63,9 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally
         sequence.settle(&jobs, &session, args, reporter)?;
     }
     if args.dry_run {
-        return session.each(&jobs, reporter, |job| plan::print(&session, job, reporter));
+        return session.each(&jobs, 1, reporter, |job| {
+            plan::print(&session, job, reporter)
+        });
     }
     session.run(
         &jobs,
@@ -80,7 +82,7 @@ pub struct Session {
     /// Optional providers that do not load here.
     passed_over: Vec<PassedOver>,
     /// Prompts that were said to be too long.
-    warned: RefCell<BTreeSet<String>>,
+    warned: Mutex<BTreeSet<String>>,
 }
 
 impl Session {
@@ -111,7 +113,7 @@ impl Session {
             config,
             engine,
             passed_over,
-            warned: RefCell::default(),
+            warned: Mutex::default(),
         })
     }
 
@@ -130,6 +132,13 @@ impl Session {
         self.config.input.decoding()
     }
 
+    /// How many pictures are in work at once: one on each set of networks, and one that is read or written meanwhile,
+    /// unless memory is counted.
+    fn workers(&self) -> usize {
+        let is_counted = self.config.tiling.memory_budget.is_some();
+        self.engine.width() + usize::from(!is_counted)
+    }
+
     /// Works through `jobs`.
     ///
     /// # Errors
@@ -142,7 +151,7 @@ impl Session {
         reporter: &Reporter,
     ) -> Result<Tally> {
         check_writable(jobs)?;
-        self.each(jobs, reporter, |job| {
+        self.each(jobs, self.workers(), reporter, |job| {
             self.one(job, noise.clone(), cancel, reporter)
         })
     }
@@ -151,13 +160,17 @@ impl Session {
     fn each(
         &self,
         jobs: &[Job],
+        workers: usize,
         reporter: &Reporter,
-        work: impl Fn(&Job) -> Result<()>,
+        work: impl Fn(&Job) -> Result<()> + Sync,
     ) -> Result<Tally> {
-        let mut tally = Tally::default();
-        for job in jobs {
+        let tally = Mutex::new(Tally::default());
+        let count = |add: &dyn Fn(&mut Tally)| {
+            add(&mut tally.lock().unwrap_or_else(PoisonError::into_inner));
+        };
+        workers::each(jobs, workers, |job| {
             if job.skip {
-                tally.skipped += 1;
+                count(&|tally| tally.skipped += 1);
                 let record = json!({
                     "event": "picture", "status": "skipped", "input": job.input, "outputs": files(job)
                 });
@@ -165,18 +178,22 @@ impl Session {
                     &record,
                     &format!("{} exists, left out", job.file(0).display()),
                 );
-                continue;
+                return Ok(());
             }
             match work(job) {
-                Ok(()) => tally.done += 1,
+                Ok(()) => count(&|tally| tally.done += 1),
                 Err(error) if is_of_one_picture(&error) => {
-                    tally.failed += 1;
-                    tally.too_large += usize::from(error.kind() == ErrorKind::Resources);
+                    count(&|tally| {
+                        tally.failed += 1;
+                        tally.too_large += usize::from(error.kind() == ErrorKind::Resources);
+                    });
                     reporter.failure(&job.input, &error);
                 }
                 Err(error) => return Err(error.at(job.input.display())),
             }
-        }
+            Ok(())
+        })?;
+        let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
         reporter.end((tally.done, tally.skipped, tally.failed), &self.passed_over);
         Ok(tally)
     }
@@ -247,7 +264,8 @@ impl Session {
         }
         for prompt in self.engine.check(&options)?.prompts() {
             let left_out = prompt.truncated();
-            if left_out > 0 && self.warned.borrow_mut().insert(prompt.text().to_owned()) {
+            let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            if left_out > 0 && warned.insert(prompt.text().to_owned()) {
                 reporter.note(&format!(
                     "the prompt {:?} is too long for the text encoder: its last {left_out} tokens are left out",
                     prompt.text()

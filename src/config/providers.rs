@@ -26,6 +26,9 @@ pub struct RuntimeConfig {
     pub graphs: BTreeMap<String, GraphConfig>,
     /// Session configuration entries, passed to ONNX Runtime as they are.
     pub options: Untyped,
+    /// Devices that pictures are restored on at once, by their numbers; each has its own sessions. Default: none, one set of
+    /// sessions on the devices that the providers name.
+    pub devices: Vec<u32>,
     /// Whether a bundle's graphs run in the form that was made for the first of their providers. Default: true.
     pub variants: bool,
 }
@@ -39,6 +42,7 @@ impl Default for RuntimeConfig {
             providers: vec![Value::String("cpu".to_owned())],
             graphs: BTreeMap::new(),
             options: Untyped::new(),
+            devices: Vec::new(),
             variants: true,
         }
     }
@@ -79,6 +83,8 @@ impl RuntimeConfig {
             options: self.options.clone(),
             memory: self.memory,
             return_memory: false,
+            devices: self.devices.clone(),
+            sharing: 1,
             variants: self.variants,
         })
     }

@@ -104,6 +104,11 @@ pub trait Networks: Send {
         true
     }
 
+    /// How many sets of networks share the machine's memory, this one among them.
+    fn sharing(&self) -> usize {
+        1
+    }
+
     /// Whether networks run in the machine's own memory, which plans are made for.
     fn on_host(&self) -> bool {
         true

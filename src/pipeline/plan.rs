@@ -129,6 +129,10 @@ impl Pipeline {
             None if networks.on_host() => free_memory(),
             None => u64::MAX,
         };
+        let budget = match budget {
+            u64::MAX => budget,
+            bytes => bytes / networks.sharing() as u64,
+        };
         let pipeline = Pipeline {
             graphs: self.graphs.clone().on(networks),
             ..self.clone()

@@ -99,6 +99,11 @@ pub struct RuntimeOptions {
     /// whose process is their own: it costs a few percent of the time and holds for everybody in the process. Default:
     /// false.
     pub return_memory: bool,
+    /// Devices that requests are served on at once, by their numbers: each has its sessions, whose providers stand on it.
+    /// Default: none, one set of sessions on the devices that providers name.
+    pub devices: Vec<u32>,
+    /// How many sets of sessions share the machine's memory. Default: 1.
+    pub sharing: usize,
     /// Whether a graph's variant for the first of its providers is taken, where the bundle has one. Default: true.
     pub variants: bool,
 }
@@ -112,6 +117,8 @@ impl Default for RuntimeOptions {
             options: Untyped::new(),
             memory: MemoryPolicy::Auto,
             return_memory: false,
+            devices: Vec::new(),
+            sharing: 1,
             variants: true,
         }
     }
@@ -121,6 +128,23 @@ impl RuntimeOptions {
     /// The providers that `graph` is given.
     pub fn providers_of(&self, graph: &str) -> &[Provider] {
         self.graphs.get(graph).unwrap_or(&self.providers)
+    }
+
+    /// The options of each set of sessions: one for each of [`devices`](Self::devices), or these.
+    pub fn sets(&self) -> Vec<RuntimeOptions> {
+        if self.devices.is_empty() {
+            return vec![self.clone()];
+        }
+        let on = |device: &u32| {
+            let mut options = self.clone();
+            let graphs = options.graphs.values_mut().flatten();
+            for provider in options.providers.iter_mut().chain(graphs) {
+                provider.settings.stand_on(*device);
+            }
+            options.sharing = self.devices.len();
+            options
+        };
+        self.devices.iter().map(on).collect()
     }
 
     /// All providers that some graph may be given.

@@ -93,6 +93,10 @@ impl Networks for Sessions {
         self.keep
     }
 
+    fn sharing(&self) -> usize {
+        self.options.sharing
+    }
+
     fn on_host(&self) -> bool {
         self.options.all_providers().all(Provider::on_host)
     }

@@ -156,6 +156,16 @@ impl Settings {
         }
     }
 
+    /// Puts a provider that has devices by number on this one.
+    pub(super) fn stand_on(&mut self, device: u32) {
+        match self {
+            Settings::Cuda(options) => options.device_id = device,
+            Settings::Tensorrt(options) => options.device_id = device,
+            Settings::TensorrtRtx(options) => options.device_id = device,
+            Settings::Cpu(_) | Settings::OpenVino(_) => {}
+        }
+    }
+
     fn ort_options(&self) -> Vec<(&'static str, String)> {
         match self {
             Settings::Cpu(_) => Vec::new(),

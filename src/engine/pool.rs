@@ -1,0 +1,72 @@
+//! Sets of networks, each of which serves one request at a time.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::nets::Networks;
+
+/// Sets of networks and which of them wait for a request.
+pub(super) struct Pool {
+    all: Vec<Mutex<Box<dyn Networks>>>,
+    free: Mutex<Vec<usize>>,
+    given_back: Condvar,
+}
+
+impl Pool {
+    /// A pool of `all`, at least one.
+    pub(super) fn new(all: Vec<Box<dyn Networks>>) -> Self {
+        Pool {
+            free: Mutex::new((0..all.len()).rev().collect()),
+            all: all.into_iter().map(Mutex::new).collect(),
+            given_back: Condvar::new(),
+        }
+    }
+
+    /// How many requests can be served at once.
+    pub(super) fn width(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The set that was given back last, which has the most loaded; waits while all are in use.
+    pub(super) fn take(&self) -> Lease<'_> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(index) = free.pop() {
+                let networks = self.all[index]
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                return Lease {
+                    pool: self,
+                    index,
+                    networks,
+                };
+            }
+            free = self
+                .given_back
+                .wait(free)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A set of networks in use; dropping it gives it back.
+pub(super) struct Lease<'a> {
+    pool: &'a Pool,
+    index: usize,
+    networks: MutexGuard<'a, Box<dyn Networks>>,
+}
+
+impl Lease<'_> {
+    /// The networks.
+    pub(super) fn networks(&mut self) -> &mut dyn Networks {
+        self.networks.as_mut()
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let free = self.pool.free.lock();
+        free.unwrap_or_else(PoisonError::into_inner)
+            .push(self.index);
+        self.pool.given_back.notify_one();
+    }
+}
