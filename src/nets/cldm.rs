@@ -41,13 +41,13 @@ pub struct LatentTiles {
 }
 
 /// How the denoiser is evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation {
     /// The tiles, if any.
     pub tiles: Option<LatentTiles>,
-    /// Every so manieth evaluation, from the first on, is of the whole network; those between compute its last layers
-    /// alone, on the [`Deep`] hidden state that the whole one has left. 1 is exact.
-    pub whole_every: usize,
+    /// An evaluation computes the last layers alone where a whole one has left its [`Deep`] hidden state at a timestep that is
+    /// at most so far away. 0 is exact.
+    pub deep_reuse: f32,
 }
 
 /// The fused denoiser graph under a fixed [`Condition`], on the whole latent or in tiles.
@@ -59,8 +59,9 @@ pub struct Denoiser<'a, 'n> {
     strength: Array1<f32>,
     how: Evaluation,
     on_tile: &'a OnTile<'a>,
-    /// Evaluations since the last whole one, that one included.
-    since_whole: usize,
+    /// The timestep of the last whole evaluation, and whether the present one is whole.
+    whole_at: f32,
+    is_whole: bool,
     kept: RefCell<Kept>,
 }
 
@@ -77,7 +78,7 @@ impl<'a, 'n> Denoiser<'a, 'n> {
         on_tile: &'a OnTile<'a>,
     ) -> Result<Self> {
         let form = networks.form(graph)?;
-        check_reuse(&form, how.whole_every)?;
+        check_reuse(&form, how.deep_reuse)?;
         let strength = Array1::from(condition.strength.to_vec());
         Ok(Denoiser {
             networks,
@@ -87,7 +88,8 @@ impl<'a, 'n> Denoiser<'a, 'n> {
             strength,
             how,
             on_tile,
-            since_whole: 0,
+            whole_at: f32::NAN,
+            is_whole: true,
             kept: RefCell::default(),
         })
     }
@@ -167,17 +169,18 @@ impl<'a, 'n> Denoiser<'a, 'n> {
     /// The hidden state that passes between evaluations, if any does, and whether this evaluation is of the whole.
     fn reused(&self) -> Option<(&Deep, bool)> {
         let deep = self.form.deep.as_ref()?;
-        (self.how.whole_every > 1).then_some((deep, self.since_whole == 1))
+        (self.how.deep_reuse > 0.0).then_some((deep, self.is_whole))
     }
 
-    /// Counts an evaluation of `branches`: of the whole, or of the last layers alone.
-    fn begin(&mut self, branches: &[Branch]) {
+    /// Decides whether the evaluation of `branches` at `timestep` is of the whole, or of the last layers alone.
+    fn begin(&mut self, timestep: f32, branches: &[Branch]) {
         let kept = self.kept.get_mut();
-        if self.since_whole.is_multiple_of(self.how.whole_every) || !kept.serves(branches) {
-            self.since_whole = 0;
+        let is_near = (timestep - self.whole_at).abs() <= self.how.deep_reuse;
+        self.is_whole = !(is_near && kept.serves(branches));
+        if self.is_whole {
+            self.whole_at = timestep;
             kept.begin(branches);
         }
-        self.since_whole += 1;
     }
 }
 
@@ -188,13 +191,13 @@ const OUTPUT: &str = "output";
 ///
 /// # Errors
 /// [`Option`](ErrorKind::Option).
-pub fn check_reuse(form: &Form, whole_every: usize) -> Result<()> {
-    if whole_every == 1 || form.deep.is_some() {
+pub fn check_reuse(form: &Form, deep_reuse: f32) -> Result<()> {
+    if deep_reuse == 0.0 || form.deep.is_some() {
         return Ok(());
     }
     Err(Error::option(format!(
-        "sampling.deep_reuse is {whole_every}, but this bundle's denoiser has no shallow variant for the provider it runs on: \
-         `python -m diffbir_export.variants BUNDLE` adds those for the CPU"
+        "sampling.deep_reuse is {deep_reuse}, but this bundle's denoiser has no shallow variant for what it runs on, or runs in \
+         parts: `python -m diffbir_export.variants BUNDLE` adds one for the CPU"
     )))
 }
 
@@ -264,7 +267,7 @@ fn of_tile(output: &Latent, k: usize, tiles: usize, n: usize) -> Result<Latent> 
 
 impl NoiseModel for Denoiser<'_, '_> {
     fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
-        self.begin(branches);
+        self.begin(timestep, branches);
         let whole = (&[] as &[Window], x_t.dim().0);
         let output = match self.how.tiles {
             None => self.run(x_t.view(), whole, &self.condition.c_img, timestep, branches)?,

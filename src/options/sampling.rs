@@ -57,9 +57,9 @@ pub struct SamplingOptions {
     pub batch_size: usize,
     /// Which approximations are made. Default: exact.
     pub speed: Speed,
-    /// Every so manieth evaluation of the denoiser, at least 1, is of the whole network; the others take its deep
-    /// features up (see [`Deep`](crate::nets::Deep)). Default: as `speed` says.
-    pub deep_reuse: Option<usize>,
+    /// How many timesteps old the deep features may be that an evaluation of the denoiser takes over from an earlier one
+    /// (see [`Deep`](crate::nets::Deep)), 0 or more; 0 takes none. Default: as `speed` says.
+    pub deep_reuse: Option<f64>,
     /// The lowest and the highest timestep at which the uncond branch runs (Kynkäänniemi et al., arXiv 2404.07724).
     /// Default: at all.
     pub cfg_interval: Option<[f64; 2]>,
@@ -151,12 +151,13 @@ impl SamplingOptions {
                 "sampling.cfg_interval is [{low}, {high}], expected two timesteps, the lower one first"
             )));
         }
-        let counts = [
-            ("samples", self.samples),
-            ("batch_size", self.batch_size),
-            ("deep_reuse", self.deep_reuse()),
-        ];
-        for (key, count) in counts {
+        expect(
+            "sampling.deep_reuse",
+            self.deep_reuse(),
+            "a number of timesteps, 0 or more",
+            |x| x.is_finite() && x >= 0.0,
+        )?;
+        for (key, count) in [("samples", self.samples), ("batch_size", self.batch_size)] {
             if count == 0 {
                 return Err(Error::option(format!(
                     "sampling.{key} is 0, expected at least 1"
@@ -184,7 +185,7 @@ impl SamplingOptions {
     }
 
     /// [`deep_reuse`](field@Self::deep_reuse), or what `speed` says.
-    pub fn deep_reuse(&self) -> usize {
+    pub fn deep_reuse(&self) -> f64 {
         self.deep_reuse.unwrap_or_else(|| self.speed.deep_reuse())
     }
 

@@ -122,7 +122,7 @@ impl Pipeline {
     /// [`TilingOptions::memory_budget`]: crate::options::TilingOptions::memory_budget
     pub fn plan(&self, lq: (usize, usize), networks: &dyn Networks) -> Result<Plan> {
         let form = networks.form(&self.graphs.denoiser.name);
-        cldm::check_reuse(&form, self.options.sampling.deep_reuse())?;
+        cldm::check_reuse(&form, self.options.sampling.deep_reuse() as f32)?;
         let given = self.options.tiling.memory_budget;
         let budget = match given {
             Some(bytes) => bytes.0,

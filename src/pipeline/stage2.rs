@@ -161,7 +161,7 @@ impl Pipeline {
 
     /// The denoiser's last layers as a network, where evaluations reuse deep features.
     fn shallow(&self, networks: &dyn Networks) -> Option<String> {
-        let reuses = self.options.sampling.deep_reuse() > 1;
+        let reuses = self.options.sampling.deep_reuse() > 0.0;
         let form = networks.form(&self.graphs.denoiser.name);
         form.deep.filter(|_| reuses).map(|deep| deep.shallow)
     }
@@ -222,7 +222,7 @@ impl Batch<'_> {
         let tiles = self.tiles.map(|layout| LatentTiles { layout, batch });
         let how = Evaluation {
             tiles,
-            whole_every: options.deep_reuse(),
+            deep_reuse: options.deep_reuse() as f32,
         };
         let mut model = Denoiser::new(self.networks, denoiser, condition, how, &on_tile)?;
         let mut guidance = match self.pipeline.rule {

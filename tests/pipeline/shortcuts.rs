@@ -59,13 +59,15 @@ fn branches_share_what_does_not_depend_on_the_prompts() {
 fn some_evaluations_compute_the_last_layers_alone() {
     let mut request = seven_steps();
     let (exact, _) = sampled(&request, 1);
-    request.options.sampling.speed = Speed::Fast;
-    let (fast, calls) = sampled(&request, 1);
+    // Seven steps are 166 or 167 timesteps apart.
+    request.options.sampling.deep_reuse = Some(334.0);
+    let (reused, calls) = sampled(&request, 1);
     let shallow: Vec<bool> = calls.iter().map(|call| call.0).collect();
     assert_eq!(shallow, [false, true, true, false, true, true, false]);
-    assert_ne!(exact, fast);
+    assert_ne!(exact, reused);
     // What is said of the reuse itself stands above the preset.
-    request.options.sampling.deep_reuse = Some(1);
+    request.options.sampling.speed = Speed::Fast;
+    request.options.sampling.deep_reuse = Some(0.0);
     let (plain, calls) = sampled(&request, 1);
     assert!(calls.iter().all(|call| !call.0));
     // The fakes add the state to the output only where it is asked for.
@@ -73,9 +75,24 @@ fn some_evaluations_compute_the_last_layers_alone() {
 }
 
 #[test]
+fn presets_reuse_between_timesteps_that_are_close() {
+    let shallow = |speed, steps| {
+        let mut request = request(64, 64, 1.0, steps);
+        request.options.sampling.speed = speed;
+        let (_, calls) = sampled(&request, 1);
+        calls.iter().filter(|call| call.0).count()
+    };
+    assert_eq!(shallow(Speed::Exact, 50), 0);
+    assert_eq!(shallow(Speed::Balanced, 50), 37);
+    assert_eq!(shallow(Speed::Balanced, 10), 0);
+    assert_eq!(shallow(Speed::Fast, 50), 41);
+    assert_eq!(shallow(Speed::Fast, 10), 5);
+}
+
+#[test]
 fn a_deep_state_belongs_to_its_tile_whatever_runs_at_once() {
     let mut request = seven_steps();
-    request.options.sampling.deep_reuse = Some(2);
+    request.options.sampling.deep_reuse = Some(167.0);
     request.options.tiling.cldm = DenoiserTiles::Even(EvenTiles {
         size: 64,
         overlap: 16,
@@ -95,7 +112,7 @@ fn guidance_can_be_left_out_at_some_timesteps() {
     assert_eq!(contexts, [1, 1, 2, 2, 2, 1, 1]);
 
     // The state of the positive branch alone serves no other.
-    request.options.sampling.deep_reuse = Some(4);
+    request.options.sampling.deep_reuse = Some(501.0);
     let (_, calls) = sampled(&request, 1);
     let shallow: Vec<bool> = calls.iter().map(|call| call.0).collect();
     assert_eq!(shallow, [false, true, false, true, true, true, false]);

@@ -38,9 +38,9 @@ pub enum FidelityArg {
 pub enum SpeedArg {
     /// Nothing
     Exact,
-    /// Every second evaluation of the denoiser computes its last layers alone
+    /// The denoiser's deep features are taken over from a step close by
     Balanced,
-    /// Two of three evaluations do
+    /// From further away
     Fast,
 }
 
