@@ -22,7 +22,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from commands import CommandError, run_command  # noqa: E402
+from commands import run_command  # noqa: E402
 from items import Item, all_items  # noqa: E402
 from machine import facts  # noqa: E402
 from rows import markdown_rows  # noqa: E402
@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--only", nargs="+", default=[], metavar="NAME",
                    help="items whose names begin so")  # fmt: skip
     p.add_argument("--again", action="store_true", help="do items anew that have results")
-    p.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="of one command")
+    p.add_argument("--timeout", type=float, default=3600, metavar="SECONDS",
+                   help="of one command; TensorRT builds its engines for long (default: 3600)")  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="print items and commands, do nothing")
     p.add_argument("--self-test", action="store_true",
                    help="everything on the CPU with the tests' tiny bundle, quickly: figures that "
@@ -80,7 +81,7 @@ def done(item: Item, settings: Settings, timeout: float) -> dict[str, Any]:
     try:
         outputs = [run_command(command, timeout) for command in item.commands(settings)]
         return {"status": "done", "figures": item.figures(settings, outputs)}
-    except (CommandError, OSError, ValueError, LookupError, TypeError) as error:
+    except Exception as error:  # whatever it is, the next item goes on
         return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
 
 

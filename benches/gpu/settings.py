@@ -18,16 +18,23 @@ EXPORT = ROOT / "export"
 CPU: list[Any] = ["cpu"]
 CUDA: dict[str, Any] = {"use_tf32": 0}
 """f32 as the reference computes it."""
-PROVIDERS: dict[str, list[Any]] = {
-    "cuda": [{"cuda": {"device_id": 0, "options": CUDA}}, "cpu"],
-    "cuda-graph": [{"cuda": {"device_id": 0, "options": {**CUDA, "enable_cuda_graph": 1}}}, "cpu"],
-    "tensorrt": [
-        {"tensorrt": {"device_id": 0, "options": {"trt_fp16_enable": 1}}},
-        {"cuda": {"device_id": 0, "options": CUDA}},
-        "cpu",
-    ],
-}
-"""Engine -> `runtime.providers`."""
+
+
+def providers(engine: str, cache: Path) -> list[Any]:
+    """`runtime.providers` of an engine; TensorRT keeps what it builds in `cache`."""
+    cuda = {"cuda": {"device_id": 0, "options": CUDA}}
+    if engine == "cuda-graph":
+        return [{"cuda": {"device_id": 0, "options": {**CUDA, "enable_cuda_graph": 1}}}, "cpu"]
+    if engine == "tensorrt":
+        options = {
+            "trt_fp16_enable": 1,
+            "trt_engine_cache_enable": 1,
+            "trt_engine_cache_path": str(cache),
+            "trt_timing_cache_enable": 1,
+            "trt_timing_cache_path": str(cache),
+        }
+        return [{"tensorrt": {"device_id": 0, "options": options}}, cuda, "cpu"]
+    return [cuda, "cpu"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ class Settings:
 
     def providers(self, engine: str) -> str:
         """The flag's value."""
-        return json.dumps(PROVIDERS[engine] if self.device == "cuda" else CPU)
+        found = providers(engine, self.out / "tensorrt") if self.device == "cuda" else CPU
+        return json.dumps(found)
 
     def tensors(self, name: str) -> Path:
         """Where a run's intermediate results go."""

@@ -6,12 +6,12 @@ bundle was made from, whose keys are the official checkpoints' and so its own.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
 import yaml
 from diffbir_export.keys import UNET_PREFIX, VAE_PREFIX, Source
 from diffbir_export.weights import Weights
@@ -22,15 +22,14 @@ from .modules import Given, Modules, manifest, weights_of
 CONFIGS = Path("configs/inference")
 
 
-def imported(folder: Path, module: str) -> Any:
-    """A module of the checkout, or a message that says what is missing."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+@contextlib.contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Says what is missing; some packages are imported only when a network is built."""
     try:
-        return importlib.import_module(module)
+        yield
     except ImportError as error:
         raise SystemExit(
-            f"error: --reference {folder}: {module} cannot be imported: {error}. Its packages have "
+            f"error: --reference {folder}: its code cannot be imported: {error}. Its packages have "
             "to be installed beside this one's"
         ) from None
 
@@ -79,10 +78,11 @@ def put_in_place(found: Modules, given: Given, folder: Path) -> None:
     """Replaces denoiser and autoencoder; the cleaner, a few percent of a run, stays."""
     described = manifest(given.bundle)
     weights = weights_of(given, described)
-    model = imported(folder, "diffbir.model")
     source = given.arch / "cldm.yaml" if given.arch else folder / CONFIGS / "cldm.yaml"
-    sizes = yaml.safe_load(source.read_text())["params"]
-    with torch.device("cpu"):
+    sys.path.insert(0, str(folder))
+    with told(folder):
+        model = importlib.import_module("diffbir.model")
+        sizes = yaml.safe_load(source.read_text())["params"]
         unet = model.ControlledUnetModel(**sizes["unet_cfg"])
         control = model.ControlNet(**sizes["controlnet_cfg"])
         vae = model.AutoencoderKL(**sizes["vae_cfg"])
