@@ -10,6 +10,7 @@ from typing import Any
 
 from commands import Command, Output
 from latency import latency_items
+from machine import output
 from settings import HERE, Settings
 
 Figures = dict[str, Any]
@@ -146,8 +147,8 @@ def without_cudnn(settings: Settings) -> list[Command]:
 
 def without_cudnn_figures(_: Settings, outputs: list[Output]) -> Figures:
     """Whether it failed loudly; where all loads, the libraries lie elsewhere."""
-    output = outputs[0]
-    return {"exit_code": output.code, "shown": output.code == 4, "says": output.stderr[-500:]}
+    code, says = outputs[0].code, outputs[0].stderr[-500:]
+    return {"exit_code": code, "shown": code == 4, "says": says}
 
 
 def noise(settings: Settings) -> list[Command]:
@@ -174,14 +175,10 @@ def large_figures(_: Settings, outputs: list[Output]) -> Figures:
 
 
 def device_budget(settings: Settings) -> str:
-    """The device's memory."""
-    if settings.device != "cuda":
-        return "8GiB"
-    import torch
-
-    if not torch.cuda.is_available():
-        return "80GiB"
-    return f"{torch.cuda.get_device_properties(0).total_memory}B"
+    """The device's memory; where nobody tells it, some."""
+    query = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i", "0")
+    told = output(*query) if settings.device == "cuda" else None
+    return f"{told}MiB" if told else "8GiB"
 
 
 def stages_items() -> list[Item]:

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
                    help="items whose names begin so")  # fmt: skip
     p.add_argument("--again", action="store_true", help="do items anew that have results")
     p.add_argument("--timeout", type=float, default=3600, metavar="SECONDS",
-                   help="of one command; TensorRT builds its engines for long (default: 3600)")  # fmt: skip
+                   help="of one command; TensorRT builds for long (default: 3600)")  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="print items and commands, do nothing")
     p.add_argument("--self-test", action="store_true",
                    help="everything on the CPU with the tests' tiny bundle, quickly: figures that "
