@@ -37,7 +37,7 @@ def told(figures: dict[str, Any]) -> str:
 def row(name: str, result: dict[str, Any]) -> list[str]:
     """One item."""
     say = {"done": lambda: told(result["figures"]), "skipped": lambda: result["reason"],
-           "failed": lambda: result["error"].splitlines()[0][:200]}  # fmt: skip
+           "failed": lambda: result["error"].strip().splitlines()[-1][:200]}  # fmt: skip
     return [result["number"] or "-", name, result["date"], result["status"],
             say[result["status"]]().replace("|", "/")]  # fmt: skip
 
