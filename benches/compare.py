@@ -24,8 +24,8 @@ from turns import PARTS, Child, ChildError, Side, faster, middle, ratio
 HERE = Path(__file__).resolve().parent
 BOUND = 1e-3
 """Relative RMS that an intermediate result may be off the program's."""
-LOW_MEMORY = ("--set", "runtime.memory=sequential")
-"""The program with one graph loaded at a time."""
+LOW_MEMORY = ("--low-memory",)
+"""The program with as little loaded as it can run with."""
 KEEP = ("--set", "runtime.memory=keep")
 
 
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--turns", type=int, default=5, help="of each side (default: 5)")
     p.add_argument("--low-memory", action="store_true",
-                   help="also the program with one graph loaded at a time")  # fmt: skip
+                   help="also the program with as little loaded as it can")  # fmt: skip
     p.add_argument("--no-peaks", action="store_true", help="do not measure memory")
     p.add_argument("--weights", nargs="+", default=[], metavar="ROLE=FILE",
                    help="the checkpoints of a bundle that was made from some")  # fmt: skip

@@ -543,8 +543,8 @@ struct diffbir_error *diffbir_engine_bundle(const struct diffbir_engine *engine,
 
 /**
  * What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured
- * `providers` in order, and the `devices` that ONNX Runtime offers. The caller frees `*json` with
- * `diffbir_string_free`.
+ * `providers` in order, the optional ones among them that are `passed_over` because they do not load (`provider`,
+ * `reason`, `remedy`), and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
  */
 struct diffbir_error *diffbir_engine_runtime(const struct diffbir_engine *engine,
                                              char **json);

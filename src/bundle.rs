@@ -11,17 +11,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::cldm::Context;
 use crate::nets::cleaner::CleanerSpec;
 use crate::nets::contract::GraphKind;
 use crate::nets::segments::SegmentPlan;
-use crate::runtime::GraphFile;
+use crate::runtime::{GraphFile, ProviderKind, VariantFile};
 
 pub use hashes::{Progress, sha256_file};
 pub use manifest::{
     Checkpoint, ContextEntry, Contexts, Defaults, FORMAT, Graph, HashedFile, LatentConstants,
-    Manifest, Task, Weights,
+    Manifest, Task, Variant, Weights,
 };
 
 pub use memory::{GraphMemory, MEMORY, MemoryModel};
@@ -93,13 +97,16 @@ impl Bundle {
         &self.hash
     }
 
-    /// What `graph` takes of memory: as measured, else as graphs of the official sizes do.
+    /// What `graph`, or one of its variants, takes of memory: as measured, else as graphs of the official sizes do.
     ///
     /// # Errors
     /// [`Bundle`](ErrorKind::Bundle) where there is no such graph.
-    pub fn memory_of(&self, graph: &str) -> Result<GraphMemory> {
+    pub fn memory_of(&self, graph: &str, variant: Option<&str>) -> Result<GraphMemory> {
         let listed = self.graph(graph)?;
-        let measured = self.memory.graphs.get(graph).copied();
+        let of = |name: &str| self.memory.graphs.get(name).copied();
+        let measured = variant
+            .and_then(|variant| of(&format!("{graph}.{variant}")))
+            .or_else(|| of(graph));
         Ok(measured
             .unwrap_or_else(|| GraphMemory::unmeasured(listed.kind, self.graph_bytes(listed))))
     }
@@ -182,7 +189,10 @@ impl Bundle {
             manifest.contexts.file.as_str(),
             manifest.contexts.sha256.as_str(),
         )];
-        let graphs = manifest.graphs.values().flat_map(|graph| &graph.files);
+        let graphs = manifest.graphs.values().flat_map(|graph| {
+            let variants = graph.variants.iter().map(|variant| &variant.files);
+            variants.chain([&graph.files]).flatten()
+        });
         single
             .chain(contexts)
             .chain(graphs.map(|(file, sha256)| (file.as_str(), sha256.as_str())))
@@ -219,8 +229,28 @@ impl Bundle {
             path: self.dir.join(&graph.file),
             segments: graph.segments.as_ref().map(|file| self.dir.join(file)),
             bytes: self.graph_bytes(graph),
+            variants: graph
+                .variants
+                .iter()
+                .filter_map(|variant| self.variant_file(variant))
+                .collect(),
+            hashes: graph.files.values().cloned().collect(),
         };
         self.manifest.graphs.iter().map(file).collect()
+    }
+
+    /// A variant as the runtime wants it; none for a provider that this engine does not know.
+    fn variant_file(&self, variant: &Variant) -> Option<VariantFile> {
+        let name: StrDeserializer<'_, serde::de::value::Error> =
+            variant.provider.as_str().into_deserializer();
+        Some(VariantFile {
+            name: variant.name.clone(),
+            provider: ProviderKind::deserialize(name).ok()?,
+            path: self.dir.join(&variant.file),
+            role: variant.role,
+            shares_prefix: variant.shares_prefix,
+            deep: variant.deep.clone(),
+        })
     }
 
     /// How `graph` is cut into segments, where it is.
@@ -261,6 +291,14 @@ impl Bundle {
                 if !graph.files.contains_key(file) {
                     return Err(Error::bundle(format!(
                         "graphs.{name}.files: no hash for {file}"
+                    )));
+                }
+            }
+            for variant in &graph.variants {
+                if !variant.files.contains_key(&variant.file) {
+                    return Err(Error::bundle(format!(
+                        "graphs.{name}.variants: no hash for {}",
+                        variant.file
                     )));
                 }
             }

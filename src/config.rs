@@ -3,6 +3,7 @@
 //! Order: defaults < bundle defaults < config file < `--set` < flags. Each layer is merged as a tree and checked at
 //! once, so that an error names the layer it came from. Unknown keys are errors that name the nearest known one.
 
+mod provider;
 mod providers;
 
 use std::path::{Path, PathBuf};
@@ -385,5 +386,8 @@ fn resolve_paths(layer: &mut Value, folder: &Path) {
         {
             *path = folder.join(&path).to_string_lossy().into_owned();
         }
+    }
+    if let Some(runtime) = layer.get_mut("runtime") {
+        providers::resolve_paths(runtime, folder);
     }
 }

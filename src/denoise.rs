@@ -59,6 +59,9 @@ pub struct Cfg {
     pub scale: f64,
     /// Raises the scale from 1 at timestep 1000 to `scale + 1` at 0. Default: false.
     pub rescale: bool,
+    /// The timesteps, lowest and highest, between which there is guidance; outside of them the scale is 1. Default:
+    /// `None`, at all.
+    pub interval: Option<(f64, f64)>,
 }
 
 impl Default for Cfg {
@@ -66,6 +69,7 @@ impl Default for Cfg {
         Cfg {
             scale: 1.0,
             rescale: false,
+            interval: None,
         }
     }
 }
@@ -75,6 +79,11 @@ impl Cfg {
     ///
     /// Source: `Sampler.get_cfg_scale`, diffbir/sampler/sampler.py at 3f8b530.
     pub fn scale_at(&self, timestep: f64) -> f64 {
+        if let Some((low, high)) = self.interval
+            && !(low..=high).contains(&timestep)
+        {
+            return 1.0;
+        }
         if !self.rescale || self.scale <= 1.0 {
             return self.scale;
         }

@@ -104,6 +104,9 @@ pub struct RanOn {
     pub provider: String,
     /// The graph's precision.
     pub precision: String,
+    /// The variant of the graph that ran, where it was not the plain one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
 }
 
 /// The keyword of the text chunk that tells how a PNG was made.
@@ -198,7 +201,12 @@ impl Engine {
             &mut draws,
             &mut stoppable,
         )?;
-        let providers = networks.providers();
+        let ran = networks.providers().into_iter();
+        let ran = ran.map(|(graph, provider)| {
+            let variant = networks.form(&graph).variant;
+            (graph, provider, variant)
+        });
+        let ran: Vec<_> = ran.collect();
         drop(networks);
         let (samples, deep): (Vec<_>, Vec<_>) =
             made.into_iter().map(|made| (made.rgb, made.deep)).unzip();
@@ -206,7 +214,7 @@ impl Engine {
             samples,
             deep: deep.into_iter().flatten().collect(),
             plan,
-            provenance: self.provenance(request, noise, &pipeline, providers)?,
+            provenance: self.provenance(request, noise, &pipeline, ran)?,
         })
     }
 
@@ -215,10 +223,10 @@ impl Engine {
         request: &Request,
         noise: &'static str,
         pipeline: &Pipeline,
-        providers: Vec<(String, String)>,
+        ran: Vec<(String, String, Option<String>)>,
     ) -> Result<Provenance> {
         let manifest = self.bundle.manifest();
-        let ran = |(graph, provider): (String, String)| {
+        let ran_on = |(graph, provider, variant): (String, String, Option<String>)| {
             let listed = manifest.graphs.get(&graph);
             let listed = listed.ok_or_else(|| {
                 Error::internal(format!("`{graph}` ran but is not in the bundle"))
@@ -228,6 +236,7 @@ impl Engine {
                 RanOn {
                     provider,
                     precision: listed.precision.clone(),
+                    variant,
                 },
             ))
         };
@@ -237,10 +246,10 @@ impl Engine {
             family: manifest.family.clone(),
             options: request.options.without_memory(),
             noise,
-            graphs: providers
+            graphs: ran
                 .into_iter()
-                .filter(|(graph, _)| pipeline.uses(graph))
-                .map(ran)
+                .filter(|(graph, ..)| pipeline.uses(graph))
+                .map(ran_on)
                 .collect::<Result<_>>()?,
         })
     }

@@ -3,6 +3,7 @@
 mod denoiser_tiles;
 mod guidance;
 mod sampling;
+mod speed;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::tiling::Tiles;
 pub use denoiser_tiles::{AUTO_TILES, AUTO_WHOLE, DenoiserTiles};
 pub use guidance::{GuidanceOptions, SemanticsOption};
 pub use sampling::{SamplingOptions, SeedMode, StartPoint, Strength};
+pub use speed::Speed;
 
 /// Everything that decides a result's pixels, besides the picture and the bundle.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

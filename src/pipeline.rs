@@ -10,11 +10,12 @@ mod stage1;
 mod stage2;
 mod vae;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ndarray::{Array3, ArrayView3};
 
-use crate::bundle::{Bundle, GraphMemory};
+use crate::bundle::{Bundle, GraphMemory, Variant};
 use crate::canvas::Store;
 use crate::error::{Error, Result};
 use crate::guidance::{Rule, Space};
@@ -98,26 +99,43 @@ struct Graph {
     /// Its name in the bundle.
     name: String,
     memory: GraphMemory,
+    /// The same of its variants, by their names.
+    variants: BTreeMap<String, GraphMemory>,
     halo: Option<usize>,
     segments: Option<Arc<SegmentPlan>>,
 }
 
 impl Graph {
     fn of(bundle: &Bundle, name: &str) -> Result<Self> {
+        let listed = bundle.manifest().graphs.get(name);
+        let variants = listed.iter().flat_map(|graph| &graph.variants);
+        let of_variant = |variant: &Variant| {
+            let memory = bundle.memory_of(name, Some(&variant.name))?;
+            Ok((variant.name.clone(), memory))
+        };
         Ok(Graph {
             name: name.to_owned(),
-            memory: bundle.memory_of(name)?,
-            halo: bundle
-                .manifest()
-                .graphs
-                .get(name)
-                .and_then(|graph| graph.halo),
+            memory: bundle.memory_of(name, None)?,
+            variants: variants.map(of_variant).collect::<Result<_>>()?,
+            halo: listed.and_then(|graph| graph.halo),
             segments: bundle.segments(name)?,
         })
     }
 }
 
 impl Graphs {
+    /// The same, with what the variants take that run on `networks`.
+    fn on(mut self, networks: &dyn Networks) -> Self {
+        let always = [&mut self.encoder, &mut self.denoiser, &mut self.decoder];
+        let all = always.into_iter().chain(&mut self.cleaner);
+        for graph in all.chain(&mut self.vjp) {
+            let variant = networks.form(&graph.name).variant;
+            let memory = variant.and_then(|variant| graph.variants.get(&variant));
+            graph.memory = memory.copied().unwrap_or(graph.memory);
+        }
+        self
+    }
+
     /// All that run on pictures and latents.
     fn all(&self) -> impl Iterator<Item = &Graph> {
         let always = [&self.encoder, &self.denoiser, &self.decoder];

@@ -96,7 +96,7 @@ fn spaced_trajectories_are_those_of_diffusers() {
         let sampling = Sampling {
             cfg: Cfg {
                 scale: goldens.f64(&name("scale"))[[0]],
-                rescale: false,
+                ..Cfg::default()
             },
             ..Sampling::new(&diffusion, noise.len_of(Axis(0)))
         };

@@ -4,6 +4,8 @@
 
 #[path = "onnx/bands.rs"]
 mod bands;
+#[path = "onnx/forms.rs"]
+mod forms;
 #[path = "common/program.rs"]
 #[allow(dead_code)] // only the runtime's installation is of use here
 mod program;
@@ -158,6 +160,7 @@ fn sixteen_bit_inputs_and_outputs_are_converted() {
         path,
         segments: None,
         bytes: 0,
+        hashes: Vec::new(),
     };
     let mut encoder = Session::load(&file, &RuntimeOptions::default()).unwrap();
     // Values that 16 bits hold exactly; the graph returns the mean of each 8x8 block, and twice the first channel's.

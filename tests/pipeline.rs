@@ -8,6 +8,8 @@ mod fakes;
 mod loading;
 #[path = "pipeline/memory.rs"]
 mod memory;
+#[path = "pipeline/shortcuts.rs"]
+mod shortcuts;
 #[path = "pipeline/tiles.rs"]
 mod tiles;
 

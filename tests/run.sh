@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All tests: Rust, Python, and hosts of the C ABI. Installs what the Python side needs into target/venv; needs cargo, a C
 # compiler and Python 3.11 or newer. Tests of hosts that need clang, CMake or valgrind say SKIPPED where these are missing;
-# tests/tools.sh installs them. The reference goldens are used where they are: in $DIFFBIR_GOLDEN, else in ../shared/golden.
+# tests/tools.sh installs them. OpenVINO's plugin, which tests/providers.rs runs, is among what is installed where there is
+# one. The reference goldens are used where they are: in $DIFFBIR_GOLDEN, else in ../shared/golden.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -164,6 +164,15 @@ def large_run(settings: Settings, budget: str) -> list[Command]:
     ]  # fmt: skip
 
 
+def low_vram(settings: Settings) -> list[Command]:
+    """A usual picture with as little of the device as there is a configuration for."""
+    return [
+        settings.program("bench", "--json", "--runs", 1, "--size", settings.short_edge,
+                         "--upscale", 1, "--steps", settings.steps, engine="low-vram",
+                         precision="fp16")
+    ]  # fmt: skip
+
+
 def large_figures(_: Settings, outputs: list[Output]) -> Figures:
     """Time, and what it took of the device."""
     record = outputs[0].records("bench")[0]
@@ -214,6 +223,7 @@ def all_items(settings: Settings) -> list[Item]:
              without_cudnn_figures),
         *stages_items(),
         *latency_items(settings, Item, needs_tensorrt),
+        Item("low-vram", "13", "a small device", low_vram, large_figures),
         Item("doctor-tensorrt", "7", "TensorRT runs every graph", doctor("tensorrt"), told,
              needs_tensorrt),
         Item("noise", "6", "torch's noise on this device is recorded", noise,

@@ -7,7 +7,6 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from commands import Command
 
@@ -15,26 +14,17 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 EXPORT = ROOT / "export"
 
-CPU: list[Any] = ["cpu"]
-CUDA: dict[str, Any] = {"use_tf32": 0}
-"""f32 as the reference computes it."""
+CONFIGS = ROOT / "configs"
+REPLAYED = [{"cuda": {"device_id": 0, "cuda_graph": True}}, "cpu"]
+"""The CUDA provider with its kernels recorded once and replayed."""
 
 
-def providers(engine: str, cache: Path) -> list[Any]:
-    """`runtime.providers` of an engine; TensorRT keeps what it builds in `cache`."""
-    cuda = {"cuda": {"device_id": 0, "options": CUDA}}
+def providers(engine: str | None, precision: str) -> list[str]:
+    """The flags that choose an engine: the configurations that ship, as far as there is one."""
     if engine == "cuda-graph":
-        return [{"cuda": {"device_id": 0, "options": {**CUDA, "enable_cuda_graph": 1}}}, "cpu"]
-    if engine == "tensorrt":
-        options = {
-            "trt_fp16_enable": 1,
-            "trt_engine_cache_enable": 1,
-            "trt_engine_cache_path": str(cache),
-            "trt_timing_cache_enable": 1,
-            "trt_timing_cache_path": str(cache),
-        }
-        return [{"tensorrt": {"device_id": 0, "options": options}}, cuda, "cpu"]
-    return [cuda, "cpu"]
+        return ["--set", f"runtime.providers={json.dumps(REPLAYED)}"]
+    files = {None: "cpu", "cuda": "cuda-fp16" if precision == "fp16" else "cuda"}
+    return ["--config", str(CONFIGS / f"{files.get(engine, engine)}.yaml")]
 
 
 @dataclass(frozen=True)
@@ -70,11 +60,6 @@ class Settings:
     engines: tuple[str, ...]
     cfg_scale: float = 4.0
 
-    def providers(self, engine: str) -> str:
-        """The flag's value."""
-        found = providers(engine, self.out / "tensorrt") if self.device == "cuda" else CPU
-        return json.dumps(found)
-
     def tensors(self, name: str) -> Path:
         """Where a run's intermediate results go."""
         return self.out / f"{name}.safetensors"
@@ -88,9 +73,9 @@ class Settings:
         env: dict[str, str] | None = None,
     ) -> Command:
         """A command of the program; `engine` None is the CPU."""
-        providers = json.dumps(CPU) if engine is None else self.providers(engine)
+        engine = engine if self.device == "cuda" else None
         argv = [self.diffbir, *arguments, "--bundle", self.bundles[precision],
-                "--set", f"runtime.providers={providers}"]  # fmt: skip
+                *providers(engine, precision)]  # fmt: skip
         given = {"ORT_DYLIB_PATH": str(self.ort)} if self.ort else {}
         return Command([str(part) for part in argv], {**given, **(env or {})}, codes=codes)
 

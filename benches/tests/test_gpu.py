@@ -59,7 +59,11 @@ def test_the_plan_names_every_item_once_and_does_nothing(tmp_path, capsys):
     assert all(f"{name}" in printed for name in names)
     for engine in ("torch-eager", "torch-compile", "cuda", "cuda-graph", "tensorrt"):
         assert f"latency-512-50-{engine}" in names
-    assert "--precision fp16" in printed and "enable_cuda_graph" in printed
+    assert (
+        "--precision fp16" in printed
+        and "cuda_graph" in printed
+        and "configs/cuda-fp16.yaml" in printed
+    )
     assert not out.exists()
     with pytest.raises(SystemExit, match="no item begins so"):
         run.main(["--diffbir", "/nowhere", "--only", "nothing"])

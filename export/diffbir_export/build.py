@@ -10,15 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import yaml
 from torch import nn
 
-from . import bundle, contexts, graph, segments, tokenizer, verify
+from . import bundle, contexts, graph, segments, share, tokenizer, variants, verify
 from .checkpoint import sha256
 from .errors import ExportError, UsageError
 from .families import FAMILIES, defaults, prompts
 from .fp16 import to_half
 from .keys import ignored_patterns
+from .onnx_parts import data_files
 from .plan import GraphPlan, Request, check_roles, cleaner_roles, graph_plans, text_plan
 from .weights import CheckpointWeights, RandomWeights, Weights, check, expected, fill, on_meta
 
@@ -46,6 +48,17 @@ def load_module(plan: GraphPlan, weights: Weights, storage: str) -> nn.Module:
     return fill(on_meta(plan.build), plan.keys, weights, storage == "fp16")
 
 
+def shared(kind: str, files: list[Path], folder: Path) -> list[Path]:
+    """A graph's files, with the weights that another graph has in that one's data file."""
+    other = folder / f"{share.SHARED.get(kind)}.onnx"
+    if not other.is_file() or (model := share.share(files[0], other)) is None:
+        return files
+    for file in files:
+        file.unlink()
+    onnx.save(model, files[0])
+    return [files[0], *(folder / name for name in sorted(data_files(model)))]
+
+
 def export_graph(
     plan: GraphPlan, request: Request, weights: Weights, folder: Path, log: Log
 ) -> dict[str, Any]:
@@ -61,7 +74,9 @@ def export_graph(
     if request.storage == "fp16" and precision == "fp32":
         graph.store_half(model)
     segmented = plan.contract.kind in segments.KINDS
-    files = graph.save(model, folder / f"{plan.name}.onnx", beside=segmented)
+    varied = request.variants and precision == "fp32" and plan.contract.kind in variants.KINDS
+    files = graph.save(model, folder / f"{plan.name}.onnx", beside=segmented or varied)
+    files = shared(plan.contract.kind, files, folder)
     del module, model
     gc.collect()
     measured = verify.verify(files[0], plan.contract, wanted, precision)
@@ -72,7 +87,6 @@ def export_graph(
         )
     if segmented:
         files.append(segments.make(files[0], folder, precision, log))
-    log(f"{plan.name}: {time.perf_counter() - started:.0f} s")
     entry = {
         "kind": plan.contract.kind,
         "architecture": plan.architecture,
@@ -91,6 +105,9 @@ def export_graph(
         entry["halo"] = plan.contract.halo
     if segmented:
         entry["segments"] = files[-1].name
+    if varied:
+        entry["variants"] = variants.write(files[0], folder, entry, log)
+    log(f"{plan.name}: {time.perf_counter() - started:.0f} s")
     return entry
 
 

@@ -14,11 +14,13 @@ import yaml
 from . import __version__
 from .checkpoint import sha256
 from .config import ArchConfig, DiffusionConfig
-from .errors import ExportError
+from .errors import ExportError, InputError, UsageError
 from .families import Defaults
 from .graph import OPSET
 
 FORMAT = 1
+# What is replaced first when a bundle is changed in place: never a graph before its weights.
+ORDER = (".data", ".safetensors", ".onnx", ".yaml")
 
 
 def schema() -> dict[str, Any]:
@@ -90,3 +92,23 @@ def write(folder: Path, document: dict[str, Any]) -> None:
     validate(document)
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
     (folder / "bundle.yaml").write_text(text)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Reads and validates `bundle.yaml`."""
+    manifest = folder / "bundle.yaml"
+    if not manifest.is_file():
+        raise UsageError(f"{folder}: holds no bundle.yaml")
+    try:
+        document = yaml.safe_load(manifest.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{manifest}: {error}") from None
+    validate(document)
+    return document
+
+
+def replace(folder: Path, new: Path, document: dict[str, Any]) -> None:
+    """Moves the files in `new` into a bundle, its manifest last."""
+    write(new, document)
+    for file in sorted(new.iterdir(), key=lambda path: ORDER.index(path.suffix)):
+        file.replace(folder / file.name)

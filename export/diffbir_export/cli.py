@@ -84,6 +84,11 @@ def parser() -> Parser:
         help="write neither text_encoder.onnx nor tokenizer.json",
     )
     p.add_argument(
+        "--no-variants",
+        action="store_true",
+        help="do not write the graphs' variants for the CPU provider",
+    )
+    p.add_argument(
         "--overwrite",
         action="store_true",
         help="replace the bundle at --out; other files there stay",
@@ -158,6 +163,7 @@ def request(arguments: list[str] | None) -> object:
         split=args.split,
         text_encoder=not args.no_text_encoder,
         guidance_graph=args.guidance_graph,
+        variants=not args.no_variants,
         overwrite=args.overwrite,
         trained=args.trained,
     )

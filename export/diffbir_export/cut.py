@@ -15,6 +15,8 @@ from onnx import NodeProto, TensorProto
 
 from .onnx_parts import Part, Source
 from .patterns import Attention, Linear, Norm, attribute, find_attention, find_norm
+from .variants.graph import Graph
+from .variants.phases import phases
 
 SIZE = ("H", "W")
 POINTWISE = ("Add", "Cast", "Div", "Mul", "Sigmoid", "Slice", "Sub")
@@ -134,7 +136,11 @@ def local_step(
         part.add("Cast", ["out_0/half"], "out_0", to=TensorProto.FLOAT)
     part.give("out_0", channels[canvas])
     rows, ratio = halo(source, nodes, set(starts))
-    return Step(part.model(), norm, bands, [], [canvas], rows, ratio)
+    model = part.model()
+    if not any(halves.values()):  # sums of taps would be rounded to fp16
+        graph = Graph(source.path, model)
+        model = graph.finish() if phases(graph) else model
+    return Step(model, norm, bands, [], [canvas], rows, ratio)
 
 
 def to_tokens(part: Part, name: str, half: bool) -> str:

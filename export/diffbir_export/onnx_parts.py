@@ -15,16 +15,36 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from .errors import ExportError
 
 LAYOUT = ("Cast", "Reshape", "Transpose")
+# Constants of no more bytes lie in the graph's own file, wherever its weights are.
+SMALL = 256
+
+
+def external(tensor: TensorProto) -> dict[str, str]:
+    """Where a tensor's bytes lie: `location`, `offset`, `length`."""
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def data_files(model: onnx.ModelProto) -> set[str]:
+    """Names of the files in which a graph's large weights lie."""
+    return {
+        external(tensor)["location"]
+        for tensor in model.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+    }
 
 
 class Source:
     """A graph's nodes and constants by the names of the values they make."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, model: onnx.ModelProto | None = None) -> None:
         self.path = path
-        self.model = onnx.load(path, load_external_data=False)
+        self.model = model or onnx.load(path, load_external_data=False)
         self.nodes = list(self.model.graph.node)
         self.tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self.index()
+
+    def index(self) -> None:
+        """Brings the lookups by name up to date with `nodes`."""
         self.order = {name: i for i, node in enumerate(self.nodes) for name in node.output}
         self.users: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
@@ -62,11 +82,15 @@ class Source:
             raise self.refuse(f"{name} is not stored")
         return numpy_helper.to_array(self.tensors[name], str(self.path.parent))
 
-    def length(self, name: str) -> int:
-        """Size of a constant's first axis, seen through its casts."""
+    def dims(self, name: str) -> list[int]:
+        """A constant's shape, seen through its casts."""
         while name in self.order:
             name = self.maker(name).input[0]
-        return self.tensors[name].dims[0]
+        return list(self.tensors[name].dims)
+
+    def length(self, name: str) -> int:
+        """Size of a constant's first axis, seen through its casts."""
+        return self.dims(name)[0]
 
     def back(self, name: str, ops: tuple[str, ...] = LAYOUT) -> str:
         """What a value was before nodes of these kinds."""

@@ -46,6 +46,7 @@ class Request:
     split: bool = False
     text_encoder: bool = True
     guidance_graph: bool = False
+    variants: bool = True
     overwrite: bool = False
     trained: bool = False
     """Whether the checkpoints come from this repository's own training."""

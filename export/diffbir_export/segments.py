@@ -20,16 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
-import yaml
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from . import bundle, graph, verify
 from .bands import Segments
 from .cut import Cut, cut
-from .errors import ExportError, InputError, UsageError, VerificationError, tell
+from .errors import ExportError, VerificationError, tell
 from .models.reach import swinir
 from .onnx_parts import Source
+from .variants.graph import Graph
+from .variants.phases import doublings
 
 Log = Callable[[str], None]
 
@@ -39,8 +41,6 @@ KINDS = ("vae_encoder", "vae_decoder")
 BOUNDS = {"fp32": 1e-5, "fp16": 5e-3}
 # The picture that segments are verified on, in cells of the latent, and its bands.
 CELLS, ROWS = (7, 5), 3
-# What is replaced first when a bundle is changed in place: never a graph before its weights.
-ORDER = (".data", ".safetensors", ".onnx", ".yaml")
 
 
 def describe(whole: Source, parts: Cut) -> dict[str, Any]:
@@ -74,6 +74,7 @@ def write(whole: Path, folder: Path) -> Path:
     }
     path = folder / f"{whole.stem}.segments.safetensors"
     save_file(tensors, path, {"plan": json.dumps(describe(source, parts))})
+    path.chmod(0o644)  # save_file leaves it to its owner alone
     return path
 
 
@@ -92,6 +93,13 @@ def check(whole: Path, segments: Path, precision: str) -> float:
             f"{BOUNDS[precision]:.0e}"
         )
     return error
+
+
+def is_old(path: Path) -> bool:
+    """Whether parts of the file still double a picture before a convolution."""
+    graphs = load_file(path).values()
+    parts = [Graph(path, onnx.ModelProto.FromString(part.tobytes())) for part in graphs]
+    return any(doublings(part) for part in parts)
 
 
 def make(whole: Path, folder: Path, precision: str, log: Log) -> Path:
@@ -134,15 +142,7 @@ def migrate(folder: Path, log: Log) -> bool:
 
     No weight changes. Files are replaced in an order that, interrupted, lets it run again.
     """
-    manifest = folder / "bundle.yaml"
-    if not manifest.is_file():
-        raise UsageError(f"{folder}: holds no bundle.yaml")
-    try:
-        document = yaml.safe_load(manifest.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{manifest}: {error}") from None
-    bundle.validate(document)
-    changed = False
+    document, changed = bundle.read(folder), False
     with tempfile.TemporaryDirectory(prefix=".segments.", dir=folder) as name:
         new = Path(name)
         for entry in document["graphs"].values():
@@ -156,9 +156,7 @@ def migrate(folder: Path, log: Log) -> bool:
                 continue
             changed = True
         if changed:
-            bundle.write(new, document)
-            for file in sorted(new.iterdir(), key=lambda path: ORDER.index(path.suffix)):
-                file.replace(folder / file.name)
+            bundle.replace(folder, new, document)
     return changed
 
 

@@ -25,6 +25,7 @@ def test_facts(engine, bundle):
     assert set(engine.bundle["tasks"]) == {"sr", "face", "denoise"}
     assert engine.runtime["version"] >= "1.31"
     assert engine.runtime["providers"] == ["cpu"]
+    assert engine.runtime["passed_over"] == []
     assert engine.configuration["sampling"]["sampler"] == "spaced"
 
 

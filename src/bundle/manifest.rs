@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
+use crate::runtime::Role;
 use crate::schedule::DiffusionConfig;
 
 /// The format of `bundle.yaml` that this engine reads.
@@ -157,9 +158,38 @@ pub struct Graph {
     pub halo: Option<usize>,
     /// How far the exporter found it from PyTorch.
     pub verified: Vec<BTreeMap<String, serde_json::Value>>,
-    /// Other forms of the same graph.
+    /// Other forms of the same graph, each made for one provider.
     #[serde(default)]
-    pub variants: Vec<serde_json::Value>,
+    pub variants: Vec<Variant>,
+}
+
+/// A form of a graph that suits one provider better. Its weights lie in the graph's external data.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Variant {
+    /// Its name among the graph's variants.
+    pub name: String,
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// The `.onnx` file.
+    pub file: String,
+    /// `fp32` or `fp16`.
+    pub precision: String,
+    /// Whether it computes all or a part. Default: [`Role::Whole`].
+    #[serde(default)]
+    pub role: Role,
+    /// See [`Form::shares_prefix`](crate::nets::Form::shares_prefix). Default: false.
+    #[serde(default)]
+    pub shares_prefix: bool,
+    /// The value that passes from the whole to the [shallow](Role::Shallow) part, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deep: Option<String>,
+    /// What was rewritten, and how often.
+    #[serde(default)]
+    pub rewrites: BTreeMap<String, u64>,
+    /// SHA-256 of its own files.
+    pub files: BTreeMap<String, String>,
+    /// How far the exporter found it from the graph.
+    pub verified: Vec<BTreeMap<String, serde_json::Value>>,
 }
 
 /// Parses a manifest: first its format, so that a newer one is named as such, then the schema, then the types.

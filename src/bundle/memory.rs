@@ -14,11 +14,11 @@ use crate::nets::contract::GraphKind;
 /// The file's name.
 pub const MEMORY: &str = "memory.yaml";
 
-/// What graphs take, by their names.
+/// What graphs take, by their names; variants under `GRAPH.VARIANT`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryModel {
-    /// One entry for each graph that was measured.
+    /// One entry for each graph and variant that was measured.
     pub graphs: BTreeMap<String, GraphMemory>,
 }
 

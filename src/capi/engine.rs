@@ -22,7 +22,7 @@ use crate::bundle::Bundle;
 use crate::config::{Builder, Config};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::runtime::{self, Loaded, library};
+use crate::runtime::{self, Loaded, PassedOver, engine_cache, library};
 
 /// How many submitted requests may wait unless the host says otherwise.
 const QUEUE_LIMIT: usize = 64;
@@ -36,6 +36,8 @@ pub struct EngineObject {
     pub(super) log: Log,
     pub(super) queue: Arc<Queue>,
     loaded: &'static Loaded,
+    /// Optional providers that do not load here.
+    passed_over: Vec<PassedOver>,
     /// Those that have to be stopped when the engine is freed.
     requests: Mutex<Vec<Weak<RequestObject>>>,
     closed: AtomicBool,
@@ -72,7 +74,8 @@ impl EngineObject {
         builder.bundle_defaults(&bundle.manifest().defaults);
         lay(options, &mut builder)?;
         let config = builder.build()?;
-        let engine = Engine::open(bundle, config.runtime.options()?);
+        let runtime_options = config.runtime.options()?;
+        let engine = Engine::open(bundle, runtime_options.clone());
         engine.check(&config.options())?;
         let cache = library::cache_dir();
         let force = options.verify != 0;
@@ -90,6 +93,14 @@ impl EngineObject {
         let path = loaded.candidate.path.display();
         let message = format!("ONNX Runtime {} from {path}", loaded.version);
         log.say(diffbir_log_level::Info, &message);
+        let graphs = engine.bundle().graph_files();
+        let passed_over = runtime::check(&graphs, &runtime_options)?;
+        for provider in &passed_over {
+            log.say(diffbir_log_level::Warning, &provider.to_string());
+        }
+        if let Some(note) = engine_cache::building_note(&graphs, &runtime_options)? {
+            log.say(diffbir_log_level::Info, &note);
+        }
         let limit = match options.queue_limit {
             0 => QUEUE_LIMIT,
             limit => limit as usize,
@@ -101,6 +112,7 @@ impl EngineObject {
             log,
             queue: Queue::new(limit),
             loaded,
+            passed_over,
             requests: Mutex::default(),
             closed: AtomicBool::new(false),
         })
@@ -228,8 +240,8 @@ pub extern "C" fn diffbir_engine_bundle(
 }
 
 /// What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured
-/// `providers` in order, and the `devices` that ONNX Runtime offers. The caller frees `*json` with
-/// `diffbir_string_free`.
+/// `providers` in order, the optional ones among them that are `passed_over` because they do not load (`provider`,
+/// `reason`, `remedy`), and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_runtime(
     engine: *const diffbir_engine,
@@ -240,7 +252,8 @@ pub extern "C" fn diffbir_engine_runtime(
         let candidate = &engine.loaded.candidate;
         let facts = json!({
             "library": candidate.path, "origin": candidate.origin.to_string(), "version": engine.loaded.version,
-            "providers": engine.config.runtime.providers, "devices": library::devices(None)?,
+            "providers": engine.config.runtime.providers, "passed_over": engine.passed_over,
+            "devices": library::devices(None)?,
         });
         give_string("json", json, &facts.to_string())
     })

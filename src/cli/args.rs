@@ -187,12 +187,22 @@ pub struct Runtime {
 /// `diffbir runtime …`.
 #[derive(Debug, Subcommand)]
 pub enum RuntimeCommand {
-    /// Put the pinned ONNX Runtime into the per-user cache, through pip
-    Install {
-        /// The build with the CUDA and TensorRT providers
-        #[arg(long)]
-        gpu: bool,
-    },
+    /// Put the pinned ONNX Runtime, or plugins for it, into the per-user cache, through pip
+    Install(Install),
+}
+
+/// `diffbir runtime install`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Install {
+    /// The build with the CUDA and TensorRT providers (255 MB)
+    #[arg(long)]
+    pub gpu: bool,
+    /// The OpenVINO provider, a plugin (53 MB)
+    #[arg(long)]
+    pub openvino: bool,
+    /// The TensorRT provider for RTX cards, a plugin (147 MB)
+    #[arg(long)]
+    pub tensorrt_rtx: bool,
 }
 
 /// How a command reports.
@@ -319,6 +329,9 @@ pub struct Common {
     /// Execution provider instead of the configured ones
     #[arg(long, value_name = "PROVIDER")]
     pub device: Option<String>,
+    /// Hold as little as possible: one graph at a time, the denoiser in parts that are loaded anew in every evaluation
+    #[arg(long)]
+    pub low_memory: bool,
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
@@ -357,6 +370,7 @@ impl Common {
                 "runtime.providers",
                 self.device.as_ref().map(|x| json!([x])),
             ),
+            ("runtime.memory", self.low_memory.then_some(json!("least"))),
             ("runtime.offline", self.offline.then_some(json!(true))),
             ("output.existing", existing.map(|x| json!(x))),
             (

@@ -1,19 +1,21 @@
 //! `diffbir doctor`: what is found, what each graph would run on, and why not on something else.
 
+mod text;
+
 use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::cli::args::Doctor;
 use crate::cli::report::Reporter;
 use crate::cli::setup;
-use crate::config::Config;
 use crate::error::Result;
-use crate::runtime::{Provider, ProviderKind, RuntimeOptions, Session, library, probe};
+use crate::runtime::{self, Loaded, Provider, ProviderKind, RuntimeOptions, Session, library};
 
-/// Runs the command. A missing runtime or graph that does not load is an error after all has been said.
+/// Runs the command. A missing runtime, and a provider or graph that does not load, is an error after all has been said.
 pub fn run(args: &Doctor, reporter: &Reporter) -> Result<()> {
     let config = setup::without_bundle(&args.common)?;
-    let candidates = library::candidates(config.runtime.library_path().as_deref());
+    let options = config.runtime.options()?;
+    let candidates = library::candidates(options.library.as_deref());
     let mut notes = Vec::new();
     let loaded = setup::ensure_runtime(&config, &mut |note| notes.push(note));
     let mut facts = json!({
@@ -22,61 +24,83 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> Result<()> {
             .collect::<Vec<_>>(),
         "notes": notes,
     });
-    let mut outcome = Ok(());
-    match &loaded {
+    let outcome = match loaded {
         Ok(loaded) => {
-            facts["library"] = json!({
-                "path": loaded.candidate.path, "origin": loaded.candidate.origin.to_string(), "version": loaded.version,
-                "build": loaded.build
-            });
-            facts["devices"] = json!(library::devices(None)?);
-            facts["providers"] = providers(&config)?;
-            if let Some(dir) = &config.bundle {
-                let (graphs, result) =
-                    graphs(&Bundle::open(dir)?, &config.runtime.options()?, reporter);
-                facts["graphs"] = graphs;
-                outcome = result;
-            }
+            let bundle = config.bundle.as_deref().map(Bundle::open).transpose()?;
+            examine(loaded, &options, bundle.as_ref(), &mut facts, reporter)?
         }
-        Err(error) => facts["library"] = json!({ "error": error.to_string() }),
-    }
+        Err(error) => {
+            facts["library"] = json!({ "error": error.to_string() });
+            Err(error)
+        }
+    };
     if args.json {
         println!("{facts:#}")
     } else {
-        print!("{}", describe(&facts))
+        print!("{}", text::describe(&facts))
     }
-    loaded.and(outcome)
+    outcome
 }
 
-/// Every provider, whether it loads, and what it needs if not.
-fn providers(config: &Config) -> Result<Value> {
-    let options = config.runtime.options()?;
-    let mut list = Vec::new();
-    for kind in [
-        ProviderKind::Cpu,
-        ProviderKind::Cuda,
-        ProviderKind::Tensorrt,
-    ] {
-        let configured = options
-            .providers
-            .iter()
-            .find(|provider| provider.kind == kind);
-        let provider = configured.cloned().unwrap_or_else(|| Provider::new(kind));
-        let mut entry = json!({ "provider": kind.to_string(), "configured": configured.is_some() });
-        match probe(&provider, &options)? {
-            Ok(()) => entry["loads"] = json!(true),
-            Err(reason) => {
-                entry["loads"] = json!(false);
-                entry["reason"] = json!(reason);
-                entry["remedy"] = json!(kind.remedy());
-            }
+/// Notes what there is besides the library, and returns what is wrong with it.
+fn examine(
+    loaded: &Loaded,
+    options: &RuntimeOptions,
+    bundle: Option<&Bundle>,
+    facts: &mut Value,
+    reporter: &Reporter,
+) -> Result<Result<()>> {
+    facts["library"] = json!({
+        "path": loaded.candidate.path, "origin": loaded.candidate.origin.to_string(), "version": loaded.version,
+        "build": loaded.build
+    });
+    facts["providers"] = providers(options)?;
+    // A plugin's devices are there once it was tried.
+    facts["devices"] = json!(library::devices(None)?);
+    let mut outcome = runtime::check_providers(options).map(drop);
+    if let Some(bundle) = bundle {
+        facts["bundle"] = json!(bundle.dir());
+        outcome = runtime::check(&bundle.graph_files(), options).map(drop);
+        // Where a provider is missing, every graph would say the same.
+        if outcome.is_ok() {
+            let (graphs, loads) = graphs(bundle, options, reporter);
+            facts["graphs"] = graphs;
+            outcome = loads;
         }
-        list.push(entry);
     }
-    Ok(Value::Array(list))
+    Ok(outcome)
 }
 
-/// Loads every graph of the bundle in turn and tells how many nodes each provider runs.
+/// The configured providers, then all others, whether each loads, and what it needs if not.
+fn providers(options: &RuntimeOptions) -> Result<Value> {
+    let mut all: Vec<(Provider, bool)> = Vec::new();
+    for provider in options.all_providers() {
+        if !all.iter().any(|(known, _)| known == provider) {
+            all.push((provider.clone(), true));
+        }
+    }
+    for kind in ProviderKind::ALL {
+        if !all.iter().any(|(known, _)| known.kind() == kind) {
+            all.push((Provider::new(kind), false));
+        }
+    }
+    let entry = |(provider, configured): &(Provider, bool)| -> Result<Value> {
+        let kind = provider.kind();
+        let mut entry = json!({
+            "provider": kind, "configured": configured, "optional": provider.optional, "loads": true
+        });
+        if let Err(reason) = runtime::probe(provider, options)? {
+            entry["loads"] = json!(false);
+            entry["reason"] = json!(reason);
+            entry["remedy"] = json!(kind.remedy());
+        }
+        Ok(entry)
+    };
+    Ok(Value::Array(all.iter().map(entry).collect::<Result<_>>()?))
+}
+
+/// Loads every graph of the bundle in turn and tells how many nodes each provider runs, and how many copies between
+/// devices stand between them.
 fn graphs(bundle: &Bundle, options: &RuntimeOptions, reporter: &Reporter) -> (Value, Result<()>) {
     let mut list = Vec::new();
     let mut outcome = Ok(());
@@ -88,8 +112,10 @@ fn graphs(bundle: &Bundle, options: &RuntimeOptions, reporter: &Reporter) -> (Va
                 graph.bytes as f64 / 1e9
             ));
         }
-        match Session::load(&graph, options) {
-            Ok(session) => list.push(json!({ "graph": graph.name, "nodes": session.nodes() })),
+        match Session::load_counting_copies(&graph, options) {
+            Ok((session, copies)) => list.push(json!({
+                "graph": graph.name, "provider": session.provider(), "nodes": session.nodes(), "copies": copies
+            })),
             Err(error) => {
                 list.push(json!({ "graph": graph.name, "error": error.to_string() }));
                 outcome = Err(error);
@@ -97,70 +123,4 @@ fn graphs(bundle: &Bundle, options: &RuntimeOptions, reporter: &Reporter) -> (Va
         }
     }
     (Value::Array(list), outcome)
-}
-
-fn describe(facts: &Value) -> String {
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
-    let list = |key: &str| facts[key].as_array().cloned().unwrap_or_default();
-    let mut lines = vec![
-        format!("diffbir {}", text(&facts["version"])),
-        "library".to_owned(),
-    ];
-    for candidate in list("candidates") {
-        lines.push(format!(
-            "  looked at {} ({})",
-            text(&candidate["path"]),
-            text(&candidate["origin"])
-        ));
-    }
-    lines.extend(list("notes").iter().map(|note| format!("  {}", text(note))));
-    match facts["library"].get("error") {
-        Some(error) => lines.push(format!("  none: {}", text(error))),
-        None => lines.push(format!(
-            "  in use: ONNX Runtime {}, {}\n  {}",
-            text(&facts["library"]["version"]),
-            text(&facts["library"]["path"]),
-            text(&facts["library"]["build"])
-        )),
-    }
-    lines.push("devices".to_owned());
-    for device in list("devices") {
-        let fields = ["kind", "vendor", "provider"].map(|key| text(&device[key]));
-        lines.push(format!("  {} {} for {}", fields[0], fields[1], fields[2]));
-    }
-    lines.push("providers".to_owned());
-    for entry in list("providers") {
-        let state = match entry["loads"].as_bool() {
-            Some(true) => "loads".to_owned(),
-            _ => format!(
-                "does not load: {}. {}",
-                text(&entry["reason"]),
-                text(&entry["remedy"])
-            ),
-        };
-        let mark = if entry["configured"].as_bool() == Some(true) {
-            "*"
-        } else {
-            " "
-        };
-        lines.push(format!(" {mark} {:<9} {state}", text(&entry["provider"])));
-    }
-    lines.push("   (* in the configuration)".to_owned());
-    let graphs = list("graphs");
-    if graphs.is_empty() {
-        lines.push("graphs: give --bundle to see what each would run on".to_owned());
-    } else {
-        lines.push("graphs (nodes per provider)".to_owned());
-    }
-    for entry in graphs {
-        let state = entry
-            .get("error")
-            .map_or_else(|| entry["nodes"].to_string(), text);
-        lines.push(format!("  {:<14} {state}", text(&entry["graph"])));
-    }
-    lines.join("\n") + "\n"
 }

@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 
 use fs4::FileExt;
 
+use crate::cli::args;
 use crate::error::{Error, Result};
 use crate::runtime::library::{PINNED_CPU, PINNED_GPU, cache_dir, installed_dir};
+use crate::runtime::plugin;
 
 /// Which Python package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,25 @@ pub enum Package {
     Cpu,
     /// `onnxruntime-gpu`: the CUDA and TensorRT providers besides.
     Gpu,
+    /// A provider that is a library of its own.
+    Plugin(plugin::Package),
+}
+
+/// What the flags ask for: ONNX Runtime where they ask for nothing.
+pub fn packages(args: args::Install) -> Vec<Package> {
+    let asked = [
+        (args.gpu, Package::Gpu),
+        (args.openvino, Package::Plugin(plugin::OPENVINO)),
+        (args.tensorrt_rtx, Package::Plugin(plugin::TENSORRT_RTX)),
+    ];
+    let mut packages: Vec<Package> = asked
+        .into_iter()
+        .filter_map(|(asked, package)| asked.then_some(package))
+        .collect();
+    if packages.is_empty() {
+        packages.push(Package::Cpu);
+    }
+    packages
 }
 
 impl Package {
@@ -24,6 +45,15 @@ impl Package {
         match self {
             Package::Cpu => ("onnxruntime", PINNED_CPU),
             Package::Gpu => ("onnxruntime-gpu", PINNED_GPU),
+            Package::Plugin(plugin) => (plugin.name, plugin.version),
+        }
+    }
+
+    /// Does what the package leaves to Python.
+    fn complete(self, folder: &Path) -> std::io::Result<()> {
+        match self {
+            Package::Cpu | Package::Gpu => Ok(()),
+            Package::Plugin(plugin) => plugin.complete(folder),
         }
     }
 }
@@ -57,6 +87,7 @@ pub fn install(package: Package, say: &mut dyn FnMut(String)) -> Result<PathBuf>
         target.display()
     ));
     pip_install(&format!("{name}=={version}"), staging.path(), say)?;
+    package.complete(staging.path()).map_err(unwritable)?;
     std::fs::rename(staging.path(), &target).map_err(unwritable)?;
     say(format!("installed {name} {version}"));
     Ok(target)
@@ -109,8 +140,8 @@ fn pip_install(requirement: &str, target: &Path, say: &mut dyn FnMut(String)) ->
         .find(|line| !line.trim().is_empty())
         .unwrap_or("no message");
     Err(Error::runtime(format!(
-        "pip could not install {requirement}: {last}. Install it by hand, or name a library with runtime.library or \
-         ORT_DYLIB_PATH"
+        "pip could not install {requirement}: {last}. Install it by hand, or name a library: ONNX Runtime's with \
+         runtime.library or ORT_DYLIB_PATH, a plugin's with its provider's option `library`"
     )))
 }
 

@@ -56,7 +56,7 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => bench::run(args, &cancel, &reporter).map(nothing_failed),
         Command::Config(args) => inspect::print_config(&args.common).map(nothing_failed),
         Command::Runtime(args) => match args.command {
-            RuntimeCommand::Install { gpu } => install_runtime(gpu, &reporter).map(nothing_failed),
+            RuntimeCommand::Install(args) => install_runtime(args, &reporter).map(nothing_failed),
         },
     };
     finish(outcome, reporting.json)
@@ -66,14 +66,11 @@ fn nothing_failed(_: ()) -> Tally {
     Tally::default()
 }
 
-fn install_runtime(gpu: bool, reporter: &Reporter) -> Result<()> {
-    let package = if gpu {
-        install::Package::Gpu
-    } else {
-        install::Package::Cpu
-    };
-    let folder = install::install(package, &mut |message| reporter.note(&message))?;
-    println!("{}", folder.display());
+fn install_runtime(args: args::Install, reporter: &Reporter) -> Result<()> {
+    for package in install::packages(args) {
+        let folder = install::install(package, &mut |message| reporter.note(&message))?;
+        println!("{}", folder.display());
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::cli::args::Reporting;
 use crate::error::Error;
 use crate::memory;
 use crate::pipeline::{Event, Samples, Stage};
-use crate::runtime;
+use crate::runtime::{self, PassedOver};
 use crate::samplers::StepInfo;
 
 /// The schema of `--json`: every line is one object that fits it.
@@ -134,8 +134,8 @@ impl Reporter {
         }
     }
 
-    /// The run is over.
-    pub fn end(&self, done: usize, skipped: usize, failed: usize) {
+    /// The run is over: how many pictures were done, left out and failed, and which optional providers it went without.
+    pub fn end(&self, (done, skipped, failed): (usize, usize, usize), passed_over: &[PassedOver]) {
         if let Mode::Bars(bar) = &self.mode {
             bar.finish_and_clear();
         }
@@ -145,6 +145,7 @@ impl Reporter {
                 "event": "end", "done": done, "skipped": skipped, "failed": failed,
                 "seconds": self.start.elapsed().as_secs_f64(), "startup_seconds": self.startup_seconds(),
                 "peak_memory_bytes": memory::peak(),
+                "passed_over": passed_over,
             })),
             Mode::Bars(_) | Mode::Lines if failed > 0 => eprintln!("{counts}"),
             _ => {}

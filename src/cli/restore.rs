@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture, Pixels, Place};
 use crate::options::Options;
 use crate::pipeline::{Event, Intermediate};
+use crate::runtime::PassedOver;
 use crate::{prompts, resize, tensor};
 
 /// How a run over several pictures ended.
@@ -76,6 +77,8 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally
 pub struct Session {
     config: Config,
     engine: Engine,
+    /// Optional providers that do not load here.
+    passed_over: Vec<PassedOver>,
     /// Prompts that were said to be too long.
     warned: RefCell<BTreeSet<String>>,
 }
@@ -90,13 +93,15 @@ impl Session {
         reporter: &Reporter,
     ) -> Result<Self> {
         let Setup { config, bundle } = setup::prepare(common, fallback.map(Path::to_owned))?;
-        let engine = Engine::open(bundle, setup::runtime_options(&config)?);
+        let options = setup::runtime_options(&config)?;
+        let engine = Engine::open(bundle, options.clone());
         // What the options ask of the bundle is checked before its files are hashed.
         engine.check(&config.options())?;
         let bundle = engine.bundle();
         let mut say = |message: String| reporter.note(&message);
         setup::verify(bundle, common.verify, &mut say)?;
         let loaded = setup::ensure_runtime(&config, &mut say)?;
+        let passed_over = setup::try_providers(bundle, &options, &mut say)?;
         reporter.start(json!({
             "version": env!("CARGO_PKG_VERSION"), "bundle": bundle.dir(), "bundle_sha256": bundle.hash(),
             "family": bundle.manifest().family, "inputs": inputs,
@@ -105,6 +110,7 @@ impl Session {
         Ok(Session {
             config,
             engine,
+            passed_over,
             warned: RefCell::default(),
         })
     }
@@ -171,7 +177,7 @@ impl Session {
                 Err(error) => return Err(error.at(job.input.display())),
             }
         }
-        reporter.end(tally.done, tally.skipped, tally.failed);
+        reporter.end((tally.done, tally.skipped, tally.failed), &self.passed_over);
         Ok(tally)
     }
 

@@ -7,7 +7,7 @@ use crate::cli::args::Common;
 use crate::cli::install;
 use crate::config::{Builder, Config};
 use crate::error::{Error, Result};
-use crate::runtime::{self, Loaded, RuntimeOptions, library};
+use crate::runtime::{self, Loaded, PassedOver, RuntimeOptions, engine_cache, library};
 
 /// The effective configuration and the bundle it names, whose files are not verified yet.
 pub struct Setup {
@@ -62,6 +62,27 @@ pub fn runtime_options(config: &Config) -> Result<RuntimeOptions> {
         return_memory: true,
         ..config.runtime.options()?
     })
+}
+
+/// Tries the providers before any work, and says which optional ones a run goes without, and whether TensorRT will take
+/// minutes to build engines.
+///
+/// # Errors
+/// As [`runtime::check`].
+pub fn try_providers(
+    bundle: &Bundle,
+    options: &RuntimeOptions,
+    say: &mut dyn FnMut(String),
+) -> Result<Vec<PassedOver>> {
+    let graphs = bundle.graph_files();
+    let passed_over = runtime::check(&graphs, options)?;
+    for provider in &passed_over {
+        say(provider.to_string());
+    }
+    if let Some(note) = engine_cache::building_note(&graphs, options)? {
+        say(note);
+    }
+    Ok(passed_over)
 }
 
 /// Loads ONNX Runtime, installing the pinned one where none is found and `config` allows it.

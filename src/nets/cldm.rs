@@ -1,13 +1,19 @@
 //! Control module and UNet as the noise model that a sampler asks.
 
+mod reuse;
+
+use std::cell::RefCell;
+
 use ndarray::{Array1, Array2, Array3, ArrayView4, Axis, Ix3, s};
 
 use crate::denoise::{Branch, NoiseModel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::contract::CONTROLS;
-use crate::nets::{Shared, expect_shape, run_image};
+use crate::nets::{Deep, Form, Input, Shared, expect_shape, run_image, run_images};
 use crate::tensor::{Latent, size, stack_batch};
 use crate::tiling::{Layout, OnTile, Window};
+
+use reuse::Kept;
 
 /// A text context: `[77, C]`.
 pub type Context = Array2<f32>;
@@ -34,35 +40,56 @@ pub struct LatentTiles {
     pub batch: usize,
 }
 
+/// How the denoiser is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evaluation {
+    /// The tiles, if any.
+    pub tiles: Option<LatentTiles>,
+    /// Every so manieth evaluation, from the first on, is of the whole network; those between compute its last layers
+    /// alone, on the [`Deep`] hidden state that the whole one has left. 1 is exact.
+    pub whole_every: usize,
+}
+
 /// The fused denoiser graph under a fixed [`Condition`], on the whole latent or in tiles.
 pub struct Denoiser<'a, 'n> {
     networks: &'a Shared<'n>,
     graph: &'a str,
+    form: Form,
     condition: Condition,
     strength: Array1<f32>,
-    tiles: Option<LatentTiles>,
+    how: Evaluation,
     on_tile: &'a OnTile<'a>,
+    /// Evaluations since the last whole one, that one included.
+    since_whole: usize,
+    kept: RefCell<Kept>,
 }
 
 impl<'a, 'n> Denoiser<'a, 'n> {
-    /// A noise model that runs `graph` (kind `denoiser`) under `condition`, in `tiles` if any; `on_tile` is
-    /// told of each.
+    /// A noise model that runs `graph` (kind `denoiser`) under `condition`; `on_tile` is told of each tile.
+    ///
+    /// # Errors
+    /// [`Option`](ErrorKind::Option) where the network's [`Form`] does not offer what `how` asks for.
     pub fn new(
         networks: &'a Shared<'n>,
         graph: &'a str,
         condition: Condition,
-        tiles: Option<LatentTiles>,
+        how: Evaluation,
         on_tile: &'a OnTile<'a>,
-    ) -> Self {
+    ) -> Result<Self> {
+        let form = networks.form(graph)?;
+        check_reuse(&form, how.whole_every)?;
         let strength = Array1::from(condition.strength.to_vec());
-        Denoiser {
+        Ok(Denoiser {
             networks,
             graph,
+            form,
             condition,
             strength,
-            tiles,
+            how,
             on_tile,
-        }
+            since_whole: 0,
+            kept: RefCell::default(),
+        })
     }
 
     /// The contexts of `branches`, each repeated for a batch of `n`: `[branches * n, 77, C]`.
@@ -84,33 +111,91 @@ impl<'a, 'n> Denoiser<'a, 'n> {
             .map_err(|e| Error::internal("contexts have another rank than 3").with_source(e))
     }
 
-    /// All branches in one batch, branch by branch: `[branches * N, 4, h, w]`. `hint` is the condition for `x_t`.
+    /// All branches in one batch, branch by branch: `[branches * N, 4, h, w]`, on `windows`, or on the whole where there are
+    /// none. `hint` is the condition for `x_t`; `n` rows of it belong to one window.
     fn run(
         &self,
-        x_t: &Latent,
+        x_t: ArrayView4<'_, f32>,
+        (windows, n): (&[Window], usize),
         hint: &Latent,
         timestep: f32,
         branches: &[Branch],
     ) -> Result<Latent> {
-        let n = x_t.dim().0;
-        let copies = branches.len() * n / hint.dim().0;
-        let x = stack_batch(&vec![x_t.view(); branches.len()])?;
-        let hint = stack_batch(&vec![hint.view(); copies])?;
-        let timesteps = Array1::from_elem(n * branches.len(), timestep);
-        let context = self.contexts(branches, n)?;
-        let inputs = [
+        let rows = x_t.dim().0;
+        let copies = if self.form.shares_prefix {
+            1
+        } else {
+            branches.len()
+        };
+        let x = stack_batch(&vec![x_t; copies])?;
+        let hint = stack_batch(&vec![hint.view(); copies * rows / hint.dim().0])?;
+        let timesteps = Array1::from_elem(rows * copies, timestep);
+        let context = self.contexts(branches, rows)?;
+        let mut inputs: Vec<(&str, Input<'_>)> = vec![
             ("x", (&x).into()),
             ("timestep", (&timesteps).into()),
             ("context", (&context).into()),
             ("hint", (&hint).into()),
             ("strength", (&self.strength).into()),
         ];
-        let output = self
-            .networks
-            .with(self.graph, |net| run_image(net, &inputs, "output"))?;
-        expect_shape("the denoiser", &output, x.dim())?;
+        let output = match self.reused() {
+            None => self
+                .networks
+                .with(self.graph, |net| run_image(net, &inputs, OUTPUT))?,
+            Some((deep, true)) => {
+                let names = [OUTPUT, &deep.value];
+                let [output, state] = self
+                    .networks
+                    .with(self.graph, |net| run_images(net, &inputs, names))?;
+                self.kept.borrow_mut().put(&state, windows, n)?;
+                output
+            }
+            Some((deep, false)) => {
+                let state = self.kept.borrow().of(windows, n, branches.len());
+                let state = state.ok_or_else(|| Error::internal("a tile's deep state is gone"))?;
+                inputs.push((&deep.value, (&state).into()));
+                self.networks
+                    .with(&deep.shallow, |net| run_image(net, &inputs, OUTPUT))?
+            }
+        };
+        let (_, channels, height, width) = x.dim();
+        let expected = (branches.len() * rows, channels, height, width);
+        expect_shape("the denoiser", &output, expected)?;
         Ok(output)
     }
+
+    /// The hidden state that passes between evaluations, if any does, and whether this evaluation is of the whole.
+    fn reused(&self) -> Option<(&Deep, bool)> {
+        let deep = self.form.deep.as_ref()?;
+        (self.how.whole_every > 1).then_some((deep, self.since_whole == 1))
+    }
+
+    /// Counts an evaluation of `branches`: of the whole, or of the last layers alone.
+    fn begin(&mut self, branches: &[Branch]) {
+        let kept = self.kept.get_mut();
+        if self.since_whole.is_multiple_of(self.how.whole_every) || !kept.serves(branches) {
+            self.since_whole = 0;
+            kept.begin(branches);
+        }
+        self.since_whole += 1;
+    }
+}
+
+/// What the graph's output is called.
+const OUTPUT: &str = "output";
+
+/// Refuses to reuse what a network does not leave.
+///
+/// # Errors
+/// [`Option`](ErrorKind::Option).
+pub fn check_reuse(form: &Form, whole_every: usize) -> Result<()> {
+    if whole_every == 1 || form.deep.is_some() {
+        return Ok(());
+    }
+    Err(Error::option(format!(
+        "sampling.deep_reuse is {whole_every}, but this bundle's denoiser has no shallow variant for the provider it runs on: \
+         `python -m diffbir_export.variants BUNDLE` adds those for the CPU"
+    )))
 }
 
 impl Denoiser<'_, '_> {
@@ -139,7 +224,7 @@ impl Denoiser<'_, '_> {
         branches: &[Branch],
     ) -> Result<Vec<Latent>> {
         let hints = self.hints(windows, n)?;
-        match self.run(&x.to_owned(), &hints, timestep, branches) {
+        match self.run(x, (windows, n), &hints, timestep, branches) {
             Ok(output) => {
                 let tile = |k| of_tile(&output, k, windows.len(), n);
                 (0..windows.len()).map(tile).collect()
@@ -179,8 +264,10 @@ fn of_tile(output: &Latent, k: usize, tiles: usize, n: usize) -> Result<Latent> 
 
 impl NoiseModel for Denoiser<'_, '_> {
     fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
-        let output = match self.tiles {
-            None => self.run(x_t, &self.condition.c_img, timestep, branches)?,
+        self.begin(branches);
+        let whole = (&[] as &[Window], x_t.dim().0);
+        let output = match self.how.tiles {
+            None => self.run(x_t.view(), whole, &self.condition.c_img, timestep, branches)?,
             Some(tiles) => self.run_tiled(tiles, x_t, timestep, branches)?,
         };
         if branches.len() == 1 {

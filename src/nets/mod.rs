@@ -26,6 +26,14 @@ pub enum Input<'a> {
 }
 
 impl Input<'_> {
+    /// The same tensor, borrowed from this one.
+    pub fn view(&self) -> Input<'_> {
+        match self {
+            Input::F32(x) => Input::F32(x.view()),
+            Input::I64(x) => Input::I64(x.view()),
+        }
+    }
+
     /// The tensor's shape.
     pub fn shape(&self) -> &[usize] {
         match self {
@@ -59,11 +67,37 @@ pub trait Network {
     fn run(&mut self, inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> Result<Vec<ArrayD<f32>>>;
 }
 
+/// How a graph takes its inputs, and what it offers besides its contract.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Form {
+    /// The variant that runs instead of the graph itself, if any.
+    pub variant: Option<String>,
+    /// Of a denoiser: whether what does not depend on the prompts is computed once for all branches. `x`, `timestep` and
+    /// `hint` then have `N` rows, `context` and all outputs `branches * N`, branch by branch.
+    pub shares_prefix: bool,
+    /// Of a denoiser: how an evaluation can take up what an earlier one has left.
+    pub deep: Option<Deep>,
+}
+
+/// The hidden state in front of the denoiser's last layers. It changes slowly from step to step, so that an evaluation
+/// may take an earlier one's and compute the last layers alone (DeepCache, Ma et al., arXiv 2312.00858).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deep {
+    /// The hidden state's name among the whole network's outputs and the shallow one's inputs.
+    pub value: String,
+    /// The name of the network that computes the last layers alone.
+    pub shallow: String,
+}
+
 /// Hands out a bundle's networks by their names, loading each when it is first asked for.
 pub trait Networks: Send {
     /// Says which networks are needed from here on. Others are released, or where `keep` is set may be: then the
     /// implementation decides, by its memory policy.
     fn stage(&mut self, graphs: &[&str], keep: bool);
+
+    /// Says that `graph` is needed next: it may be loaded from now on, while others run. What fails then is told when it is
+    /// asked for.
+    fn prepare(&mut self, _graph: &str) {}
 
     /// Whether networks stay loaded when their stage is over.
     fn keeps(&self) -> bool {
@@ -75,7 +109,12 @@ pub trait Networks: Send {
         true
     }
 
-    /// The network called `graph` in the bundle.
+    /// How the network called `graph` is to be run.
+    fn form(&self, _graph: &str) -> Form {
+        Form::default()
+    }
+
+    /// The network called `graph` in the bundle, or by a [`Form`].
     ///
     /// # Errors
     /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is none or its file is damaged,
@@ -115,24 +154,48 @@ impl<'a> Shared<'a> {
         })?;
         f(networks.get(graph)?)
     }
+
+    /// How the network called `graph` is to be run.
+    ///
+    /// # Errors
+    /// [`Internal`](crate::error::ErrorKind::Internal) while a network runs.
+    pub fn form(&self, graph: &str) -> Result<Form> {
+        let networks = self.0.try_borrow().map_err(|e| {
+            Error::internal("a network's form was asked for while one ran").with_source(e)
+        })?;
+        Ok(networks.form(graph))
+    }
 }
 
-/// Runs `net` and returns its one output `output` as an NCHW array.
+/// Runs `net` and returns its output `output` as an NCHW array.
 pub(crate) fn run_image(
     net: &mut dyn Network,
     inputs: &[(&str, Input<'_>)],
     output: &str,
 ) -> Result<Array4<f32>> {
-    let found = net.run(inputs, &[output])?.into_iter().next();
-    let array =
-        found.ok_or_else(|| Error::internal(format!("the network returned no `{output}`")))?;
-    let shape = array.shape().to_vec();
-    array.into_dimensionality::<Ix4>().map_err(|e| {
-        Error::bundle(format!(
-            "output `{output}` has shape {shape:?}, expected four axes"
-        ))
-        .with_source(e)
-    })
+    run_images(net, inputs, [output]).map(|[image]| image)
+}
+
+/// Runs `net` and returns its outputs `outputs` as NCHW arrays.
+pub(crate) fn run_images<const N: usize>(
+    net: &mut dyn Network,
+    inputs: &[(&str, Input<'_>)],
+    outputs: [&str; N],
+) -> Result<[Array4<f32>; N]> {
+    let found = net.run(inputs, &outputs)?;
+    let images = found.into_iter().zip(outputs).map(|(array, output)| {
+        let shape = array.shape().to_vec();
+        array.into_dimensionality::<Ix4>().map_err(|e| {
+            Error::bundle(format!(
+                "output `{output}` has shape {shape:?}, expected four axes"
+            ))
+            .with_source(e)
+        })
+    });
+    let images = images.collect::<Result<Vec<_>>>()?;
+    images
+        .try_into()
+        .map_err(|_| Error::internal(format!("the network did not return {outputs:?}")))
 }
 
 /// Checks that `output` has the shape a graph's contract promises.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::expect;
+use super::{Speed, expect};
 use crate::denoise::Cfg;
 use crate::error::{Error, Result};
 use crate::nets::contract::CONTROLS;
@@ -55,6 +55,14 @@ pub struct SamplingOptions {
     pub samples: usize,
     /// How many of them run at once, at least 1. Default: 1.
     pub batch_size: usize,
+    /// Which approximations are made. Default: exact.
+    pub speed: Speed,
+    /// Every so manieth evaluation of the denoiser, at least 1, is of the whole network; the others take its deep
+    /// features up (see [`Deep`](crate::nets::Deep)). Default: as `speed` says.
+    pub deep_reuse: Option<usize>,
+    /// The lowest and the highest timestep at which the uncond branch runs (Kynkäänniemi et al., arXiv 2404.07724).
+    /// Default: at all.
+    pub cfg_interval: Option<[f64; 2]>,
 }
 
 /// What sampling starts from.
@@ -114,6 +122,9 @@ impl Default for SamplingOptions {
             rng: Rng::TorchCpu,
             samples: 1,
             batch_size: 1,
+            speed: Speed::Exact,
+            deep_reuse: None,
+            cfg_interval: None,
         }
     }
 }
@@ -133,7 +144,19 @@ impl SamplingOptions {
         for strength in self.strengths()? {
             expect("sampling.strength", strength.into(), "a number", number)?;
         }
-        for (key, count) in [("samples", self.samples), ("batch_size", self.batch_size)] {
+        if let Some([low, high]) = self.cfg_interval
+            && !(low <= high)
+        {
+            return Err(Error::option(format!(
+                "sampling.cfg_interval is [{low}, {high}], expected two timesteps, the lower one first"
+            )));
+        }
+        let counts = [
+            ("samples", self.samples),
+            ("batch_size", self.batch_size),
+            ("deep_reuse", self.deep_reuse()),
+        ];
+        for (key, count) in counts {
             if count == 0 {
                 return Err(Error::option(format!(
                     "sampling.{key} is 0, expected at least 1"
@@ -156,7 +179,13 @@ impl SamplingOptions {
         Cfg {
             scale: self.cfg_scale,
             rescale: self.rescale_cfg,
+            interval: self.cfg_interval.map(|[low, high]| (low, high)),
         }
+    }
+
+    /// [`deep_reuse`](field@Self::deep_reuse), or what `speed` says.
+    pub fn deep_reuse(&self) -> usize {
+        self.deep_reuse.unwrap_or_else(|| self.speed.deep_reuse())
     }
 
     /// The knobs as the sampler takes them.

@@ -32,6 +32,7 @@ impl Pipeline {
             graph: &self.graphs.decoder,
             how: work.plan.decoder,
             work,
+            next: &[],
         };
         let read = |rows| Ok(z.slice(s![.., .., rows, ..]).to_owned());
         let whole = |net: &mut dyn Network| vae::decode(net, &z);

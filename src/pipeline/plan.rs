@@ -17,8 +17,8 @@ use super::{Pipeline, Sizes, Stage, stage1};
 use crate::canvas::{Canvas, Place, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{self, Bytes};
-use crate::nets::Networks;
 use crate::nets::segments::BandHeight;
+use crate::nets::{Networks, cldm};
 use crate::tiling::{Layout, Tiles};
 
 /// How one picture is worked on.
@@ -42,6 +42,8 @@ pub struct Plan {
     pub tile_batch: usize,
     /// The VAE decoder.
     pub decoder: VaePlan,
+    /// Whether a stage's graphs are loaded while the stage before runs: where memory suffices for both.
+    pub ahead: bool,
     /// Bytes that each stage is expected to take at most, with what is held besides.
     pub stages: BTreeMap<Stage, Bytes>,
 }
@@ -114,17 +116,24 @@ impl Pipeline {
     /// smaller then.
     ///
     /// # Errors
-    /// [`Resources`](ErrorKind::Resources) where no plan fits, naming the smallest budget that would do.
+    /// [`Resources`](ErrorKind::Resources) where no plan fits, naming the smallest budget that would do;
+    /// [`Option`](ErrorKind::Option) where `networks` do not offer what the options ask for.
     ///
     /// [`TilingOptions::memory_budget`]: crate::options::TilingOptions::memory_budget
     pub fn plan(&self, lq: (usize, usize), networks: &dyn Networks) -> Result<Plan> {
+        let form = networks.form(&self.graphs.denoiser.name);
+        cldm::check_reuse(&form, self.options.sampling.deep_reuse())?;
         let given = self.options.tiling.memory_budget;
         let budget = match given {
             Some(bytes) => bytes.0,
             None if networks.on_host() => free_memory(),
             None => u64::MAX,
         };
-        let mut needs = need::Needs::of(self, lq);
+        let pipeline = Pipeline {
+            graphs: self.graphs.clone().on(networks),
+            ..self.clone()
+        };
+        let mut needs = need::Needs::of(&pipeline, lq);
         let usable = budget / MARGIN * (MARGIN - 1);
         needs.keep = networks.keeps() && needs.all_kept() <= usable;
         let with_margin =
@@ -154,7 +163,8 @@ impl Pipeline {
         };
         let smaller = match stage {
             Stage::Sampling => {
-                "; smaller tiles of the denoiser (--tile cldm=512) take less and change the picture a little"
+                "; --low-memory loads the denoiser in parts; smaller tiles of it (--tile cldm=512) take less and change the picture a \
+                 little"
             }
             Stage::VaeEncoder | Stage::VaeDecoder if !self.has_segments(stage) => {
                 "; this bundle has no segments to run the VAE in bands: `python -m diffbir_export.segments BUNDLE` adds them"
@@ -200,6 +210,13 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Has `graphs` loaded while others run, where the plan allows it.
+    pub(super) fn prepare(&self, graphs: &[&str], networks: &mut dyn Networks) {
+        if self.plan.ahead {
+            graphs.iter().for_each(|graph| networks.prepare(graph));
+        }
+    }
+
     /// An empty picture where the plan holds pictures.
     pub(super) fn picture(&self, size: (usize, usize)) -> Result<Canvas> {
         self.store.canvas(self.plan.pictures, 3, size)

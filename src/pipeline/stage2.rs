@@ -11,7 +11,7 @@ use crate::canvas::Canvas;
 use crate::denoise::Guide;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Rule, Space, Target, Weights};
-use crate::nets::cldm::{Condition, Context, Denoiser, LatentTiles};
+use crate::nets::cldm::{Condition, Context, Denoiser, Evaluation, LatentTiles};
 use crate::nets::vae::{self, DOWNSCALE, GuidingDecoder};
 use crate::nets::{Network, Networks, Shared};
 use crate::options::{DenoiserTiles, StartPoint};
@@ -41,6 +41,8 @@ impl Pipeline {
         let net = match &self.graphs.cleaner {
             Some(graph) => {
                 networks.stage(&[&graph.name], work.plan.keep);
+                networks.get(&graph.name)?;
+                work.prepare(&[&self.graphs.encoder.name], networks);
                 Some(networks.get(&graph.name)?)
             }
             None => None,
@@ -81,11 +83,17 @@ impl Pipeline {
             let rows = cond_img.window(rows, 0..padded.1)?;
             Ok(rows.mapv_into(|x| x * 2.0 - 1.0))
         };
+        let shallow = self.shallow(networks);
+        let next: Vec<&str> = [self.graphs.denoiser.name.as_str()]
+            .into_iter()
+            .chain(shallow.as_deref())
+            .collect();
         let vae = Vae {
             stage: Stage::VaeEncoder,
             graph: &self.graphs.encoder,
             how: work.plan.encoder,
             work,
+            next: &next,
         };
         let whole = |net: &mut dyn Network| vae::encode(net, &read(0..padded.0)?);
         let c_img = vae
@@ -109,13 +117,18 @@ impl Pipeline {
         let timer = Timer::start(Stage::Sampling, observe)?;
         let graphs = &self.graphs;
         let denoiser = &graphs.denoiser.name;
-        match &graphs.vjp {
-            Some(vjp) => {
-                networks.stage(&[denoiser, &graphs.decoder.name, &vjp.name], work.plan.keep)
-            }
-            None => networks.stage(&[denoiser], work.plan.keep),
+        let shallow = self.shallow(networks);
+        let mut used = vec![denoiser.as_str()];
+        used.extend(shallow.as_deref());
+        if let Some(vjp) = &graphs.vjp {
+            used.extend([graphs.decoder.name.as_str(), &vjp.name]);
         }
+        networks.stage(&used, work.plan.keep);
         networks.get(denoiser)?;
+        if let Some(shallow) = &shallow {
+            networks.get(shallow)?;
+        }
+        work.prepare(&[&graphs.decoder.name], networks);
         timer.loaded(observe)?;
         let batch = Batch {
             pipeline: self,
@@ -144,6 +157,13 @@ impl Pipeline {
         }
         timer.finish(observe)?;
         Ok(latents)
+    }
+
+    /// The denoiser's last layers as a network, where evaluations reuse deep features.
+    fn shallow(&self, networks: &dyn Networks) -> Option<String> {
+        let reuses = self.options.sampling.deep_reuse() > 1;
+        let form = networks.form(&self.graphs.denoiser.name);
+        form.deep.filter(|_| reuses).map(|deep| deep.shallow)
     }
 
     /// The denoiser's tiles for a latent of this size, if any.
@@ -200,7 +220,11 @@ impl Batch<'_> {
         let on_tile = |k, count| observe.borrow_mut()(Event::Tile(Stage::Sampling, k, count));
         let batch = self.tile_batch;
         let tiles = self.tiles.map(|layout| LatentTiles { layout, batch });
-        let mut model = Denoiser::new(self.networks, denoiser, condition, tiles, &on_tile);
+        let how = Evaluation {
+            tiles,
+            whole_every: options.deep_reuse(),
+        };
+        let mut model = Denoiser::new(self.networks, denoiser, condition, how, &on_tile)?;
         let mut guidance = match self.pipeline.rule {
             Some(rule) => Some(self.guidance(rule, target)?),
             None => None,

@@ -16,6 +16,8 @@ pub(super) struct Vae<'a> {
     pub(super) graph: &'a Graph,
     pub(super) how: VaePlan,
     pub(super) work: &'a Work<'a>,
+    /// The networks that are needed next.
+    pub(super) next: &'a [&'a str],
 }
 
 impl Vae<'_> {
@@ -34,8 +36,10 @@ impl Vae<'_> {
         let segments = self.graph.segments.as_ref();
         let how = match (self.how, segments) {
             (VaePlan::Whole, segments) => {
-                let net = networks.get(name)?;
+                networks.get(name)?;
+                self.work.prepare(self.next, networks);
                 timer.loaded(observe)?;
+                let net = networks.get(name)?;
                 match (whole(net), segments) {
                     (Err(e), Some(plan)) if e.kind() == ErrorKind::Resources => {
                         after_failure(&self.graph.memory, plan, input)

@@ -11,6 +11,7 @@ use std::sync::{Mutex, OnceLock};
 
 use ort::environment::Environment;
 
+use super::{plugin, python};
 use crate::error::{Error, Result};
 
 /// The `onnxruntime` Python package that the program installs where no library is found.
@@ -141,27 +142,9 @@ pub fn candidates(named: Option<&Path>) -> Vec<Candidate> {
             installed_dir(&cache, "onnxruntime", PINNED_CPU).join("onnxruntime/capi"),
         );
     }
-    for variable in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
-        if let Some(prefix) = std::env::var_os(variable).filter(|prefix| !prefix.is_empty()) {
-            for packages in site_packages(Path::new(&prefix)) {
-                look(Origin::Python, packages.join("onnxruntime/capi"));
-            }
-        }
+    for packages in python::packages() {
+        look(Origin::Python, packages.join("onnxruntime/capi"));
     }
-    found
-}
-
-/// `PREFIX/lib/python3.*/site-packages`, newest name first.
-fn site_packages(prefix: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(prefix.join("lib"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"))
-        .map(|entry| entry.path().join("site-packages"))
-        .collect();
-    found.sort();
-    found.reverse();
     found
 }
 
@@ -188,11 +171,19 @@ pub fn load(named: Option<&Path>) -> Result<&'static Loaded> {
     Ok(&activate(named)?.loaded)
 }
 
+/// The path of the library in use, once there is one.
+pub(super) fn in_use() -> Option<PathBuf> {
+    let active = ACTIVE.get();
+    active.map(|active| active.loaded.candidate.path.clone())
+}
+
 /// A device that ONNX Runtime offers.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct DeviceInfo {
     /// ONNX Runtime's name of the execution provider.
     pub provider: String,
+    /// The provider's name of the device, where it has one (OpenVINO: `GPU.1`), else `CPU`, `GPU` or `NPU`.
+    pub name: String,
     /// `CPU`, `GPU` or `NPU`.
     pub kind: String,
     /// The hardware's vendor, as the system names it.
@@ -201,7 +192,7 @@ pub struct DeviceInfo {
     pub id: u32,
 }
 
-/// The devices that ONNX Runtime offers.
+/// The devices that ONNX Runtime offers. Those of plugins are among them once one has been [probed](super::probe).
 ///
 /// # Errors
 /// As [`load`].
@@ -210,7 +201,8 @@ pub fn devices(named: Option<&Path>) -> Result<Vec<DeviceInfo>> {
         let hardware = device.hardware_device();
         DeviceInfo {
             provider: device.ep().unwrap_or("unnamed").to_owned(),
-            kind: format!("{:?}", hardware.ty()).to_uppercase(),
+            name: plugin::describe(&device),
+            kind: plugin::kind_of(&device).to_owned(),
             vendor: hardware.vendor().unwrap_or("unnamed").to_owned(),
             id: hardware.id(),
         }

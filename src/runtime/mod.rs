@@ -4,14 +4,33 @@
 #[cfg(feature = "onnx")]
 mod assignment;
 #[cfg(feature = "onnx")]
+mod copies;
+#[cfg(feature = "onnx")]
+pub mod engine_cache;
+#[cfg(feature = "onnx")]
 mod heap;
 #[cfg(feature = "onnx")]
 pub mod library;
+#[cfg(feature = "onnx")]
+mod loaded;
+#[cfg(feature = "onnx")]
+pub mod needs;
+#[cfg(feature = "onnx")]
+mod nvidia;
+#[cfg(feature = "onnx")]
+mod parts;
+#[cfg(feature = "onnx")]
+pub mod plugin;
 pub mod provider;
+#[cfg(feature = "onnx")]
+mod python;
+#[cfg(feature = "onnx")]
+pub mod registration;
 #[cfg(feature = "onnx")]
 pub mod session;
 #[cfg(feature = "onnx")]
 pub mod sessions;
+mod variants;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,11 +39,14 @@ use crate::nets::contract::GraphKind;
 
 #[cfg(feature = "onnx")]
 pub use library::{Loaded, load};
-pub use provider::{Provider, ProviderKind, Scalar, Untyped};
+pub use provider::{Provider, ProviderKind, Scalar, Settings, Untyped};
 #[cfg(feature = "onnx")]
-pub use session::{Session, first_run, probe};
+pub use registration::{PassedOver, check, check_providers, probe};
+#[cfg(feature = "onnx")]
+pub use session::{Session, first_run};
 #[cfg(feature = "onnx")]
 pub use sessions::Sessions;
+pub use variants::{Role, VariantFile};
 
 /// A graph on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +61,10 @@ pub struct GraphFile {
     pub segments: Option<PathBuf>,
     /// Bytes of the file and its external data.
     pub bytes: u64,
+    /// Other forms of it.
+    pub variants: Vec<VariantFile>,
+    /// SHA-256 of each of its files, in the order of their names.
+    pub hashes: Vec<String>,
 }
 
 /// When sessions that are not in use are released.
@@ -52,6 +78,8 @@ pub enum MemoryPolicy {
     Keep,
     /// One session at a time, so that the peak is one stage's.
     Sequential,
+    /// As sequential, and the denoiser in parts that are loaded anew in every evaluation, where the bundle has such.
+    Least,
 }
 
 /// What sessions are made with.
@@ -71,6 +99,8 @@ pub struct RuntimeOptions {
     /// whose process is their own: it costs a few percent of the time and holds for everybody in the process. Default:
     /// false.
     pub return_memory: bool,
+    /// Whether a graph's variant for the first of its providers is taken, where the bundle has one. Default: true.
+    pub variants: bool,
 }
 
 impl Default for RuntimeOptions {
@@ -82,6 +112,7 @@ impl Default for RuntimeOptions {
             options: Untyped::new(),
             memory: MemoryPolicy::Auto,
             return_memory: false,
+            variants: true,
         }
     }
 }
@@ -92,11 +123,16 @@ impl RuntimeOptions {
         self.graphs.get(graph).unwrap_or(&self.providers)
     }
 
+    /// All providers that some graph may be given.
+    pub fn all_providers(&self) -> impl Iterator<Item = &Provider> {
+        self.providers.iter().chain(self.graphs.values().flatten())
+    }
+
     /// The threads that `graph` runs on where it runs on the CPU.
     pub fn threads_of(&self, graph: &str) -> usize {
         let providers = self.providers_of(graph);
-        let cpu = providers.iter().find(|p| p.kind == ProviderKind::Cpu);
-        match cpu.map_or(0, |p| p.threads) {
+        let cpu = providers.iter().find(|p| p.kind() == ProviderKind::Cpu);
+        match cpu.map_or(0, Provider::threads) {
             // ONNX Runtime's own default counts the machine's physical cores: too few where two virtual ones share one, too
             // many in a container that may use a few of them.
             0 => std::thread::available_parallelism().map_or(0, usize::from),

@@ -7,15 +7,16 @@ use std::time::Instant;
 
 use half::f16;
 use ndarray::ArrayD;
-use ort::ep::{ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
-use ort::session::{SessionInputValue, SessionOutputs};
+use ort::session::{RunOptions, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, Tensor, TensorElementType, TensorRef, ValueRef};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::{Input, Network};
+use crate::runtime::copies::Copies;
+use crate::runtime::engine_cache::EngineCache;
 use crate::runtime::provider::{Provider, ProviderKind};
-use crate::runtime::{GraphFile, RuntimeOptions, assignment, library};
+use crate::runtime::{GraphFile, RuntimeOptions, assignment, library, registration};
 
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
@@ -27,79 +28,120 @@ pub fn first_run() -> Option<Instant> {
     FIRST_RUN.get().copied()
 }
 
+/// The key of a run's options under which it names arenas that give back what they can.
+const SHRINK_KEY: &str = "memory.enable_memory_arena_shrinkage";
+
 /// One graph loaded into ONNX Runtime.
 pub struct Session {
     session: ort::session::Session,
     name: String,
     nodes: BTreeMap<String, usize>,
+    /// Options of every run, where the arena is to give back what it can after each.
+    shrinking: Option<RunOptions>,
+    /// Where TensorRT keeps engines, which it may build in the first run.
+    engines: Option<EngineCache>,
 }
 
 impl Session {
-    /// Loads `graph` with the providers that `options` give it, and holds its inputs and outputs against its kind.
+    /// Loads `graph`, in the form that suits the providers that `options` give it, and holds its inputs and outputs
+    /// against its kind.
     ///
     /// # Errors
     /// [`Runtime`](ErrorKind::Runtime): no library, or a provider that is not optional does not load.
     /// [`Bundle`](ErrorKind::Bundle): the file is no graph, or lacks an input or output of its contract.
     pub fn load(graph: &GraphFile, options: &RuntimeOptions) -> Result<Self> {
-        let place = graph.path.display();
-        let mut builder = builder(graph, options)?;
-        let session = builder
-            .commit_from_file(&graph.path)
-            .map_err(|e| load_error(&e).at(&place))?;
-        expect_names("input", &graph.kind.inputs(), session.inputs(), &graph.path)?;
-        expect_names(
-            "output",
-            &graph.kind.outputs(),
-            session.outputs(),
-            &graph.path,
-        )?;
-        Session::checked(
-            session,
-            graph.name.clone(),
-            options.providers_of(&graph.name),
-        )
+        Session::load_with(graph, options, false, Ok)
     }
 
-    /// Loads segment `segment` of `graph`, whose weights lie in the graph's external data.
+    /// Loads the whole of `graph`, or its [shallow](crate::nets::Deep) part.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and [`Bundle`](ErrorKind::Bundle) where there is no shallow part.
+    pub(super) fn load_form(
+        graph: &GraphFile,
+        options: &RuntimeOptions,
+        is_shallow: bool,
+    ) -> Result<Self> {
+        Session::load_with(graph, options, is_shallow, Ok)
+    }
+
+    /// As [`load`](Self::load), and how many copies between devices ONNX Runtime put into the graph.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn load_segment(
+    pub fn load_counting_copies(
         graph: &GraphFile,
+        options: &RuntimeOptions,
+    ) -> Result<(Self, usize)> {
+        let copies = Copies::default();
+        let session = Self::load_with(graph, options, false, |builder| {
+            copies
+                .count_in(builder)
+                .map_err(|e| Error::runtime("ONNX Runtime takes no log function").with_source(e))
+        })?;
+        Ok((session, copies.count()))
+    }
+
+    fn load_with(
+        graph: &GraphFile,
+        options: &RuntimeOptions,
+        is_shallow: bool,
+        prepare: impl FnOnce(SessionBuilder) -> Result<SessionBuilder>,
+    ) -> Result<Self> {
+        let path = graph.file(options, is_shallow)?;
+        let (builder, engines) = builder(graph, options)?;
+        let mut builder = prepare(builder)?;
+        let session = while_building(engines.as_ref(), || {
+            let loaded = builder.commit_from_file(path);
+            loaded.map_err(|e| load_error(&e).at(path.display()))
+        })?;
+        let (inputs, outputs) = graph.contract(options, is_shallow);
+        expect_names("input", &inputs, session.inputs(), path)?;
+        expect_names("output", &outputs, session.outputs(), path)?;
+        let providers = options.providers_of(&graph.name);
+        Session::checked(session, graph.name.clone(), engines, providers)
+    }
+
+    /// Loads the graph `segment` of the safetensors file `path`; its weights lie in the external data of `graph`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(super) fn load_embedded(
+        graph: &GraphFile,
+        path: &Path,
         segment: &str,
         options: &RuntimeOptions,
     ) -> Result<Self> {
-        let missing = || {
-            Error::bundle(format!(
-                "the graph `{}` has no segment `{segment}`",
-                graph.name
-            ))
-        };
-        let path = graph.segments.as_ref().ok_or_else(missing)?;
-        let read = || -> Result<ort::session::Session> {
+        let read = || -> Result<(ort::session::Session, Option<EngineCache>)> {
             let damaged =
                 |e: &dyn std::fmt::Display| Error::bundle(format!("damaged segments: {e}"));
             let bytes = std::fs::read(path).map_err(|e| damaged(&e))?;
             let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
-            let model = file.tensor(segment).map_err(|_| missing())?;
+            let model = file.tensor(segment).map_err(|e| damaged(&e))?;
             let folder = graph.path.parent().unwrap_or(Path::new(".")).display();
-            builder(graph, options)?
+            let (builder, engines) = builder(graph, options)?;
+            let mut builder = builder
                 .with_config_entry(WEIGHTS_FOLDER, folder.to_string())
                 .map_err(|e| {
                     Error::runtime(format!("ONNX Runtime refuses the folder of weights: {e}"))
-                })?
-                .commit_from_memory(model.data())
-                .map_err(|e| load_error(&e))
+                })?;
+            let session = while_building(engines.as_ref(), || {
+                let loaded = builder.commit_from_memory(model.data());
+                loaded.map_err(|e| load_error(&e))
+            })?;
+            Ok((session, engines))
         };
-        let session = read().map_err(|e| e.at(format!("{}: segment {segment}", path.display())))?;
+        let (session, engines) =
+            read().map_err(|e| e.at(format!("{}: segment {segment}", path.display())))?;
         let name = format!("{}, segment {segment}", graph.name);
-        Session::checked(session, name, options.providers_of(&graph.name))
+        Session::checked(session, name, engines, options.providers_of(&graph.name))
     }
 
     /// A session that runs on what was asked for.
     fn checked(
         session: ort::session::Session,
         name: String,
+        engines: Option<EngineCache>,
         providers: &[Provider],
     ) -> Result<Self> {
         let nodes = assignment::nodes_per_provider(&session)?;
@@ -107,9 +149,32 @@ impl Session {
             session,
             name,
             nodes,
+            shrinking: None,
+            engines,
         };
         this.refuse_silent_fallback(providers)?;
         Ok(this)
+    }
+
+    /// Whether memory that a run took is given back when it is over. Else it stays for the next run, which is faster; but
+    /// for runs on many shapes, together more than any one takes.
+    pub(super) fn shrink(&mut self, shrink: bool) -> Result<()> {
+        // Devices have arenas of their own, which other keys are about.
+        let on_host = self
+            .nodes
+            .keys()
+            .all(|name| name == ProviderKind::Cpu.ort_name());
+        self.shrinking = match shrink && on_host {
+            false => None,
+            true => {
+                let failed =
+                    |e| Error::runtime("ONNX Runtime refuses a run's options").with_source(e);
+                let mut options = RunOptions::new().map_err(failed)?;
+                options.set(SHRINK_KEY, "cpu:0").map_err(failed)?;
+                Some(options)
+            }
+        };
+        Ok(())
     }
 
     /// How many nodes each provider runs, by ONNX Runtime's names of the providers.
@@ -129,7 +194,7 @@ impl Session {
         let Some(required) = providers.iter().position(|provider| !provider.optional) else {
             return Ok(());
         };
-        let kinds: Vec<ProviderKind> = providers[..=required].iter().map(|p| p.kind).collect();
+        let kinds: Vec<ProviderKind> = providers[..=required].iter().map(Provider::kind).collect();
         if kinds
             .iter()
             .any(|kind| self.nodes.contains_key(kind.ort_name()))
@@ -138,19 +203,26 @@ impl Session {
         }
         Err(Error::runtime(format!(
             "graph `{}`: no node runs on {}; ONNX Runtime put them on {:?}. Mark the provider `optional: true` to allow this",
-            self.name, providers[required].kind, self.nodes
+            self.name,
+            providers[required].kind(),
+            self.nodes
         )))
     }
 }
 
-fn builder(graph: &GraphFile, options: &RuntimeOptions) -> Result<SessionBuilder> {
+/// What a session of `graph` is made with, and where TensorRT keeps its engines.
+fn builder(
+    graph: &GraphFile,
+    options: &RuntimeOptions,
+) -> Result<(SessionBuilder, Option<EngineCache>)> {
     let environment = library::environment(options.library.as_deref())?;
-    let providers = options.providers_of(&graph.name);
     let threads = options.threads_of(&graph.name);
     let failed =
         |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);
     let mut builder = ort::session::Session::builder(environment)
         .and_then(|b| Ok(b.with_intra_threads(threads)?.with_inter_threads(1)?))
+        // Shapes vary from picture to picture; beside the arena, a pattern saves no time and doubles what is held.
+        .and_then(|b| Ok(b.with_memory_pattern(false)?))
         .and_then(|b| Ok(b.with_config_entry(assignment::RECORD_KEY, "1")?))
         .map_err(failed)?;
     for (key, value) in &options.options {
@@ -162,57 +234,18 @@ fn builder(graph: &GraphFile, options: &RuntimeOptions) -> Result<SessionBuilder
                 ))
             })?;
     }
-    for provider in providers {
-        register(provider, &mut builder)?;
-    }
-    Ok(builder)
+    let providers = options.providers_of(&graph.name);
+    let engines = EngineCache::of(graph, providers, options)?;
+    let builder = registration::append_all(providers, engines.as_ref(), options, builder)?;
+    Ok((builder, engines))
 }
 
-/// Gives the session a provider, or passes over an optional one that does not load.
-fn register(provider: &Provider, builder: &mut SessionBuilder) -> Result<()> {
-    match dispatch(provider).register(builder) {
-        Ok(()) => Ok(()),
-        Err(_) if provider.optional => Ok(()),
-        Err(e) => Err(Error::runtime(format!(
-            "the provider `{}` does not load: {}. What is needed: {}. Mark it `optional: true` to go on without it",
-            provider.kind,
-            e.message().trim_end_matches('.'),
-            provider.kind.remedy()
-        ))),
+/// Does `work`, which may build engines.
+fn while_building<T>(engines: Option<&EngineCache>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match engines {
+        Some(engines) => engines.building(work)?,
+        None => work(),
     }
-}
-
-fn dispatch(provider: &Provider) -> ExecutionProviderDispatch {
-    fn with_options<E: ArbitrarilyConfigurableExecutionProvider>(
-        mut ep: E,
-        provider: &Provider,
-    ) -> E {
-        for (key, value) in &provider.options {
-            ep = ep.with_arbitrary_config(key, value);
-        }
-        ep
-    }
-    match provider.kind {
-        ProviderKind::Cpu => ort::ep::CPU::default().build(),
-        ProviderKind::Cuda => with_options(ort::ep::CUDA::default(), provider).build(),
-        ProviderKind::Tensorrt => with_options(ort::ep::TensorRT::default(), provider).build(),
-    }
-}
-
-/// Whether `provider` could be given to a session, and if not, why.
-///
-/// # Errors
-/// [`Runtime`](ErrorKind::Runtime): no library.
-pub fn probe(
-    provider: &Provider,
-    options: &RuntimeOptions,
-) -> Result<std::result::Result<(), String>> {
-    let environment = library::environment(options.library.as_deref())?;
-    let mut builder = ort::session::Session::builder(environment)
-        .map_err(|e| Error::runtime("ONNX Runtime makes no session").with_source(e))?;
-    Ok(dispatch(provider)
-        .register(&mut builder)
-        .map_err(|e| e.message().trim_end_matches('.').to_owned()))
 }
 
 /// Checks that every name of the contract is there and nothing else is wanted.
@@ -235,10 +268,18 @@ fn load_error(error: &ort::Error) -> Error {
             format!("not enough memory to load the graph: {}", error.message()),
         );
     }
-    Error::bundle(format!(
-        "ONNX Runtime cannot load the graph: {}",
-        error.message()
-    ))
+    let message = format!("ONNX Runtime cannot load the graph: {}", error.message());
+    match is_of_a_device(error.message()) {
+        true => Error::runtime(message),
+        false => Error::bundle(message),
+    }
+}
+
+/// Whether a provider's own library says this, and not ONNX Runtime of the graph.
+fn is_of_a_device(message: &str) -> bool {
+    ["CUDA", "CUDNN", "CUBLAS", "TensorRT", "OpenVINO"]
+        .iter()
+        .any(|sign| message.contains(sign))
 }
 
 fn is_out_of_memory(message: &str) -> bool {
@@ -294,10 +335,19 @@ impl Network for Session {
             values.push((name.to_string(), value));
         }
         FIRST_RUN.get_or_init(Instant::now);
-        let found = match self.session.run(values) {
-            Ok(found) => collect(&found, outputs),
-            Err(e) => Err((e.code(), e.message().to_owned())),
+        let told = |e: ort::Error| (e.code(), e.message().to_owned());
+        let (session, shrinking) = (&mut self.session, &self.shrinking);
+        let run = || match shrinking {
+            Some(options) => {
+                let found = session.run_with_options(values, options).map_err(told);
+                found.and_then(|found| collect(&found, outputs))
+            }
+            None => {
+                let found = session.run(values).map_err(told);
+                found.and_then(|found| collect(&found, outputs))
+            }
         };
+        let found = while_building(self.engines.as_ref(), || Ok(run()))?;
         found.map_err(|(code, message)| {
             self.run_error(&ort::Error::new_with_code(code, message), inputs)
         })

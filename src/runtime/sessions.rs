@@ -1,10 +1,12 @@
 //! The sessions of a bundle as [`Networks`].
 
 use std::collections::BTreeMap;
+use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
-use crate::nets::{Network, Networks};
-use crate::runtime::{GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions, Session, heap};
+use crate::nets::{Form, Network, Networks};
+use crate::runtime::loaded::Loaded;
+use crate::runtime::{GraphFile, MemoryPolicy, Provider, RuntimeOptions, Session, heap, variants};
 
 /// Above this many bytes of graphs, [`MemoryPolicy::Auto`] keeps one session at a time.
 const KEEP_LIMIT: u64 = 1 << 30;
@@ -14,10 +16,14 @@ pub struct Sessions {
     graphs: Vec<GraphFile>,
     options: RuntimeOptions,
     keep: bool,
-    loaded: BTreeMap<String, Session>,
+    loaded: BTreeMap<String, Loaded>,
+    /// Those that are being made.
+    pending: BTreeMap<String, JoinHandle<Result<Loaded>>>,
     /// The segment used last, and its graph's and its own name.
     segment: Option<(String, String, Session)>,
     providers: BTreeMap<String, String>,
+    /// Whether memory is short: runs then give theirs back.
+    shrink: bool,
 }
 
 impl Sessions {
@@ -25,7 +31,7 @@ impl Sessions {
     pub fn new(graphs: Vec<GraphFile>, options: RuntimeOptions) -> Self {
         let keep = match options.memory {
             MemoryPolicy::Keep => true,
-            MemoryPolicy::Sequential => false,
+            MemoryPolicy::Sequential | MemoryPolicy::Least => false,
             MemoryPolicy::Auto => graphs.iter().map(|graph| graph.bytes).sum::<u64>() <= KEEP_LIMIT,
         };
         Sessions {
@@ -33,8 +39,10 @@ impl Sessions {
             options,
             keep,
             loaded: BTreeMap::new(),
+            pending: BTreeMap::new(),
             segment: None,
             providers: BTreeMap::new(),
+            shrink: false,
         }
     }
 }
@@ -48,6 +56,7 @@ impl Sessions {
 
 impl Networks for Sessions {
     fn stage(&mut self, graphs: &[&str], keep: bool) {
+        self.shrink = !keep;
         if !keep && self.options.return_memory {
             heap::return_large_blocks();
         }
@@ -61,6 +70,22 @@ impl Networks for Sessions {
         if !(keep && self.keep) {
             self.loaded
                 .retain(|name, _| graphs.contains(&name.as_str()));
+            self.pending
+                .retain(|name, _| graphs.contains(&name.as_str()));
+        }
+    }
+
+    fn prepare(&mut self, network: &str) {
+        let there = self.loaded.contains_key(network) || self.pending.contains_key(network);
+        let (graph, _) = variants::graph_of(network);
+        let (false, Ok(file)) = (there, self.file(graph)) else {
+            return;
+        };
+        let (file, name, options) = (file.clone(), network.to_owned(), self.options.clone());
+        let load = move || Loaded::load(&file, &name, &options);
+        // Where there is no thread to be had, it is loaded when it is asked for.
+        if let Ok(thread) = thread::Builder::new().spawn(load) {
+            self.pending.insert(network.to_owned(), thread);
         }
     }
 
@@ -69,20 +94,31 @@ impl Networks for Sessions {
     }
 
     fn on_host(&self) -> bool {
-        let graphs = self.options.graphs.values().flatten();
-        let mut providers = self.options.providers.iter().chain(graphs);
-        providers.all(|provider| provider.kind == ProviderKind::Cpu)
+        self.options.all_providers().all(Provider::on_host)
+    }
+
+    fn form(&self, graph: &str) -> Form {
+        let file = self.graphs.iter().find(|file| file.name == graph);
+        file.map_or_else(Form::default, |file| file.form(&self.options))
     }
 
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
         if !self.loaded.contains_key(graph) {
-            let session = Session::load(self.file(graph)?, &self.options)?;
+            let session = match self.pending.remove(graph) {
+                Some(thread) => thread
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::internal(format!("loading `{graph}` failed")))),
+                None => {
+                    let (name, _) = variants::graph_of(graph);
+                    Loaded::load(self.file(name)?, graph, &self.options)
+                }
+            }?;
             self.providers
                 .insert(graph.to_owned(), session.provider().to_owned());
             self.loaded.insert(graph.to_owned(), session);
         }
         match self.loaded.get_mut(graph) {
-            Some(session) => Ok(session),
+            Some(session) => session.network(self.shrink),
             None => Err(Error::internal(format!("the session of `{graph}` is gone"))),
         }
     }
@@ -94,7 +130,11 @@ impl Networks for Sessions {
         if !self.segment.as_ref().is_some_and(there) {
             // The last one's memory first.
             self.segment = None;
-            let session = Session::load_segment(self.file(graph)?, segment, &self.options)?;
+            let file = self.file(graph)?;
+            let none = || Error::bundle(format!("the graph `{graph}` has no segments"));
+            let path = file.segments.as_ref().ok_or_else(none)?;
+            let mut session = Session::load_embedded(file, path, segment, &self.options)?;
+            session.shrink(self.shrink)?;
             self.providers
                 .insert(graph.to_owned(), session.provider().to_owned());
             self.segment = Some((graph.to_owned(), segment.to_owned(), session));
@@ -112,5 +152,15 @@ impl Networks for Sessions {
             .iter()
             .map(|(graph, provider)| (graph.clone(), provider.clone()))
             .collect()
+    }
+}
+
+impl Drop for Sessions {
+    /// A process must not end while ONNX Runtime works in it.
+    fn drop(&mut self) {
+        for (_, thread) in std::mem::take(&mut self.pending) {
+            // Nobody asks for it any more, so nobody is to be told how it went.
+            drop(thread.join());
+        }
     }
 }

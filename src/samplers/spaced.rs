@@ -132,6 +132,7 @@ mod tests {
         let cfg = Cfg {
             scale: 4.0,
             rescale: true,
+            ..Cfg::default()
         };
         let (model, result) = run(&eps, cfg, &mut noise, &mut |_| Ok(()));
         assert!(result.is_ok());

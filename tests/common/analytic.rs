@@ -87,6 +87,7 @@ pub fn sampling_of<'a>(case: &Value, diffusion: &'a Diffusion) -> Sampling<'a> {
         cfg: Cfg {
             scale: case["cfg_scale"].as_f64().unwrap_or(1.0),
             rescale: case["rescale_cfg"].as_bool().unwrap_or(false),
+            ..Cfg::default()
         },
         knobs: Knobs {
             s_churn: asked("s_churn"),

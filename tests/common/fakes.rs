@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use diffbir::bundle::Bundle;
 use diffbir::error::{Error, Result};
 use diffbir::nets::contract::GraphKind;
-use diffbir::nets::{Input, Network, Networks};
-use ndarray::{Array4, ArrayD, Ix4};
+use diffbir::nets::{Deep, Form, Input, Network, Networks};
+use ndarray::{Array4, ArrayD, Axis, Ix4, concatenate};
 
 /// One run of a fake network: the graph, and each input's name and shape.
 pub type Call = (String, Vec<(String, Vec<usize>)>);
@@ -19,6 +19,7 @@ pub type Calls = Arc<Mutex<Vec<Call>>>;
 /// A cleaner that returns its input, a VAE that pools and repeats, a denoiser that returns `0.1 * x + 0.2 * hint`.
 pub struct FakeNetworks {
     nets: BTreeMap<String, FakeNetwork>,
+    form: Form,
 }
 
 struct FakeNetwork {
@@ -43,12 +44,44 @@ impl FakeNetworks {
             .keys()
             .map(|name| (name.clone(), fake(name)))
             .collect();
-        (FakeNetworks { nets }, calls)
+        let form = Form::default();
+        (FakeNetworks { nets, form }, calls)
+    }
+
+    /// The same, the denoiser in a form that computes once what all branches share, and leaves a deep state: the mean of `x`
+    /// in each row, plus the timestep. Its output is `0.1 * x + 0.2 * hint` plus a thousandth of that state.
+    #[allow(dead_code)] // not every test has a use for it
+    pub fn reusing(bundle: &Bundle) -> (Self, Calls) {
+        let (mut networks, calls) = FakeNetworks::of(bundle);
+        let shallow = "denoiser/shallow".to_owned();
+        networks.form = Form {
+            variant: Some("fake".to_owned()),
+            shares_prefix: true,
+            deep: Some(Deep {
+                value: "deep".to_owned(),
+                shallow: shallow.clone(),
+            }),
+        };
+        let net = FakeNetwork {
+            graph: shallow.clone(),
+            kind: GraphKind::Denoiser,
+            scale: 1,
+            calls: calls.clone(),
+        };
+        networks.nets.insert(shallow, net);
+        (networks, calls)
     }
 }
 
 impl Networks for FakeNetworks {
     fn stage(&mut self, _: &[&str], _: bool) {}
+
+    fn form(&self, graph: &str) -> Form {
+        match graph {
+            "denoiser" => self.form.clone(),
+            _ => Form::default(),
+        }
+    }
 
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
         let net = self.nets.get_mut(graph);
@@ -85,20 +118,50 @@ impl Network for FakeNetwork {
             .lock()
             .unwrap()
             .push((self.graph.clone(), shapes));
-        let mut names: Vec<String> = inputs.iter().map(|(name, _)| name.to_string()).collect();
+        let mut names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
         let mut contract = self.kind.inputs();
+        let is_shallow = self.graph.ends_with("shallow");
+        contract.extend(is_shallow.then(|| "deep".to_owned()));
         names.sort();
         contract.sort();
         assert_eq!(names, contract, "inputs of {}", self.graph);
-        assert_eq!(outputs, self.kind.outputs(), "outputs of {}", self.graph);
         let images = inputs.iter().filter_map(|(name, input)| match input {
             Input::F32(x) if x.ndim() == 4 => {
                 Some((*name, x.to_owned().into_dimensionality::<Ix4>().unwrap()))
             }
             _ => None,
         });
-        Ok(vec![self.compute(&images.collect()).into_dyn()])
+        let images: BTreeMap<&str, Array4<f32>> = images.collect();
+        let output = self.compute(&images);
+        if self.kind != GraphKind::Denoiser {
+            assert_eq!(outputs, self.kind.outputs(), "outputs of {}", self.graph);
+            return Ok(vec![output.into_dyn()]);
+        }
+        let of = |wanted| &inputs.iter().find(|(name, _)| *name == wanted).unwrap().1;
+        let branches = of("context").shape()[0] / images["x"].dim().0;
+        let timestep = match of("timestep") {
+            Input::F32(t) => *t.first().unwrap(),
+            Input::I64(_) => panic!("the timestep is a float"),
+        };
+        let repeat = |x: &Array4<f32>| concatenate(Axis(0), &vec![x.view(); branches]).unwrap();
+        let deep = match images.get("deep") {
+            Some(deep) => deep.clone(),
+            None => repeat(&deep_state(&images["x"], timestep)),
+        };
+        let is_plain = outputs == ["output"] && !images.contains_key("deep");
+        let mut output = repeat(&output);
+        if !is_plain {
+            output = output + &deep * 1e-3;
+        }
+        let all = [output.into_dyn(), deep.into_dyn()].into_iter();
+        Ok(all.take(outputs.len()).collect())
     }
+}
+
+/// The mean of each row of the batch, plus the timestep: `[N, 1, 1, 1]`.
+fn deep_state(x: &Array4<f32>, timestep: f32) -> Array4<f32> {
+    let means = x.outer_iter().map(|x| x.mean().unwrap() + timestep);
+    Array4::from_shape_vec((x.dim().0, 1, 1, 1), means.collect()).unwrap()
 }
 
 /// Every pixel `scale` times in each direction.

@@ -119,7 +119,7 @@ fn check_run(goldens: &Goldens, prefix: &str, case: &Value, guide: &mut dyn Guid
     let sampling = Sampling {
         cfg: Cfg {
             scale: case["cfg_scale"].as_f64().unwrap_or(1.0),
-            rescale: false,
+            ..Cfg::default()
         },
         ..Sampling::new(&diffusion, case["steps"].as_u64().unwrap() as usize)
     };

@@ -106,6 +106,7 @@ fn cfg_rescale() {
             let cfg = Cfg {
                 scale,
                 rescale: true,
+                ..Cfg::default()
             };
             let name = format!("cfg_rescale.scale{scale}.per_t");
             let found = Array1::from_shape_fn(1000, |t| cfg.scale_at(t as f64)).into_dyn();

@@ -33,6 +33,17 @@ pub enum FidelityArg {
     Reference,
 }
 
+/// What may be given up for speed, as typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SpeedArg {
+    /// Nothing
+    Exact,
+    /// Every second evaluation of the denoiser computes its last layers alone
+    Balanced,
+    /// Two of three evaluations do
+    Fast,
+}
+
 /// The loss of guidance, as typed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum LossArg {
@@ -122,6 +133,9 @@ pub struct SamplingArgs {
     /// How many samples run at once
     #[arg(long, alias = "batch_size", value_name = "N")]
     batch_size: Option<u64>,
+    /// What may be given up for speed: exact, nothing; what the others lose is measured in docs/speed.md
+    #[arg(long, value_enum)]
+    speed: Option<SpeedArg>,
 }
 
 /// Restoration guidance.
@@ -231,6 +245,7 @@ impl SamplingArgs {
             ("sampling.seed_mode", named(self.seed_mode)),
             ("sampling.rng", self.rng.as_ref().map(|x| json!(x))),
             ("sampling.samples", self.samples.map(integer)),
+            ("sampling.speed", named(self.speed)),
             ("sampling.batch_size", self.batch_size.map(integer)),
         ]
     }

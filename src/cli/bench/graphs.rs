@@ -1,5 +1,7 @@
 //! What each graph of a bundle takes of memory, and the cost model that follows.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array1, Array3, Array4};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,7 +17,7 @@ use crate::memory::{self, Bytes};
 use crate::nets::contract::{CONTROLS, GraphKind};
 use crate::nets::vae::DOWNSCALE;
 use crate::nets::{Input, Networks};
-use crate::runtime::Sessions;
+use crate::runtime::{MemoryPolicy, Sessions};
 
 /// Edges of the inputs that a graph is measured on, in its cells: small, so that full-size graphs can be measured too.
 const PIXELS: [usize; 3] = [256, 512, 768];
@@ -29,22 +31,46 @@ pub(super) fn run(
     reporter: &Reporter,
 ) -> Result<()> {
     let mut model = MemoryModel::default();
-    for (name, graph) in &bundle.manifest().graphs {
-        let (edges, downscale) = match graph.kind {
+    let with = |variants, memory| {
+        let mut config = config.clone();
+        (config.runtime.variants, config.runtime.memory) = (variants, memory);
+        config
+    };
+    let configs = [
+        with(false, MemoryPolicy::Keep),
+        with(true, MemoryPolicy::Keep),
+        with(true, MemoryPolicy::Least),
+    ];
+    let mut forms = BTreeMap::new();
+    for config in &configs {
+        let sessions = Sessions::new(bundle.graph_files(), config.runtime.options()?);
+        for (graph, listed) in &bundle.manifest().graphs {
+            let variant = sessions.form(graph).variant;
+            let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
+            let name = variant.map_or(graph.clone(), |v| format!("{graph}.{}", v.name));
+            forms
+                .entry(name)
+                .or_insert((graph, listed, config, variant));
+        }
+    }
+    for (name, (graph, listed, config, variant)) in forms {
+        let (edges, downscale) = match listed.kind {
             GraphKind::TextEncoder => continue,
-            GraphKind::Cleaner | GraphKind::VaeEncoder => (PIXELS, graph.multiple),
-            _ => (CELLS, graph.multiple),
+            GraphKind::Cleaner | GraphKind::VaeEncoder => (PIXELS, listed.multiple),
+            _ => (CELLS, listed.multiple),
         };
         let mut points = Vec::new();
         for edge in edges {
             let edge = edge.next_multiple_of(downscale);
-            points.push(child::<GraphPoint>(
-                config,
-                bundle,
-                &format!("{name}={edge}"),
-            )?);
+            let what = format!("{graph}={edge}");
+            points.push(child::<GraphPoint>(config, bundle, &what)?);
         }
-        let fitted = fit(&points, attention(graph.kind));
+        // Attention as one operator works on a part of its logits at a time.
+        let squared = match variant {
+            Some(variant) if variant.rewrites.contains_key("attention") => 0.0,
+            _ => attention(listed.kind),
+        };
+        let fitted = fit(&points, squared);
         let [constant, linear, squared] = fitted.run;
         reporter.picture(
             &json!({ "event": "graph", "graph": name, "memory": fitted, "points": points }),
@@ -54,7 +80,7 @@ pub(super) fn run(
                 Bytes(constant as u64)
             ),
         );
-        model.graphs.insert(name.clone(), fitted);
+        model.graphs.insert(name, fitted);
     }
     if args.write {
         let text = serde_yaml::to_string(&model)

@@ -50,7 +50,7 @@ fn noise(replay: Option<&Path>) -> Result<String> {
 fn providers(session: &Session) -> Result<Value> {
     let runtime = session.config().runtime.options()?;
     let names = |providers: &[Provider]| -> Vec<String> {
-        let names = providers.iter().map(|provider| provider.kind.to_string());
+        let names = providers.iter().map(|provider| provider.kind().to_string());
         names.collect()
     };
     let graphs = runtime.graphs.iter();

@@ -62,6 +62,7 @@ impl Needs<'_> {
         note(Stage::VaeDecoder, work);
 
         note(Stage::Finish, self.rows());
+        let is_whole = encoder == VaePlan::Whole && decoder == VaePlan::Whole;
         Plan {
             output: self.sizes.output,
             budget: Bytes(budget),
@@ -72,8 +73,27 @@ impl Needs<'_> {
             denoiser: self.tiles,
             tile_batch,
             decoder,
+            ahead: is_whole && self.fits_ahead(&stages, budget),
             stages,
         }
+    }
+
+    /// Whether there is room beside each stage for the graph of the next.
+    fn fits_ahead(&self, stages: &BTreeMap<Stage, Bytes>, budget: u64) -> bool {
+        let graphs = &self.pipeline.graphs;
+        let next = [
+            (Stage::Cleaner, &graphs.encoder),
+            (Stage::VaeEncoder, &graphs.denoiser),
+            (Stage::Sampling, &graphs.decoder),
+        ];
+        let fits = |(stage, graph): &(Stage, &Graph)| {
+            // Loading takes more for a moment, which the constant of a run covers.
+            let more = graph.memory.load + graph.memory.run_bytes(1, 0);
+            stages
+                .get(stage)
+                .is_some_and(|bytes| bytes.0 + more <= budget)
+        };
+        self.keep || next.iter().all(fits)
     }
 
     /// Whether pictures may lie in memory: beside them there has to be room for every stage in its smallest form, and

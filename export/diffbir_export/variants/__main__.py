@@ -1,0 +1,146 @@
+"""`python -m diffbir_export.variants BUNDLE`: adds variants to a bundle, in place.
+
+What was exported stays as it is, up to where it lies: weights inside a graph's own file move beside
+it, and the decoder's reverse pass refers to the decoder's weights instead of repeating them. The
+VAE's segments are made anew where they still double a picture before a convolution.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from .. import bundle, graph, segments, verify
+from ..checkpoint import sha256
+from ..errors import ExportError, VerificationError, tell
+from ..onnx_parts import Source, data_files
+from ..share import SHARED, share
+from . import make
+
+# Against the decoder itself, whose picture the reverse pass makes too.
+PICTURE_BOUND = 1e-5
+
+
+def add_variants(folder: Path, new: Path, entry: dict[str, Any], log: make.Log) -> bool:
+    """Writes a graph's variants into `new`, and the graph anew if its weights lie in its file."""
+    base = folder / entry["file"]
+    if make.complete(entry) or not make.possible(entry) or not make.variants(base, entry["kind"]):
+        return False
+    source = Source(base)
+    if source.inline:
+        files = graph.save(ir.load(base), new / base.name, beside=True)
+        entry["files"] |= bundle.hashes(files)
+        base = files[0]
+    elif unlisted := data_files(source.model) - entry["files"].keys():
+        # A run that was interrupted has moved the weights and not yet their hashes.
+        entry["files"] |= bundle.hashes([base, *(folder / name for name in unlisted)])
+    entry["variants"] = make.write(base, new, entry, log)
+    return True
+
+
+def renew_segments(folder: Path, new: Path, entry: dict[str, Any], log: make.Log) -> bool:
+    """Cuts a graph again if its segments are of an older kind."""
+    if "segments" not in entry or entry["precision"] != "fp32":
+        return False
+    old = folder / entry["segments"]
+    if not segments.is_old(old) and sha256(old) == entry["files"][old.name]:
+        return False
+    base = new if (new / entry["file"]).exists() else folder
+    path = segments.make(base / entry["file"], new, entry["precision"], log)
+    entry["files"] |= bundle.hashes([path])
+    return True
+
+
+def same_picture(path: Path, other: Path, shared: bytes) -> None:
+    """Raises a `VerificationError` unless both graphs decode a latent to the same picture."""
+    latent = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
+    [wanted] = verify.session(other).run(None, {"latent": latent})
+    model = make.check.session(shared, other.parent)
+    found, _ = model.run(None, {"latent": latent, "cotangent": np.zeros_like(wanted)})
+    error, _ = verify.compare(found, wanted)
+    if error > PICTURE_BOUND:
+        raise VerificationError(
+            f"{path.name}: relative RMS {error:.2e} against {other.name} is above "
+            f"{PICTURE_BOUND:.0e}"
+        )
+
+
+def share_weights(folder: Path, new: Path, graphs: dict[str, Any], log: make.Log) -> bool:
+    """Lets graphs that repeat another one's weights refer to them."""
+    changed = False
+    for name, source in SHARED.items():
+        if name not in graphs or source not in graphs:
+            continue
+        entry, other = graphs[name], folder / graphs[source]["file"]
+        path = folder / entry["file"]
+        model = share(path, other)
+        if model is None:
+            # A run that was interrupted has replaced the graph and not yet its hash.
+            if not data_files(Source(path).model) - entry["files"].keys():
+                continue
+            model = Source(path).model
+        data = model.SerializeToString()
+        same_picture(path, other, data)
+        (new / path.name).write_bytes(data)
+        entry["files"] = share_files(new / path.name, graphs[source])
+        log(f"{path.stem}: shares the weights of {other.stem}")
+        changed = True
+    return changed
+
+
+def share_files(path: Path, source: dict[str, Any]) -> dict[str, str]:
+    """The files of a graph that has its weights in those of another."""
+    used = data_files(Source(path).model)
+    return bundle.hashes([path]) | {k: v for k, v in source["files"].items() if k in used}
+
+
+def migrate(folder: Path, log: make.Log) -> bool:
+    """Adds what a bundle lacks, in place; whether there was anything to add.
+
+    Files are replaced in an order that, interrupted, lets it run again.
+    """
+    document = bundle.read(folder)
+    graphs, before = document["graphs"], bundle.files(document)
+    with tempfile.TemporaryDirectory(prefix=".variants.", dir=folder) as name:
+        new = Path(name)
+        changed = False
+        for entry in graphs.values():
+            changed |= add_variants(folder, new, entry, log)
+            changed |= renew_segments(folder, new, entry, log)
+        changed |= share_weights(folder, new, graphs, log)
+        if changed:
+            bundle.replace(folder, new, document)
+    for left in before - bundle.files(document):
+        (folder / left).unlink(missing_ok=True)
+    return changed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit code, as `cli.py` describes it."""
+    parser = argparse.ArgumentParser(
+        prog="diffbir_export.variants",
+        description="Adds to a bundle the variants of its graphs that are faster on a provider.",
+    )
+    parser.add_argument("bundle", type=Path, help="the folder; it is changed in place")
+    parser.add_argument("--provider", choices=make.PROVIDERS, default="cpu",
+                        help="whose variants to add (default: cpu)")  # fmt: skip
+    folder = parser.parse_args(arguments).bundle
+    try:
+        changed = migrate(folder, print)
+    except (ExportError, OSError) as error:
+        return tell(error)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was changed", file=sys.stderr)
+        return 130
+    print(f"{folder}: done" if changed else f"{folder}: its variants are there already")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

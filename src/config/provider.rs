@@ -1,0 +1,290 @@
+//! One execution provider as it is written: `cpu`, or `cuda: { device_id: 0, options: { … } }`.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result, nearest};
+use crate::runtime::{Provider, ProviderKind, Settings, Untyped};
+
+/// Options that are paths: `~/` is the user's home, and what is relative is taken from the configuration's folder.
+const PATHS: [&str; 3] = ["library", "engine_cache", "runtime_cache"];
+
+/// Options of every provider.
+const COMMON: [&str; 2] = ["optional", "options"];
+
+/// The providers of `list`, which stands at `place`.
+///
+/// # Errors
+/// [`Option`](crate::error::ErrorKind::Option): none, an unknown one, or an option that it does not take.
+pub(super) fn parse_all(list: &[Value], place: &str) -> Result<Vec<Provider>> {
+    if list.is_empty() {
+        return Err(Error::option(format!(
+            "{place}: expected at least one provider, such as `cpu`"
+        )));
+    }
+    list.iter()
+        .enumerate()
+        .map(|(i, value)| parse(value).map_err(|e| e.at(format!("{place}[{i}]"))))
+        .collect()
+}
+
+fn parse(value: &Value) -> Result<Provider> {
+    match value {
+        Value::String(name) => Ok(Provider::new(kind(name)?)),
+        Value::Object(map) if map.len() == 1 => {
+            let (name, options) = map
+                .iter()
+                .next()
+                .ok_or_else(|| Error::internal("an empty mapping of length 1"))?;
+            match options {
+                Value::Object(options) => with_options(kind(name)?, options),
+                Value::Null => Ok(Provider::new(kind(name)?)),
+                _ => Err(Error::option(format!(
+                    "{name}: expected a mapping of options"
+                ))),
+            }
+        }
+        _ => Err(Error::option(
+            "expected a provider's name, or one name with its options",
+        )),
+    }
+}
+
+fn kind(name: &str) -> Result<ProviderKind> {
+    let mut all = ProviderKind::ALL.into_iter();
+    all.find(|kind| kind.name() == name).ok_or_else(|| {
+        let known = ProviderKind::ALL.map(ProviderKind::name);
+        let nearest = nearest(name, known.into_iter());
+        Error::option(format!(
+            "unknown provider `{name}`: did you mean `{nearest}`? Known are {}",
+            known.join(", ")
+        ))
+    })
+}
+
+fn with_options(kind: ProviderKind, options: &Map<String, Value>) -> Result<Provider> {
+    let mut typed = options.clone();
+    let mut provider = Provider::new(kind);
+    let bad = |key: &str, value: &Value, wanted: &str| {
+        Error::option(format!("{kind}.{key}: `{value}`, expected {wanted}"))
+    };
+    if let Some(value) = typed.remove("optional") {
+        let optional = value.as_bool();
+        provider.optional = optional.ok_or_else(|| bad("optional", &value, "true or false"))?;
+    }
+    if let Some(value) = typed.remove("options") {
+        let wanted = "a mapping from ONNX Runtime's keys to values";
+        let map: Option<Untyped> = serde_json::from_value(value.clone()).ok();
+        provider.options = map.ok_or_else(|| bad("options", &value, wanted))?;
+    }
+    provider.settings = settings(kind, typed)?;
+    refuse_without_effect(&provider)?;
+    Ok(provider)
+}
+
+fn settings(kind: ProviderKind, options: Map<String, Value>) -> Result<Settings> {
+    Ok(match kind {
+        ProviderKind::Cpu => Settings::Cpu(typed(kind, options)?),
+        ProviderKind::Cuda => Settings::Cuda(typed(kind, options)?),
+        ProviderKind::Tensorrt => Settings::Tensorrt(typed(kind, options)?),
+        ProviderKind::TensorrtRtx => Settings::TensorrtRtx(typed(kind, options)?),
+        ProviderKind::OpenVino => Settings::OpenVino(typed(kind, options)?),
+    })
+}
+
+/// The options of a provider, whose keys are those of the defaults.
+fn typed<T: Default + Serialize + DeserializeOwned>(
+    kind: ProviderKind,
+    mut options: Map<String, Value>,
+) -> Result<T> {
+    let defaults = serde_json::to_value(T::default())
+        .map_err(|e| Error::internal("options cannot be written").with_source(e))?;
+    let keys = defaults.as_object().into_iter().flat_map(Map::keys);
+    let known: Vec<&str> = keys.map(String::as_str).chain(COMMON).collect();
+    if let Some(key) = options.keys().find(|key| !known.contains(&key.as_str())) {
+        let nearest = nearest(key, known.iter().copied());
+        return Err(Error::option(format!(
+            "unknown key `{kind}.{key}`: did you mean `{nearest}`? Known here: {}. What ONNX Runtime knows besides goes under \
+             `{kind}.options`",
+            known.join(", ")
+        )));
+    }
+    for key in PATHS {
+        if let Some(Value::String(path)) = options.get_mut(key) {
+            *path = at_home(path);
+        }
+    }
+    serde_path_to_error::deserialize(Value::Object(options)).map_err(|e| {
+        let key = e.path().to_string();
+        Error::option(format!("{kind}.{key}: {}", e.into_inner()))
+    })
+}
+
+/// What OpenVINO's plugin passes over when it is given as an option is refused, naming what has the effect.
+fn refuse_without_effect(provider: &Provider) -> Result<()> {
+    const INSTEAD: [(&str, &str); 6] = [
+        ("device_type", "openvino.device"),
+        ("device_id", "openvino.device"),
+        ("num_of_threads", "openvino.threads"),
+        ("precision", "openvino.precision"),
+        ("num_streams", "NUM_STREAMS in `load_config`"),
+        ("cache_dir", "CACHE_DIR in `load_config`"),
+    ];
+    if provider.kind() != ProviderKind::OpenVino {
+        return Ok(());
+    }
+    let given = |(key, _): &&(&str, &str)| provider.options.contains_key(*key);
+    match INSTEAD.iter().find(given) {
+        Some((key, instead)) => Err(Error::option(format!(
+            "openvino.options.{key}: the plugin ignores it; set {instead}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// `~/` is the user's home.
+fn at_home(path: &str) -> String {
+    match (path.strip_prefix("~/"), dirs::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest).to_string_lossy().into_owned(),
+        _ => path.to_owned(),
+    }
+}
+
+/// Takes relative paths of the providers in `list` from `folder`.
+pub(super) fn resolve_paths(list: &mut Value, folder: &Path) {
+    let entries = list.as_array_mut().into_iter().flatten();
+    let options = entries
+        .filter_map(Value::as_object_mut)
+        .flat_map(|entry| entry.values_mut())
+        .filter_map(Value::as_object_mut);
+    for options in options {
+        for key in PATHS {
+            if let Some(Value::String(path)) = options.get_mut(key) {
+                let full: PathBuf = folder.join(at_home(path));
+                *path = full.to_string_lossy().into_owned();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::memory::Bytes;
+    use crate::runtime::provider::{
+        CudaOptions, OpenVinoOptions, Precision, TensorrtOptions, TensorrtRtxOptions,
+    };
+
+    fn read(value: Value) -> Provider {
+        parse(&value).unwrap()
+    }
+
+    #[test]
+    fn options_are_typed() {
+        let cuda = read(json!({ "cuda": {
+            "device_id": 1, "memory_limit": "20GiB", "tf32": true, "optional": true, "options": { "prefer_nhwc": true }
+        }}));
+        let expected = CudaOptions {
+            device_id: 1,
+            memory_limit: Some(Bytes(20 << 30)),
+            tf32: true,
+            ..CudaOptions::default()
+        };
+        assert_eq!(cuda.settings, Settings::Cuda(expected));
+        assert!(cuda.optional);
+        assert_eq!(cuda.ort_options()["prefer_nhwc"], "1");
+        let tensorrt = read(json!({ "tensorrt": { "fp16": true, "engine_cache": "~/trt" } }));
+        let expected = TensorrtOptions {
+            fp16: true,
+            engine_cache: Some(dirs::home_dir().unwrap().join("trt")),
+            ..TensorrtOptions::default()
+        };
+        assert_eq!(tensorrt.settings, Settings::Tensorrt(expected));
+        let openvino = read(json!({ "openvino": { "device": "GPU", "precision": "f16" } }));
+        let expected = OpenVinoOptions {
+            device: "GPU".to_owned(),
+            precision: Precision::F16,
+            ..OpenVinoOptions::default()
+        };
+        assert_eq!(openvino.settings, Settings::OpenVino(expected));
+        let rtx = read(json!({ "tensorrt-rtx": { "memory_limit": 4096 } }));
+        let expected = TensorrtRtxOptions {
+            memory_limit: Some(Bytes(4096)),
+            ..TensorrtRtxOptions::default()
+        };
+        assert_eq!(rtx.settings, Settings::TensorrtRtx(expected));
+    }
+
+    #[test]
+    fn every_provider_has_a_plain_name() {
+        for kind in ProviderKind::ALL {
+            let provider = Provider::new(kind);
+            assert_eq!(read(json!(kind.name())), provider);
+            assert_eq!(read(json!({ kind.name(): null })), provider);
+            assert_eq!(read(json!({ kind.name(): {} })), provider);
+        }
+    }
+
+    #[test]
+    fn mistakes_name_what_was_meant() {
+        let wrong = [
+            (json!("opnvino"), "did you mean `openvino`"),
+            (json!({ "cpu": { "thread": 2 } }), "did you mean `threads`"),
+            (
+                json!({ "cpu": { "device_id": 0 } }),
+                "unknown key `cpu.device_id`",
+            ),
+            (
+                json!({ "cuda": { "fp16": true } }),
+                "goes under `cuda.options`",
+            ),
+            (
+                json!({ "cuda": { "memory_limit": "lots" } }),
+                "cuda.memory_limit: `lots` is no size",
+            ),
+            (
+                json!({ "cuda": { "device_id": "first" } }),
+                "cuda.device_id: invalid type",
+            ),
+            (
+                json!({ "cuda": { "conv_search": "best" } }),
+                "cuda.conv_search: unknown variant",
+            ),
+            (
+                json!({ "openvino": { "precision": "f64" } }),
+                "openvino.precision: unknown variant",
+            ),
+            (
+                json!({ "cuda": { "optional": "yes" } }),
+                "cuda.optional: `\"yes\"`, expected true or false",
+            ),
+            (
+                json!({ "cuda": { "options": 3 } }),
+                "cuda.options: `3`, expected a mapping",
+            ),
+            (json!({ "cuda": 3 }), "cuda: expected a mapping"),
+            (json!(["cuda"]), "expected a provider's name"),
+            (
+                json!({ "openvino": { "options": { "num_of_threads": 2 } } }),
+                "set openvino.threads",
+            ),
+        ];
+        for (value, says) in wrong {
+            let error = parse(&value).unwrap_err().to_string();
+            assert!(error.contains(says), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_are_taken_from_the_files_folder() {
+        let mut list = json!(["cpu", { "tensorrt": { "engine_cache": "trt" } }, { "openvino": { "library": "/a/b.so" } }]);
+        resolve_paths(&mut list, Path::new("/conf"));
+        assert_eq!(list[1]["tensorrt"]["engine_cache"], "/conf/trt");
+        assert_eq!(list[2]["openvino"]["library"], "/a/b.so");
+    }
+}

@@ -1,0 +1,60 @@
+//! How many copies between devices ONNX Runtime puts into a graph.
+//!
+//! They are put in after nodes were given to providers, and so are not among the nodes that the session tells of. ONNX
+//! Runtime logs each one (`transformer_memcpy.cc`: "Add MemcpyToHost before x for CUDAExecutionProvider"), which is what is
+//! counted here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ort::logging::LogLevel;
+use ort::session::builder::SessionBuilder;
+
+/// Counts while sessions are made.
+#[derive(Debug, Default)]
+pub(super) struct Copies(Arc<AtomicUsize>);
+
+impl Copies {
+    /// Counts the copies of the session that `builder` makes. What it logs otherwise is dropped: errors are
+    /// returned as well.
+    pub(super) fn count_in(&self, builder: SessionBuilder) -> ort::Result<SessionBuilder> {
+        let count = Arc::clone(&self.0);
+        let log = move |_: LogLevel, _: &str, _: &str, _: &str, message: &str| {
+            if is_copy(message) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        Ok(builder
+            .with_log_level(LogLevel::Info)?
+            .with_logger(Arc::new(log))?)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn is_copy(message: &str) -> bool {
+    ["Add MemcpyToHost ", "Add MemcpyFromHost "]
+        .iter()
+        .any(|start| message.contains(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_copy_is_one_message() {
+        let copies = [
+            "Add MemcpyFromHost after input_ids for CUDAExecutionProvider",
+            "Add MemcpyToHost before /model.10/cv2/act/Mul_output_0 for CUDAExecutionProvider",
+        ];
+        assert!(copies.into_iter().all(is_copy));
+        let others = [
+            "3 Memcpy nodes are added to the graph main_graph for CUDAExecutionProvider.",
+            "GraphTransformer MemcpyTransformer modified: 1 with status: OK",
+        ];
+        assert!(!others.into_iter().any(is_copy));
+    }
+}

@@ -1,0 +1,50 @@
+//! A network of a bundle in the form that it is held in.
+
+use crate::error::Result;
+use crate::nets::Network;
+use crate::runtime::parts::Parts;
+use crate::runtime::{GraphFile, RuntimeOptions, Session, variants};
+
+/// A network that is ready to run.
+pub(super) enum Loaded {
+    /// One session.
+    Whole(Box<Session>),
+    /// Parts, of which none is loaded between runs.
+    Parts(Box<Parts>),
+}
+
+impl Loaded {
+    /// Loads the network `name` of `graph`: the graph itself, or its shallow part.
+    pub(super) fn load(graph: &GraphFile, name: &str, options: &RuntimeOptions) -> Result<Self> {
+        let (_, is_shallow) = variants::graph_of(name);
+        match graph.parts(options) {
+            Some(variant) => {
+                let parts = Parts::open(graph, variant.path.clone(), options)?;
+                Ok(Loaded::Parts(Box::new(parts)))
+            }
+            None => {
+                let session = Session::load_form(graph, options, is_shallow)?;
+                Ok(Loaded::Whole(Box::new(session)))
+            }
+        }
+    }
+
+    /// The provider with the most nodes, by ONNX Runtime's name.
+    pub(super) fn provider(&self) -> &str {
+        match self {
+            Loaded::Whole(session) => session.provider(),
+            Loaded::Parts(parts) => parts.provider(),
+        }
+    }
+
+    /// The network, with [`Session::shrink`] as said.
+    pub(super) fn network(&mut self, shrink: bool) -> Result<&mut dyn Network> {
+        match self {
+            Loaded::Whole(session) => {
+                session.shrink(shrink)?;
+                Ok(session.as_mut())
+            }
+            Loaded::Parts(parts) => Ok(parts.as_mut()),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Providers that are libraries of their own: finding the library, plugging it into ONNX Runtime, choosing a device.
+//!
+//! Where a library is looked for, in this order: the provider's option `library`, the per-user cache, the active Python
+//! environment, and the one that the ONNX Runtime in use belongs to. Nothing here ever installs one.
+
+mod package;
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use ort::AsPointer;
+use ort::device::Device;
+use ort::environment::Environment;
+use ort::memory::DeviceType;
+use ort::session::builder::SessionBuilder;
+
+use super::provider::{Provider, ProviderKind, Settings};
+use super::{library, needs};
+
+pub use package::{OPENVINO, Package, TENSORRT_RTX, package};
+
+/// What a plugin of TensorRT for RTX is linked with, in the order in which they need each other.
+const RTX_LIBRARIES: [&str; 3] = [
+    "libcudart.so.",
+    "libtensorrt_rtx.so.",
+    "libtensorrt_onnxparser_rtx.so.",
+];
+
+/// The plugins in use: ONNX Runtime takes each once per process.
+static PLUGGED: Mutex<BTreeMap<ProviderKind, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// Gives a session the device that `provider`, a plugin, asks for.
+///
+/// # Errors
+/// Why it does not load, in words.
+pub(super) fn append(
+    provider: &Provider,
+    package: &Package,
+    environment: &Environment,
+    builder: SessionBuilder,
+) -> Result<SessionBuilder, String> {
+    plug(provider, package, environment)?;
+    let kind = provider.kind();
+    let own: Vec<Device<'_>> = environment
+        .devices()
+        .filter(|device| device.ep().is_ok_and(|name| name == kind.ort_name()))
+        .collect();
+    let names: Vec<String> = own.iter().map(describe).collect();
+    let device = choose(provider, own).ok_or_else(|| match names.as_slice() {
+        [] if kind == ProviderKind::OpenVino => {
+            "it offers no device here, its CPU device being offered on Intel's processors alone"
+                .to_owned()
+        }
+        [] => "it offers no device here".to_owned(),
+        names => format!("it has no such device here, only {}", names.join(", ")),
+    })?;
+    // ONNX Runtime takes the options of several providers at once, told apart by their names.
+    let options: Vec<(String, String)> = provider
+        .ort_options()
+        .into_iter()
+        .map(|(key, value)| (format!("{}.{key}", kind.ort_name()), value))
+        .collect();
+    builder
+        .with_devices([device], Some(&options))
+        .map_err(|e| e.message().to_owned())
+}
+
+/// Plugs the library in, unless that was done before.
+fn plug(provider: &Provider, package: &Package, environment: &Environment) -> Result<(), String> {
+    let named = match &provider.settings {
+        Settings::OpenVino(options) => options.library.as_deref(),
+        Settings::TensorrtRtx(options) => options.library.as_deref(),
+        Settings::Cpu(_) | Settings::Cuda(_) | Settings::Tensorrt(_) => None,
+    };
+    let kind = provider.kind();
+    let mut plugged = PLUGGED
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(path) = plugged.get(&kind) {
+        return match named {
+            Some(named) if named != path => Err(format!(
+                "this process already uses {}; it cannot change to {}",
+                path.display(),
+                named.display()
+            )),
+            _ => Ok(()),
+        };
+    }
+    let path = find(package, named)?;
+    if package.needs_links {
+        load_companions(&path);
+    }
+    environment
+        .register_ep_library(format!("diffbir-{kind}"), &path)
+        .map_err(|e| format!("{}: {}", path.display(), e.message()))?;
+    plugged.insert(kind, path);
+    Ok(())
+}
+
+fn find(package: &Package, named: Option<&Path>) -> Result<PathBuf, String> {
+    if let Some(path) = named {
+        return match path.is_file() {
+            true => Ok(path.to_owned()),
+            false => Err(format!("{}: no such file", path.display())),
+        };
+    }
+    let runtime = library::in_use().unwrap_or_default();
+    let places = package.places(&runtime);
+    let found = places.iter().find(|path| path.is_file()).cloned();
+    found.ok_or_else(|| {
+        let places: Vec<String> = places
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        format!(
+            "missing {} of the Python package {}; looked for {}",
+            package.file_name(),
+            package.name,
+            places.join(", ")
+        )
+    })
+}
+
+/// Loads what stands beside the plugin at `path` and is linked with it. One that cannot be loaded is named by ONNX
+/// Runtime when the plugin is.
+fn load_companions(path: &Path) {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let names: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    for start in RTX_LIBRARIES {
+        if let Some(name) = names.iter().find(|name| name.starts_with(start)) {
+            let _ = needs::keep_loaded(&folder.join(name));
+        }
+    }
+}
+
+fn choose<'e>(provider: &Provider, devices: Vec<Device<'e>>) -> Option<Device<'e>> {
+    match &provider.settings {
+        Settings::OpenVino(options) => devices
+            .into_iter()
+            .find(|device| describe(device) == options.device),
+        Settings::TensorrtRtx(options) => devices.into_iter().nth(options.device_id as usize),
+        Settings::Cpu(_) | Settings::Cuda(_) | Settings::Tensorrt(_) => None,
+    }
+}
+
+/// OpenVINO's name of a device where it has one, else its kind.
+pub(super) fn describe(device: &Device<'_>) -> String {
+    metadata(device, "ov_device").unwrap_or_else(|| kind_of(device).to_owned())
+}
+
+/// `CPU`, `GPU` or `NPU`.
+pub(super) fn kind_of(device: &Device<'_>) -> &'static str {
+    match device.hardware_device().ty() {
+        DeviceType::CPU => "CPU",
+        DeviceType::GPU => "GPU",
+        DeviceType::FPGA => "FPGA",
+        DeviceType::NPU => "NPU",
+    }
+}
+
+/// What a provider says of a device under `key`.
+fn metadata(device: &Device<'_>, key: &str) -> Option<String> {
+    let key = CString::new(key).ok()?;
+    let api = ort::api();
+    // SAFETY: the device comes from the environment, which lives as long as the process.
+    let pairs = unsafe { (api.EpDevice_EpMetadata)(device.ptr()) };
+    if pairs.is_null() {
+        return None;
+    }
+    // SAFETY: the pairs belong to the device, and the key is a C string.
+    let value = unsafe { (api.GetKeyValue)(pairs, key.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: a value that is there is a C string that lives as long as the device.
+    let value = unsafe { CStr::from_ptr(value) };
+    Some(value.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_is_nowhere_is_named() {
+        let named = Path::new("/nowhere/plugin.so");
+        let error = find(&OPENVINO, Some(named)).unwrap_err();
+        assert_eq!(error, "/nowhere/plugin.so: no such file");
+        let nowhere = Package {
+            folder: "no_such_package",
+            ..OPENVINO
+        };
+        let error = find(&nowhere, None).unwrap_err();
+        assert!(
+            error.contains("onnxruntime_providers_openvino_plugin"),
+            "{error}"
+        );
+        assert!(error.contains("onnxruntime-ep-openvino"), "{error}");
+    }
+}

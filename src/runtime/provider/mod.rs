@@ -1,0 +1,293 @@
+//! Execution providers as options of our own, which the configuration fills.
+
+mod cpu;
+mod nvidia;
+mod openvino;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+pub use cpu::CpuOptions;
+pub use nvidia::{ConvSearch, CudaOptions, TensorrtOptions, TensorrtRtxOptions};
+pub use openvino::{OpenVinoOptions, Precision};
+
+/// Keys and values passed to ONNX Runtime as they are.
+pub type Untyped = BTreeMap<String, Scalar>;
+
+/// A value that ONNX Runtime takes as text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scalar {
+    /// `true` is passed as `1`, `false` as `0`.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A fraction.
+    Float(f64),
+    /// Any text.
+    Text(String),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scalar::Bool(x) => write!(f, "{}", u8::from(*x)),
+            Scalar::Int(x) => write!(f, "{x}"),
+            Scalar::Float(x) => write!(f, "{x}"),
+            Scalar::Text(x) => f.write_str(x),
+        }
+    }
+}
+
+/// Which execution provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderKind {
+    /// The CPU provider, in every build of ONNX Runtime.
+    Cpu,
+    /// NVIDIA CUDA.
+    Cuda,
+    /// NVIDIA TensorRT.
+    Tensorrt,
+    /// NVIDIA TensorRT for RTX, a library of its own that is plugged in.
+    TensorrtRtx,
+    /// Intel OpenVINO, a library of its own that is plugged in. Its CPU device runs on any x86 processor.
+    #[serde(rename = "openvino")]
+    OpenVino,
+}
+
+impl ProviderKind {
+    /// All of them.
+    pub const ALL: [ProviderKind; 5] = [
+        ProviderKind::Cpu,
+        ProviderKind::Cuda,
+        ProviderKind::Tensorrt,
+        ProviderKind::TensorrtRtx,
+        ProviderKind::OpenVino,
+    ];
+
+    /// The name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProviderKind::Cpu => "cpu",
+            ProviderKind::Cuda => "cuda",
+            ProviderKind::Tensorrt => "tensorrt",
+            ProviderKind::TensorrtRtx => "tensorrt-rtx",
+            ProviderKind::OpenVino => "openvino",
+        }
+    }
+
+    /// ONNX Runtime's name of the provider.
+    pub fn ort_name(self) -> &'static str {
+        match self {
+            ProviderKind::Cpu => "CPUExecutionProvider",
+            ProviderKind::Cuda => "CUDAExecutionProvider",
+            ProviderKind::Tensorrt => "TensorrtExecutionProvider",
+            ProviderKind::TensorrtRtx => "NvTensorRTRTXExecutionProvider",
+            ProviderKind::OpenVino => "OpenVINOExecutionProvider",
+        }
+    }
+
+    /// What a user installs so that the provider can load.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            ProviderKind::Cpu => "every build of ONNX Runtime has it",
+            ProviderKind::Cuda => {
+                "`diffbir runtime install --gpu`, an NVIDIA driver, and CUDA 13 and cuDNN 9 where the loader finds them or in the \
+                 active Python environment (pip install nvidia-cuda-runtime nvidia-cublas nvidia-curand nvidia-cudnn-cu13)"
+            }
+            ProviderKind::Tensorrt => {
+                "`diffbir runtime install --gpu`, what `cuda` needs, and TensorRT 10 where the loader finds it or in the active \
+                 Python environment (pip install 'tensorrt-cu13<11')"
+            }
+            ProviderKind::TensorrtRtx => {
+                "`diffbir runtime install --tensorrt-rtx`, an NVIDIA driver for CUDA 13, and an RTX card of the 30 series or newer"
+            }
+            ProviderKind::OpenVino => "`diffbir runtime install --openvino`",
+        }
+    }
+}
+
+impl fmt::Display for ProviderKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A provider's typed options.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Settings {
+    /// Of the CPU provider.
+    Cpu(CpuOptions),
+    /// Of CUDA.
+    Cuda(CudaOptions),
+    /// Of TensorRT.
+    Tensorrt(TensorrtOptions),
+    /// Of TensorRT for RTX.
+    TensorrtRtx(TensorrtRtxOptions),
+    /// Of OpenVINO.
+    OpenVino(OpenVinoOptions),
+}
+
+impl Settings {
+    /// The defaults of `kind`.
+    pub fn of(kind: ProviderKind) -> Self {
+        match kind {
+            ProviderKind::Cpu => Settings::Cpu(CpuOptions::default()),
+            ProviderKind::Cuda => Settings::Cuda(CudaOptions::default()),
+            ProviderKind::Tensorrt => Settings::Tensorrt(TensorrtOptions::default()),
+            ProviderKind::TensorrtRtx => Settings::TensorrtRtx(TensorrtRtxOptions::default()),
+            ProviderKind::OpenVino => Settings::OpenVino(OpenVinoOptions::default()),
+        }
+    }
+
+    /// Whose they are.
+    pub fn kind(&self) -> ProviderKind {
+        match self {
+            Settings::Cpu(_) => ProviderKind::Cpu,
+            Settings::Cuda(_) => ProviderKind::Cuda,
+            Settings::Tensorrt(_) => ProviderKind::Tensorrt,
+            Settings::TensorrtRtx(_) => ProviderKind::TensorrtRtx,
+            Settings::OpenVino(_) => ProviderKind::OpenVino,
+        }
+    }
+
+    fn ort_options(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Settings::Cpu(_) => Vec::new(),
+            Settings::Cuda(options) => options.ort_options(),
+            Settings::Tensorrt(options) => options.ort_options(),
+            Settings::TensorrtRtx(options) => options.ort_options(),
+            Settings::OpenVino(options) => options.ort_options(),
+        }
+    }
+}
+
+/// One execution provider and its options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provider {
+    /// Which one, and its typed options.
+    pub settings: Settings,
+    /// Skips a provider that cannot load instead of failing. Default: false.
+    pub optional: bool,
+    /// The provider's own options, passed through as they are. They win over typed ones. Default: none.
+    pub options: Untyped,
+}
+
+impl Provider {
+    /// A provider of `kind` with default options.
+    pub fn new(kind: ProviderKind) -> Self {
+        Provider {
+            settings: Settings::of(kind),
+            optional: false,
+            options: Untyped::new(),
+        }
+    }
+
+    /// Which one.
+    pub fn kind(&self) -> ProviderKind {
+        self.settings.kind()
+    }
+
+    /// Threads of the CPU provider; 0, as many as this process may use at once, where it is another one.
+    pub fn threads(&self) -> usize {
+        match &self.settings {
+            Settings::Cpu(options) => options.threads,
+            _ => 0,
+        }
+    }
+
+    /// Whether it works in the machine's own memory.
+    pub fn on_host(&self) -> bool {
+        match &self.settings {
+            Settings::Cpu(_) => true,
+            Settings::OpenVino(options) => options.device == "CPU",
+            _ => false,
+        }
+    }
+
+    /// Refuses `cuda_graph`: once a graph is recorded, ONNX Runtime replays it without looking at the inputs that a run is
+    /// given, on those that lie where the first ones lay. Sessions do not keep inputs and outputs in one place yet.
+    ///
+    /// # Errors
+    /// [`Config`](crate::error::ErrorKind::Config).
+    pub fn refuse_replay(&self) -> Result<()> {
+        let asked = match &self.settings {
+            Settings::Cuda(options) => options.cuda_graph,
+            Settings::Tensorrt(options) => options.cuda_graph,
+            Settings::TensorrtRtx(options) => options.cuda_graph,
+            Settings::Cpu(_) | Settings::OpenVino(_) => false,
+        };
+        match asked {
+            true => Err(Error::config(format!(
+                "{}.cuda_graph: not served yet: ONNX Runtime would replay a graph on its first inputs. Set it to false",
+                self.kind()
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Keys and values as ONNX Runtime is given them: typed options, then those passed through.
+    pub fn ort_options(&self) -> BTreeMap<String, String> {
+        let typed = self.settings.ort_options().into_iter();
+        let untyped = self.options.iter();
+        typed
+            .map(|(key, value)| (key.to_owned(), value))
+            .chain(untyped.map(|(key, value)| (key.clone(), value.to_string())))
+            .collect()
+    }
+}
+
+/// `1` or `0`, as most of ONNX Runtime's options have it.
+fn flag(x: bool) -> String {
+    u8::from(x).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart_and_are_those_of_serde() {
+        for kind in ProviderKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+            assert_eq!(Settings::of(kind).kind(), kind);
+        }
+    }
+
+    #[test]
+    fn a_replay_on_other_inputs_is_refused() {
+        let mut provider = Provider::new(ProviderKind::Cuda);
+        provider.refuse_replay().unwrap();
+        provider.settings = Settings::Cuda(CudaOptions {
+            cuda_graph: true,
+            ..CudaOptions::default()
+        });
+        let error = provider.refuse_replay().unwrap_err().to_string();
+        assert!(error.starts_with("cuda.cuda_graph: not served"), "{error}");
+    }
+
+    #[test]
+    fn what_is_passed_through_wins() {
+        let mut provider = Provider::new(ProviderKind::Cuda);
+        provider
+            .options
+            .insert("use_tf32".to_owned(), Scalar::Bool(true));
+        provider
+            .options
+            .insert("prefer_nhwc".to_owned(), Scalar::Int(1));
+        let options = provider.ort_options();
+        assert_eq!(
+            (
+                options["use_tf32"].as_str(),
+                options["prefer_nhwc"].as_str()
+            ),
+            ("1", "1")
+        );
+        assert_eq!(options["device_id"], "0");
+    }
+}

@@ -1,0 +1,26 @@
+//! Where the active Python environment keeps its packages.
+
+use std::path::{Path, PathBuf};
+
+/// `site-packages` of `VIRTUAL_ENV` and `CONDA_PREFIX`, as far as they are set.
+pub(super) fn packages() -> Vec<PathBuf> {
+    let prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"];
+    let set = prefixes.into_iter().filter_map(std::env::var_os);
+    set.filter(|prefix| !prefix.is_empty())
+        .flat_map(|prefix| site_packages(Path::new(&prefix)))
+        .collect()
+}
+
+/// `PREFIX/lib/python3.*/site-packages`, newest name first.
+fn site_packages(prefix: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(prefix.join("lib"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"))
+        .map(|entry| entry.path().join("site-packages"))
+        .collect();
+    found.sort();
+    found.reverse();
+    found
+}

@@ -1,0 +1,150 @@
+//! The demo bundle's graphs in all their forms on real ONNX Runtime: plain, for the CPU, shallow, in parts.
+
+use diffbir::nets::{Form, Networks};
+use diffbir::runtime::Sessions;
+use ndarray::{Array1, ArrayD};
+
+use super::*;
+
+fn demo() -> Bundle {
+    Program::new();
+    Bundle::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/demo")).unwrap()
+}
+
+fn sessions(variants: bool, memory: MemoryPolicy) -> Sessions {
+    let options = RuntimeOptions {
+        variants,
+        memory,
+        ..RuntimeOptions::default()
+    };
+    Sessions::new(demo().graph_files(), options)
+}
+
+/// Values that repeat nowhere soon.
+fn wave(shape: &[usize], step: f32) -> ArrayD<f32> {
+    let count = shape.iter().product::<usize>();
+    let values = (0..count).map(|i| (i as f32 * step).sin() * 1.5).collect();
+    ArrayD::from_shape_vec(shape, values).unwrap()
+}
+
+/// Two pictures of two branches through the denoiser, row `branch * 2 + picture`.
+struct Asked {
+    x: ArrayD<f32>,
+    hint: ArrayD<f32>,
+    context: ArrayD<f32>,
+    timestep: Array1<f32>,
+    strength: Array1<f32>,
+}
+
+impl Asked {
+    fn new() -> Self {
+        let width = demo().manifest().contexts.width;
+        Asked {
+            x: wave(&[2, 4, 32, 48], 0.37),
+            hint: wave(&[2, 4, 32, 48], 0.11),
+            context: wave(&[4, 77, width], 0.53),
+            timestep: Array1::from(vec![700.0, 31.5]),
+            strength: Array1::from_elem(13, 0.9),
+        }
+    }
+
+    /// The outputs `names` of network `name`, with `more` as another input.
+    fn of(
+        &self,
+        networks: &mut Sessions,
+        name: &str,
+        names: &[&str],
+        more: Option<(&str, &ArrayD<f32>)>,
+    ) -> Vec<ArrayD<f32>> {
+        let twice = |x: &ArrayD<f32>| concatenate(Axis(0), &[x.view(), x.view()]).unwrap();
+        let is_shared = networks.form("denoiser").shares_prefix;
+        let rows = |x: &ArrayD<f32>| if is_shared { x.clone() } else { twice(x) };
+        let (x, hint) = (rows(&self.x), rows(&self.hint));
+        let timestep = rows(&self.timestep.clone().into_dyn());
+        let mut inputs: Vec<(&str, Input<'_>)> = vec![
+            ("x", (&x).into()),
+            ("hint", (&hint).into()),
+            ("timestep", (&timestep).into()),
+            ("context", (&self.context).into()),
+            ("strength", (&self.strength).into()),
+        ];
+        inputs.extend(more.map(|(name, value)| (name, value.into())));
+        networks.get(name).unwrap().run(&inputs, names).unwrap()
+    }
+}
+
+fn relative(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f32 {
+    assert_eq!(a.shape(), b.shape());
+    let rms = |x: ArrayD<f32>| x.mapv(|x| x * x).mean().unwrap().sqrt();
+    rms(a - b) / rms(b.clone())
+}
+
+#[test]
+fn the_denoisers_forms_agree() {
+    let asked = Asked::new();
+    let mut plain = sessions(false, MemoryPolicy::Keep);
+    assert_eq!(plain.form("denoiser"), Form::default());
+    let wanted = asked
+        .of(&mut plain, "denoiser", &["output"], None)
+        .remove(0);
+
+    let mut whole = sessions(true, MemoryPolicy::Keep);
+    let form = whole.form("denoiser");
+    assert!(form.shares_prefix);
+    let deep = form.deep.unwrap();
+    let names = ["output", deep.value.as_str()];
+    let found = asked.of(&mut whole, "denoiser", &names, None);
+    let [output, state] = <[ArrayD<f32>; 2]>::try_from(found).unwrap();
+    let more = Some((deep.value.as_str(), &state));
+    let shallow = asked
+        .of(&mut whole, &deep.shallow, &["output"], more)
+        .remove(0);
+
+    let mut least = sessions(true, MemoryPolicy::Least);
+    let form = least.form("denoiser");
+    assert_eq!(form.variant.as_deref(), Some("cpu-parts"));
+    assert_eq!(form.deep, None);
+    let parts = asked
+        .of(&mut least, "denoiser", &["output"], None)
+        .remove(0);
+    for (name, found) in [("whole", output), ("shallow", shallow), ("parts", parts)] {
+        let difference = relative(&found, &wanted);
+        eprintln!("{name}: {difference:e} from the plain graph");
+        assert!(difference < 1e-5, "{name}: {difference:e}");
+    }
+    let providers = least.providers();
+    assert_eq!(
+        providers,
+        [("denoiser".to_owned(), "CPUExecutionProvider".to_owned())]
+    );
+}
+
+#[test]
+fn pictures_do_not_depend_on_the_form() {
+    let picture = |variants, memory| {
+        let options = RuntimeOptions {
+            variants,
+            memory,
+            ..RuntimeOptions::default()
+        };
+        let engine = Engine::open(demo(), options);
+        let restored = engine.restore(&request(70), &mut |_| Ok(())).unwrap();
+        let variants = restored.provenance.graphs.values();
+        let variants: Vec<_> = variants.filter_map(|ran| ran.variant.clone()).collect();
+        (restored.samples[0].mapv(i32::from), variants)
+    };
+    let (plain, none) = picture(false, MemoryPolicy::Keep);
+    assert!(none.is_empty(), "{none:?}");
+    for (memory, denoiser) in [
+        (MemoryPolicy::Keep, "cpu"),
+        (MemoryPolicy::Least, "cpu-parts"),
+    ] {
+        let (found, variants) = picture(true, memory);
+        // Sorted by the graphs' names: cleaner, denoiser, decoder, encoder.
+        assert_eq!(variants, ["cpu", denoiser, "cpu", "cpu"]);
+        let differences = (&found - &plain).mapv(i32::abs);
+        assert!(differences.iter().all(|&difference| difference <= 1));
+        let mean = differences.mapv(f64::from).mean().unwrap();
+        assert!(mean < 1e-3, "{mean}");
+    }
+}

@@ -1,0 +1,120 @@
+//! What the denoiser computes once for all branches, and what it takes over from an earlier evaluation.
+
+use diffbir::options::Speed;
+use diffbir::prompts::Prompts;
+use diffbir::rng::Draws;
+
+use super::*;
+
+/// A run on networks with every form there is: the sampled latent, and which of the denoiser's networks ran on how many rows
+/// of `x` and of `context`.
+fn sampled(request: &Request, tile_batch: usize) -> (Array4<f32>, Vec<(bool, usize, usize)>) {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = write_bundle(dir.path(), "bsrnet", 1, 64);
+    let (mut networks, calls) = FakeNetworks::reusing(&bundle);
+    let prompts = Prompts::default();
+    let pipeline = Pipeline::new(&bundle, &request.options, &prompts).unwrap();
+    let (height, width, _) = request.lq.dim();
+    let mut plan = pipeline.plan((height, width), &networks).unwrap();
+    plan.tile_batch = tile_batch;
+    let sampling = &request.options.sampling;
+    let mut draws = Draws::per_sample(sampling.rng, sampling.seed);
+    let mut z = None;
+    let mut keep = |event: Event<'_>| {
+        if let Event::Tensor(Intermediate::Z, _, x) = event {
+            z = Some(x.clone());
+        }
+        Ok(())
+    };
+    let lq = Lq::from(&request.lq);
+    let run = pipeline.run(lq, &plan, &prompts, &mut networks, &mut draws, &mut keep);
+    run.unwrap();
+    let calls = calls.lock().unwrap();
+    let rows = |inputs: &[(String, Vec<usize>)], wanted: &str| {
+        inputs.iter().find(|(name, _)| name == wanted).unwrap().1[0]
+    };
+    let of_denoiser = calls
+        .iter()
+        .filter(|(graph, _)| graph.starts_with("denoiser"));
+    let calls = of_denoiser.map(|(graph, inputs)| {
+        let is_shallow = graph != "denoiser";
+        (is_shallow, rows(inputs, "x"), rows(inputs, "context"))
+    });
+    (z.unwrap(), calls.collect())
+}
+
+fn seven_steps() -> Request {
+    let mut request = request(64, 128, 1.0, 7);
+    request.options.sampling.cfg_scale = 4.0;
+    request
+}
+
+#[test]
+fn branches_share_what_does_not_depend_on_the_prompts() {
+    let (_, calls) = sampled(&seven_steps(), 1);
+    assert_eq!(calls, [(false, 1, 2); 7]);
+}
+
+#[test]
+fn some_evaluations_compute_the_last_layers_alone() {
+    let mut request = seven_steps();
+    let (exact, _) = sampled(&request, 1);
+    request.options.sampling.speed = Speed::Fast;
+    let (fast, calls) = sampled(&request, 1);
+    let shallow: Vec<bool> = calls.iter().map(|call| call.0).collect();
+    assert_eq!(shallow, [false, true, true, false, true, true, false]);
+    assert_ne!(exact, fast);
+    // What is said of the reuse itself stands above the preset.
+    request.options.sampling.deep_reuse = Some(1);
+    let (plain, calls) = sampled(&request, 1);
+    assert!(calls.iter().all(|call| !call.0));
+    // The fakes add the state to the output only where it is asked for.
+    assert_eq!(exact, plain);
+}
+
+#[test]
+fn a_deep_state_belongs_to_its_tile_whatever_runs_at_once() {
+    let mut request = seven_steps();
+    request.options.sampling.deep_reuse = Some(2);
+    request.options.tiling.cldm = DenoiserTiles::Even(EvenTiles {
+        size: 64,
+        overlap: 16,
+    });
+    let (one, calls) = sampled(&request, 1);
+    assert!(calls.iter().any(|call| call.0));
+    let (four, _) = sampled(&request, 4);
+    assert_eq!(one, four);
+}
+
+#[test]
+fn guidance_can_be_left_out_at_some_timesteps() {
+    let mut request = seven_steps();
+    request.options.sampling.cfg_interval = Some([300.0, 700.0]);
+    let (_, calls) = sampled(&request, 1);
+    let contexts: Vec<usize> = calls.iter().map(|call| call.2).collect();
+    assert_eq!(contexts, [1, 1, 2, 2, 2, 1, 1]);
+
+    // The state of the positive branch alone serves no other.
+    request.options.sampling.deep_reuse = Some(4);
+    let (_, calls) = sampled(&request, 1);
+    let shallow: Vec<bool> = calls.iter().map(|call| call.0).collect();
+    assert_eq!(shallow, [false, true, false, true, true, true, false]);
+
+    request.options.sampling.cfg_interval = Some([700.0, 300.0]);
+    let error = request.options.validate().unwrap_err();
+    assert!(error.to_string().contains("cfg_interval"), "{error}");
+}
+
+#[test]
+fn reuse_is_refused_where_the_networks_leave_nothing() {
+    let bench = Bench::new("bsrnet", 1, 64);
+    let mut request = seven_steps();
+    request.options.sampling.speed = Speed::Balanced;
+    let error = bench.engine.restore(&request, &mut |_| Ok(())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Option);
+    assert!(
+        error.to_string().contains("diffbir_export.variants"),
+        "{error}"
+    );
+    assert!(bench.calls.lock().unwrap().is_empty());
+}
