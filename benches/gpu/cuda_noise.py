@@ -1,8 +1,10 @@
-"""Records what `torch.randn` draws on this machine's CUDA device, for the engine to be held against.
+"""Records what `torch.randn` draws on this CUDA device, for the engine to be held against.
 
     python cuda_noise.py cuda_noise.safetensors
 
-Afterwards, on any machine: DIFFBIR_CUDA_NOISE=cuda_noise.safetensors cargo test --release --test golden_rng cuda
+Afterwards, on any machine:
+
+    DIFFBIR_CUDA_NOISE=cuda_noise.safetensors cargo test --release --test golden_rng cuda
 """
 
 import sys
@@ -10,7 +12,8 @@ import sys
 import torch
 from safetensors.torch import save_file
 
-# Two draws of each shape from one seed: below the device's threads, above them, and not a multiple of four.
+# Two draws of each shape from one seed: below the device's threads, above them, and not a multiple
+# of four.
 SHAPES = [(1, 4, 3, 5), (1, 4, 64, 64), (2, 4, 64, 88), (4, 4, 192, 192)]
 
 

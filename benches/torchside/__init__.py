@@ -1,0 +1,1 @@
+"""DiffBIR in PyTorch, to be timed beside the program."""
