@@ -56,7 +56,7 @@ def shared(kind: str, files: list[Path], folder: Path) -> list[Path]:
     for file in files:
         file.unlink()
     onnx.save(model, files[0])
-    return [files[0], *(folder / name for name in sorted(data_files(model)))]
+    return [files[0], *(folder / name for name in sorted(data_files(model.graph.initializer)))]
 
 
 def export_graph(

@@ -5,6 +5,7 @@ Large weights are external data and stay so: a part refers to the same bytes of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ def external(tensor: TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
-def data_files(model: onnx.ModelProto) -> set[str]:
-    """Names of the files in which a graph's large weights lie."""
+def data_files(tensors: Iterable[TensorProto]) -> set[str]:
+    """Names of the files in which constants lie that are not in the graph's own."""
     return {
         external(tensor)["location"]
-        for tensor in model.graph.initializer
+        for tensor in tensors
         if tensor.data_location == TensorProto.EXTERNAL
     }
 

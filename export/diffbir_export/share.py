@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -20,95 +19,78 @@ SHARED = {"vae_decoder_vjp": "vae_decoder"}
 """Graph -> the graph whose weights it repeats."""
 
 
-class Place(NamedTuple):
-    """Where a tensor's bytes lie."""
+class Weights:
+    """The large weights of a graph, to be found by their bytes."""
 
-    file: str
-    offset: int
-    length: int
+    def __init__(self, path: Path) -> None:
+        self.model = onnx.load(path, load_external_data=False)
+        self.files = data_files(self.model.graph.initializer)
+        self.found: dict[tuple[int, bytes], TensorProto] = {}
+        self.turned: dict[tuple[int, bytes], TensorProto] = {}
+        for tensor in self.model.graph.initializer:
+            if tensor.data_location == TensorProto.EXTERNAL:
+                self.found.setdefault(key(tensor, content(tensor, path.parent)), tensor)
+                if len(tensor.dims) == 2:
+                    matrix = numpy_helper.to_array(tensor, str(path.parent))
+                    self.turned.setdefault(key(tensor, matrix.T.tobytes()), tensor)
+
+
+def key(tensor: TensorProto, data: bytes) -> tuple[int, bytes]:
+    """What two tensors with equal values have in common."""
+    return tensor.data_type, hashlib.sha256(data).digest()
 
 
 def content(tensor: TensorProto, folder: Path) -> bytes:
     """A tensor's bytes."""
-    if tensor.data_location == TensorProto.EXTERNAL:
-        place = external(tensor)
-        with (folder / place["location"]).open("rb") as file:
-            file.seek(int(place.get("offset", 0)))
-            return file.read(int(place["length"]))
-    return tensor.raw_data
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return tensor.raw_data
+    place = external(tensor)
+    with (folder / place["location"]).open("rb") as file:
+        file.seek(int(place.get("offset", 0)))
+        return file.read(int(place["length"]))
 
 
-def key(data_type: int, data: bytes) -> tuple[int, bytes]:
-    """What two equal tensors have in common."""
-    return data_type, hashlib.sha256(data).digest()
-
-
-def turned(tensor: TensorProto, folder: Path) -> bytes:
-    """A matrix's bytes, transposed."""
-    return numpy_helper.to_array(tensor, str(folder)).T.tobytes()
-
-
-def refer(tensor: TensorProto, place: Place) -> None:
-    """Lets a tensor lie in a file."""
-    tensor.ClearField("raw_data")
-    del tensor.external_data[:]
-    tensor.data_location = TensorProto.EXTERNAL
-    values = {"location": place.file, "offset": place.offset, "length": place.length}
-    for name, value in values.items():
-        tensor.external_data.add(key=name, value=str(value))
+def like(tensor: TensorProto, name: str, dims: list[int]) -> TensorProto:
+    """A tensor whose bytes are those of another."""
+    twin = TensorProto()
+    twin.CopyFrom(tensor)
+    twin.name, twin.dims[:] = name, dims
+    return twin
 
 
 def share(path: Path, other: Path) -> onnx.ModelProto | None:
     """The graph at `path`, its weights in the data file of `other` where that has them.
 
-    None if there is nothing to change, or if so much of its own would be left that it needs a data
-    file all the same.
+    What that has not comes into the graph's own file. None if there is nothing to change, or if
+    that would be too much.
     """
-    model, folder = onnx.load(path, load_external_data=False), path.parent
-    stored: dict[tuple[int, bytes], Place] = {}
-    matrices: dict[tuple[int, bytes], TensorProto] = {}
-    source = onnx.load(other, load_external_data=False)
-    theirs = data_files(source)
-    for tensor in source.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL:
-            data, place = content(tensor, other.parent), external(tensor)
-            at = Place(place["location"], int(place.get("offset", 0)), len(data))
-            stored.setdefault(key(tensor.data_type, data), at)
-            if len(tensor.dims) == 2:
-                matrices.setdefault(key(tensor.data_type, turned(tensor, other.parent)), tensor)
-    left, nodes, changed = 0, [], False
-    for tensor in list(model.graph.initializer):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            if external(tensor)["location"] in theirs:
-                continue
-        elif len(tensor.raw_data) <= SMALL:
+    model, weights = onnx.load(path, load_external_data=False), Weights(other)
+    graph, left, tensors, turns = model.graph, 0, [], []
+    for tensor in graph.initializer:
+        own = tensor.data_location == TensorProto.EXTERNAL
+        if own and external(tensor)["location"] in weights.files:
+            tensors.append(tensor)
             continue
-        data = content(tensor, folder)
-        found = key(tensor.data_type, data)
-        if found in stored:
-            refer(tensor, stored[found])
-        elif found in matrices:
-            nodes.append(transposed(tensor, matrices[found]))
-            model.graph.initializer.remove(tensor)
-        else:
+        data = content(tensor, path.parent)
+        found = key(tensor, data)
+        if len(data) > SMALL and found in weights.found:
+            tensors.append(like(weights.found[found], tensor.name, list(tensor.dims)))
+        elif len(data) > SMALL and found in weights.turned:
+            matrix = weights.turned[found]
+            tensors.append(like(matrix, f"{tensor.name}/turned", list(matrix.dims)))
+            turns.append(
+                helper.make_node("Transpose", [tensors[-1].name], [tensor.name], perm=[1, 0])
+            )
+        elif own:
+            values = {"data_type": tensor.data_type, "dims": tensor.dims, "raw_data": data}
+            tensors.append(TensorProto(name=tensor.name, **values))
             left += len(data)
-            own = tensor.data_location == TensorProto.EXTERNAL
-            if own:
-                tensor.CopyFrom(TensorProto(name=tensor.name, data_type=tensor.data_type,
-                                            dims=tensor.dims, raw_data=data))  # fmt: skip
-            changed |= own
-            continue
-        changed = True
-    for node, tensor in nodes:
-        model.graph.node.insert(0, node)
-        model.graph.initializer.append(tensor)
-    return model if changed and left < INLINE_BYTES else None
-
-
-def transposed(tensor: TensorProto, matrix: TensorProto) -> tuple[onnx.NodeProto, TensorProto]:
-    """A node that makes `tensor` of another graph's matrix, and that matrix."""
-    name = f"{tensor.name}/transposed"
-    twin = TensorProto()
-    twin.CopyFrom(matrix)
-    twin.name = name
-    return helper.make_node("Transpose", [name], [tensor.name], perm=[1, 0]), twin
+        else:
+            tensors.append(tensor)
+    if left > INLINE_BYTES or data_files(tensors) == data_files(graph.initializer):
+        return None
+    nodes = [*turns, *graph.node]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(tensors)
+    graph.node.extend(nodes)
+    return model

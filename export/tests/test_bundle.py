@@ -50,7 +50,8 @@ def test_document(document):
 def test_hashes_and_files(random_bundle, document):
     listed = {"bundle.yaml": None}
     for graph in document["graphs"].values():
-        listed |= graph["files"]
+        for entry in (graph, *graph["variants"]):
+            listed |= entry["files"]
     for entry in (document["contexts"], document["tokenizer"]):
         listed[entry["file"]] = entry["sha256"]
     assert {path.name for path in random_bundle.iterdir()} == set(listed)

@@ -37,7 +37,7 @@ def add_variants(folder: Path, new: Path, entry: dict[str, Any], log: make.Log) 
         files = graph.save(ir.load(base), new / base.name, beside=True)
         entry["files"] |= bundle.hashes(files)
         base = files[0]
-    elif unlisted := data_files(source.model) - entry["files"].keys():
+    elif unlisted := data_files(source.tensors.values()) - entry["files"].keys():
         # A run that was interrupted has moved the weights and not yet their hashes.
         entry["files"] |= bundle.hashes([base, *(folder / name for name in unlisted)])
     entry["variants"] = make.write(base, new, entry, log)
@@ -77,12 +77,13 @@ def share_weights(folder: Path, new: Path, graphs: dict[str, Any], log: make.Log
     for name, source in SHARED.items():
         if name not in graphs or source not in graphs:
             continue
-        entry, other = graphs[name], folder / graphs[source]["file"]
+        entry, file = graphs[name], graphs[source]["file"]
         path = folder / entry["file"]
+        other = (new if (new / file).exists() else folder) / file
         model = share(path, other)
         if model is None:
             # A run that was interrupted has replaced the graph and not yet its hash.
-            if not data_files(Source(path).model) - entry["files"].keys():
+            if not data_files(Source(path).tensors.values()) - entry["files"].keys():
                 continue
             model = Source(path).model
         data = model.SerializeToString()
@@ -96,7 +97,7 @@ def share_weights(folder: Path, new: Path, graphs: dict[str, Any], log: make.Log
 
 def share_files(path: Path, source: dict[str, Any]) -> dict[str, str]:
     """The files of a graph that has its weights in those of another."""
-    used = data_files(Source(path).model)
+    used = data_files(Source(path).tensors.values())
     return bundle.hashes([path]) | {k: v for k, v in source["files"].items() if k in used}
 
 
