@@ -131,7 +131,7 @@ fn openvino_computes_in_32_bits_on_the_cpu() {
 }
 
 #[test]
-fn two_devices_share_the_graphs() {
+fn two_devices_restore_at_once() {
     let (_, options) = read("multi-gpu.yaml");
     let on = |device_id| {
         let options = CudaOptions {
@@ -140,9 +140,12 @@ fn two_devices_share_the_graphs() {
         };
         [cuda(options), cpu()]
     };
-    assert_eq!(options.providers_of("vae_decoder"), on(0));
-    assert_eq!(options.providers_of("denoiser"), on(1));
-    assert_eq!(options.memory, MemoryPolicy::Keep);
+    let sets = options.sets();
+    assert_eq!(sets.len(), 2);
+    for (set, device) in sets.iter().zip(0..) {
+        assert_eq!(set.providers, on(device));
+        assert_eq!((set.sharing, set.memory), (2, MemoryPolicy::Keep));
+    }
 }
 
 #[test]

@@ -160,6 +160,7 @@ fn sixteen_bit_inputs_and_outputs_are_converted() {
         path,
         segments: None,
         bytes: 0,
+        variants: Vec::new(),
         hashes: Vec::new(),
     };
     let mut encoder = Session::load(&file, &RuntimeOptions::default()).unwrap();

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+#[path = "pipeline/ahead.rs"]
+mod ahead;
 #[path = "common/fakes.rs"]
 mod fakes;
 #[path = "pipeline/loading.rs"]
 mod loading;
 #[path = "pipeline/memory.rs"]
 mod memory;
+#[path = "pipeline/sets.rs"]
+mod sets;
 #[path = "pipeline/shortcuts.rs"]
 mod shortcuts;
 #[path = "pipeline/tiles.rs"]

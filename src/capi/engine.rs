@@ -105,12 +105,13 @@ impl EngineObject {
             0 => QUEUE_LIMIT,
             limit => limit as usize,
         };
+        let queue = Queue::new(limit, engine.width());
         Ok(EngineObject {
             engine,
             builder,
             config,
             log,
-            queue: Queue::new(limit),
+            queue,
             loaded,
             passed_over,
             requests: Mutex::default(),

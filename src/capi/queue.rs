@@ -1,4 +1,4 @@
-//! Submitted requests wait here for the engine's one worker thread.
+//! Submitted requests wait here for the engine's worker threads, one for each request that it serves at once.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use super::work::RequestObject;
 
 pub(super) struct Queue {
     limit: usize,
+    width: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -18,15 +19,16 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Arc<RequestObject>>,
-    worker: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
     closed: bool,
 }
 
 impl Queue {
-    /// A queue in which at most `limit` requests wait.
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    /// A queue in which at most `limit` requests wait for one of `width` workers.
+    pub(super) fn new(limit: usize, width: usize) -> Arc<Self> {
         Arc::new(Queue {
             limit,
+            width,
             state: Mutex::default(),
             changed: Condvar::new(),
         })
@@ -36,7 +38,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts `request` at the end and starts the worker if there is none yet.
+    /// Puts `request` at the end and starts a worker as long as there are fewer than may be.
     pub(super) fn submit(self: &Arc<Self>, request: Arc<RequestObject>) -> Outcome<()> {
         let mut state = self.lock();
         if state.closed {
@@ -48,7 +50,7 @@ impl Queue {
                 format!("{} requests are waiting, as many as may", self.limit),
             ));
         }
-        if state.worker.is_none() {
+        if state.workers.len() < self.width {
             let queue = self.clone();
             let worker = thread::Builder::new().name("diffbir".to_owned());
             let worker = worker.spawn(move || queue.work()).map_err(|e| {
@@ -57,7 +59,7 @@ impl Queue {
                     format!("no thread can be started: {e}"),
                 )
             })?;
-            state.worker = Some(worker);
+            state.workers.push(worker);
         }
         state.waiting.push_back(request);
         drop(state);
@@ -87,13 +89,15 @@ impl Queue {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        let worker = state.worker.take();
+        let workers = std::mem::take(&mut state.workers);
         drop(state);
         self.changed.notify_all();
-        // A callback may free the engine: the worker would wait for itself, or for the networks that its request
-        // holds. It ends by itself.
-        if let Some(worker) = worker.filter(|_| !is_running_here()) {
-            let _ = worker.join();
+        // A callback may free the engine: its worker would wait for itself, or for the networks that its request
+        // holds. Workers end by themselves.
+        if !is_running_here() {
+            for worker in workers {
+                let _ = worker.join();
+            }
         }
     }
 }
