@@ -40,7 +40,7 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> Result<Tally> {
              to restore with real weights",
         );
     }
-    let tally = session.run(&jobs, Noise::Seed, cancel, reporter)?;
+    let tally = session.run((&jobs, false), Noise::Seed, cancel, reporter)?;
     if tally.failed == 0 {
         let path = args.output.join("sheet.png");
         write_sheet(&jobs, &stages, &path)?;

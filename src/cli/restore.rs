@@ -68,7 +68,7 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> Result<Tally
         });
     }
     session.run(
-        &jobs,
+        (&jobs, args.frames),
         noise.map_or(Noise::Seed, Noise::Replay),
         cancel,
         reporter,
@@ -133,25 +133,25 @@ impl Session {
     }
 
     /// How many pictures are in work at once: one on each set of networks, and one that is read or written meanwhile,
-    /// unless memory is counted.
-    fn workers(&self) -> usize {
+    /// unless memory is counted or the pictures are to be ready `in_order`.
+    fn workers(&self, in_order: bool) -> usize {
         let is_counted = self.config.tiling.memory_budget.is_some();
-        self.engine.width() + usize::from(!is_counted)
+        self.engine.width() + usize::from(!is_counted && !in_order)
     }
 
-    /// Works through `jobs`.
+    /// Works through jobs, one after the other where they are to be ready in their order.
     ///
     /// # Errors
     /// What ends the whole run: a request to stop, a bundle or runtime that fails. A picture's own failure is counted.
     pub fn run(
         &self,
-        jobs: &[Job],
+        (jobs, in_order): (&[Job], bool),
         noise: Noise,
         cancel: &Cancel,
         reporter: &Reporter,
     ) -> Result<Tally> {
         check_writable(jobs)?;
-        self.each(jobs, self.workers(), reporter, |job| {
+        self.each(jobs, self.workers(in_order), reporter, |job| {
             self.one(job, noise.clone(), cancel, reporter)
         })
     }
