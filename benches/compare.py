@@ -27,6 +27,7 @@ BOUND = 1e-3
 LOW_MEMORY = ("--low-memory",)
 """The program with as little loaded as it can run with."""
 KEEP = ("--set", "runtime.memory=keep")
+SEQUENTIAL = ("--set", "runtime.memory=sequential")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -140,6 +141,7 @@ def peaks(case: Case) -> dict[str, int | None]:
     found = {}
     for name, start in {
         "diffbir": lambda: case.program(*KEEP),
+        "diffbir, one graph at a time": lambda: case.program(*SEQUENTIAL),
         "diffbir, low memory": lambda: case.program(*LOW_MEMORY),
         "PyTorch": case.torch,
     }.items():

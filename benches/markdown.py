@@ -45,7 +45,7 @@ def facts(record: dict[str, Any]) -> str:
         f"cfg {record['cfg_scale']:g}; {ours['machine']['cpu']}, {record['threads']} threads each; "
         f"{named}, Python {record['python']}; {record['turns']} turns; load average "
         f"{record['load'][0]:.1f}. PyTorch runs {theirs['modules']} modules with fused attention; "
-        f"compared is {record['compared']}. The floor is the best f32 matrix product: "
+        f"compared is {record['compared']}. The floor is the best f32 matrix product of both: "
         f"{2 * record['floor_macs_per_second'] / 1e9:.0f} GFLOP/s.\n"
     )
 
@@ -71,6 +71,8 @@ def whole_rows(record: dict[str, Any]) -> list[list[str]]:
     for name, side in record["sides"].items():
         times = record["ratios"].get(name, {}).get("whole")
         rows.append([name, number(side["whole"]), number(times, 3), gib(peak(record, name))])
+    for name in record["peaks"].keys() - record["sides"].keys() - {"PyTorch"}:
+        rows.append([name, "-", "-", gib(record["peaks"][name])])
     return rows
 
 

@@ -104,7 +104,7 @@ class Worker:
     def answer(self, line: str) -> dict[str, Any]:
         """What a line asks for."""
         if line == "floor":
-            return {"macs_per_second": work.gemm_rate()}
+            return {"macs_per_second": work.floor()}
         if line == "check":
             found, record = pipeline.restore(self.modules, self.lq, self.options)
             errors = {name: relative_rms(found[name], self.tensors[name]) for name in found}

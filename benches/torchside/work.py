@@ -44,8 +44,47 @@ def of_stages(build: dict[str, Build], size: int, scale: int,
         return {name: macs(make().eval(), *inputs[name]) for name, make in build.items()}
 
 
+def floor(repeats: int = 3) -> float:
+    """The best rate of an f32 matrix product on the CPU, of PyTorch's and of ONNX Runtime's.
+
+    Neither is the faster one on every processor.
+    """
+    return max(gemm_rate(repeats), ort_gemm_rate(repeats))
+
+
+def ort_gemm_rate(repeats: int = 3) -> float:
+    """The same as `gemm_rate` by ONNX Runtime, on as many threads as PyTorch has."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    product = helper.make_node("MatMul", ["a", "b"], ["c"])
+    best = 0.0
+    for m, k, n in SHAPES:
+        a = helper.make_tensor_value_info("a", TensorProto.FLOAT, [m, k])
+        c = helper.make_tensor_value_info("c", TensorProto.FLOAT, [m, n])
+        # A weight, as in the networks: it is laid out for the product once.
+        b = numpy_helper.from_array(torch.randn(k, n).numpy(), "b")
+        model = helper.make_model(
+            helper.make_graph([product], "product", [a], [c], [b]),
+            opset_imports=[helper.make_opsetid("", 20)],
+            ir_version=10,
+        )
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        feed = {"a": torch.randn(m, k).numpy()}
+        session.run(None, feed)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            session.run(None, feed)
+            best = max(best, m * k * n / (time.perf_counter() - start))
+    return best
+
+
 def gemm_rate(repeats: int = 3, device: str = "cpu") -> float:
-    """The best rate of an f32 matrix product here, in multiply-adds a second."""
+    """The best rate of an f32 matrix product in PyTorch, in multiply-adds a second."""
     best = 0.0
     for m, k, n in SHAPES:
         a, b = torch.randn(m, k, device=device), torch.randn(k, n, device=device)

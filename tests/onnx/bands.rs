@@ -136,7 +136,7 @@ fn a_small_budget_gives_the_same_picture_and_a_smaller_one_is_refused() {
         .unwrap();
     let smallest: Bytes = named.split([';', ' ']).next().unwrap().parse().unwrap();
     let (small, request) = plan(smallest.0).unwrap();
-    assert!(matches!(small.encoder, VaePlan::Bands { .. }), "{small:?}");
+    // The encoder takes less than stage 1 does, and so runs whole even then.
     assert!(matches!(small.decoder, VaePlan::Bands { .. }), "{small:?}");
     assert!(plan(smallest.0 - (2 << 20)).is_err());
     let (large, all) = plan(1 << 50).unwrap();

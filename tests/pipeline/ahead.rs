@@ -37,7 +37,7 @@ impl Networks for Recording {
 fn told(budget: Option<Bytes>) -> (bool, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let bundle = write_bundle(dir.path(), "bsrnet", 1, 64);
-    let mut request = request(64, 64, 1.0, 1);
+    let mut request = request(64, 64, 1.0, 2);
     request.options.tiling.memory_budget = budget;
     let prompts = Prompts::default();
     let pipeline = Pipeline::new(&bundle, &request.options, &prompts).unwrap();
@@ -78,14 +78,14 @@ fn the_next_stages_graph_is_loaded_where_memory_suffices_for_both() {
     let smallest = |bytes: u64| {
         let dir = tempfile::tempdir().unwrap();
         let bundle = write_bundle(dir.path(), "bsrnet", 1, 64);
-        let mut request = request(64, 64, 1.0, 1);
+        let mut request = request(64, 64, 1.0, 2);
         request.options.tiling.memory_budget = Some(Bytes(bytes));
         let pipeline = Pipeline::new(&bundle, &request.options, &Prompts::default()).unwrap();
         pipeline
             .plan((64, 64), &FakeNetworks::of(&bundle).0)
             .is_ok()
     };
-    let least = (1..).map(|k| k << 20).find(|bytes| smallest(*bytes));
+    let least = (1..).map(|k| k << 23).find(|bytes| smallest(*bytes));
     let (ahead, told_short) = told(least.map(Bytes));
     assert!(!ahead);
     assert!(told_short.iter().all(|what| !what.starts_with("next")));
