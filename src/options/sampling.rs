@@ -145,7 +145,7 @@ impl SamplingOptions {
             expect("sampling.strength", strength.into(), "a number", number)?;
         }
         if let Some([low, high]) = self.cfg_interval
-            && !(low <= high)
+            && (low.is_nan() || high.is_nan() || low > high)
         {
             return Err(Error::option(format!(
                 "sampling.cfg_interval is [{low}, {high}], expected two timesteps, the lower one first"

@@ -8,6 +8,8 @@ mod copies;
 #[cfg(feature = "onnx")]
 pub mod engine_cache;
 #[cfg(feature = "onnx")]
+mod failures;
+#[cfg(feature = "onnx")]
 mod heap;
 #[cfg(feature = "onnx")]
 pub mod library;

@@ -9,12 +9,13 @@ use half::f16;
 use ndarray::ArrayD;
 use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, SessionInputValue, SessionOutputs};
-use ort::value::{Outlet, Tensor, TensorElementType, TensorRef, ValueRef};
+use ort::value::{Tensor, TensorElementType, TensorRef, ValueRef};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::{Input, Network};
 use crate::runtime::copies::Copies;
 use crate::runtime::engine_cache::EngineCache;
+use crate::runtime::failures::{expect_names, is_out_of_memory, load_error};
 use crate::runtime::provider::{Provider, ProviderKind};
 use crate::runtime::{GraphFile, RuntimeOptions, assignment, library, registration};
 
@@ -246,51 +247,6 @@ fn while_building<T>(engines: Option<&EngineCache>, work: impl FnOnce() -> Resul
         Some(engines) => engines.building(work)?,
         None => work(),
     }
-}
-
-/// Checks that every name of the contract is there and nothing else is wanted.
-fn expect_names(what: &str, contract: &[String], found: &[Outlet], path: &Path) -> Result<()> {
-    let names: Vec<&str> = found.iter().map(Outlet::name).collect();
-    let complete = contract.iter().all(|name| names.contains(&name.as_str()));
-    if complete && (what == "output" || names.len() == contract.len()) {
-        return Ok(());
-    }
-    Err(Error::bundle(format!(
-        "{}: the graph has the {what}s {names:?}, expected {contract:?}",
-        path.display()
-    )))
-}
-
-fn load_error(error: &ort::Error) -> Error {
-    if is_out_of_memory(error.message()) {
-        return Error::new(
-            ErrorKind::Resources,
-            format!("not enough memory to load the graph: {}", error.message()),
-        );
-    }
-    let message = format!("ONNX Runtime cannot load the graph: {}", error.message());
-    match is_of_a_device(error.message()) {
-        true => Error::runtime(message),
-        false => Error::bundle(message),
-    }
-}
-
-/// Whether a provider's own library says this, and not ONNX Runtime of the graph.
-fn is_of_a_device(message: &str) -> bool {
-    ["CUDA", "CUDNN", "CUBLAS", "TensorRT", "OpenVINO"]
-        .iter()
-        .any(|sign| message.contains(sign))
-}
-
-fn is_out_of_memory(message: &str) -> bool {
-    [
-        "Failed to allocate memory",
-        "bad_alloc",
-        "out of memory",
-        "BFCArena",
-    ]
-    .iter()
-    .any(|sign| message.contains(sign))
 }
 
 impl Session {

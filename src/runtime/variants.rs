@@ -1,9 +1,12 @@
 //! Which form of a graph runs: bundles hold graphs in forms made for single providers.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "onnx")]
+use std::path::Path;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "onnx")]
 use crate::error::{Error, Result};
 use crate::nets::{Deep, Form};
 use crate::runtime::{GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions};
@@ -42,6 +45,7 @@ pub enum Role {
 const SHALLOW: &str = "/shallow";
 
 /// The graph that the network `name` belongs to, and whether it is its shallow one.
+#[cfg(feature = "onnx")]
 pub(super) fn graph_of(name: &str) -> (&str, bool) {
     match name.strip_suffix(SHALLOW) {
         Some(graph) => (graph, true),
@@ -85,6 +89,7 @@ impl GraphFile {
     ///
     /// # Errors
     /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is no shallow one.
+    #[cfg(feature = "onnx")]
     pub(super) fn file(&self, options: &RuntimeOptions, is_shallow: bool) -> Result<&Path> {
         let role = match is_shallow {
             true => Role::Shallow,
@@ -101,6 +106,7 @@ impl GraphFile {
     }
 
     /// The names of the inputs and outputs that the whole must have, or its shallow network.
+    #[cfg(feature = "onnx")]
     pub(super) fn contract(
         &self,
         options: &RuntimeOptions,

@@ -147,7 +147,7 @@ run "tomorrow's host builds" build grown_host gcc old_host.c -DGROWN -I"$work/gr
 run "tomorrow's host" "$work/grown_host" "$bundle"
 
 # One arena: with several, how much stays free in each depends on which thread came first.
-run --show "lifecycle, memory" env MALLOC_ARENA_MAX=1 "$work/lifecycle.gcc" "$bundle" 100 --memory
+run --show "lifecycle, memory" env MALLOC_ARENA_MAX=1 "$work/lifecycle.gcc" "$bundle" 300 --memory
 run "threads" "$work/threads.g++" "$bundle"
 
 run "hosts build with sanitizers" eval '
