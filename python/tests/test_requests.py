@@ -264,8 +264,13 @@ def interrupt(engine, colours, monkeypatch, call):
             signal.raise_signal(signal.SIGINT)
             assert stopped.wait(60)
 
-    with pytest.raises(KeyboardInterrupt):
-        call(progress, observed, ready)
+    # A process that was started in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call(progress, observed, ready)
+    finally:
+        signal.signal(signal.SIGINT, before)
     return events
 
 
