@@ -1,5 +1,6 @@
 """Variants: each rewrite against the untouched graph, their batches, files and refusals."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import yaml
 from conftest import EXPORT, TINY
 from helpers import relative_rms
 from onnx import TensorProto, helper, numpy_helper
+from safetensors import safe_open
 
 from diffbir_export import bundle, onnx_parts, segments, share
 from diffbir_export.checkpoint import sha256
 from diffbir_export.cli import main
 from diffbir_export.errors import ExportError, UsageError, VerificationError
-from diffbir_export.variants import check, make
+from diffbir_export.variants import check, make, parts
 from diffbir_export.variants.__main__ import main as command
 from diffbir_export.variants.attention import attention
 from diffbir_export.variants.graph import Graph
@@ -205,9 +207,11 @@ def test_the_command(migrated):
     names = {name: [v["name"] for v in graph["variants"]]
              for name, graph in document["graphs"].items()}  # fmt: skip
     assert names == {"cleaner_sr": ["cpu"], "vae_encoder": ["cpu"], "vae_decoder": ["cpu"],
-                     "vae_decoder_vjp": [], "denoiser": ["cpu", "cpu-shallow"]}  # fmt: skip
-    whole, rest = document["graphs"]["denoiser"]["variants"]
+                     "vae_decoder_vjp": [],
+                     "denoiser": ["cpu", "cpu-shallow", "cpu-parts"]}  # fmt: skip
+    whole, rest, in_parts = document["graphs"]["denoiser"]["variants"]
     assert whole["rewrites"].keys() == {"attention", "phases", "prefix"}
+    assert in_parts["rewrites"] == whole["rewrites"] and in_parts["role"] == "parts"
     assert (whole["role"], rest["role"]) == ("whole", "shallow")
     assert whole["shares_prefix"] and rest["shares_prefix"]
     assert whole["deep"] == rest["deep"] == "deep"
@@ -215,6 +219,8 @@ def test_the_command(migrated):
         for entry in (graph, *graph["variants"]):
             assert entry["files"] == {f: sha256(migrated / f) for f in entry["files"]}
         for variant in graph["variants"]:
+            if variant["role"] == "parts":
+                continue
             assert len(variant["verified"]) == len(graph["verified"])
             assert max(row["relative_rms"] for row in variant["verified"]) < check.BOUND
             model = onnx.load(migrated / variant["file"], load_external_data=False)
@@ -320,3 +326,20 @@ def test_the_exporter_writes_them(tmp_path, flags):
     assert {path.name for path in out.iterdir()} == bundle.files(document)
     files = document["graphs"]["vae_decoder_vjp"]["files"]
     assert files == {f: sha256(out / f) for f in ("vae_decoder_vjp.onnx", "vae_decoder.onnx.data")}
+
+
+def test_parts_give_the_whole(migrated):
+    whole = migrated / "denoiser.cpu.onnx"
+    described = onnx.load(migrated / "denoiser.onnx", load_external_data=False)
+    inputs = check.feed(described, 2, 16, 24, 2)
+    wanted, *_ = check.session(whole.read_bytes(), migrated).run(None, inputs)
+    path = migrated / "denoiser.cpu.parts.safetensors"
+    found = parts.run(path, migrated, inputs)["output"]
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    with safe_open(path, "numpy") as file:
+        plan = json.loads(file.metadata()["plan"])["parts"]
+        sizes = [len(onnx.load_from_string(file.get_tensor(part["graph"]).tobytes())
+                     .graph.initializer) for part in plan]  # fmt: skip
+    assert len(plan) == parts.COUNT
+    assert all(sizes)
