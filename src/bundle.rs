@@ -11,10 +11,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::StrDeserializer;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::cldm::Context;
 use crate::nets::cleaner::CleanerSpec;
@@ -241,11 +237,9 @@ impl Bundle {
 
     /// A variant as the runtime wants it; none for a provider that this engine does not know.
     fn variant_file(&self, variant: &Variant) -> Option<VariantFile> {
-        let name: StrDeserializer<'_, serde::de::value::Error> =
-            variant.provider.as_str().into_deserializer();
         Some(VariantFile {
             name: variant.name.clone(),
-            provider: ProviderKind::deserialize(name).ok()?,
+            provider: ProviderKind::by_name(&variant.provider)?,
             path: self.dir.join(&variant.file),
             role: variant.role,
             shares_prefix: variant.shares_prefix,
@@ -310,9 +304,8 @@ impl Bundle {
 fn read_segments(path: &Path) -> Result<SegmentPlan> {
     let damaged = |e: &dyn std::fmt::Display| Error::bundle(format!("damaged segments: {e}"));
     let bytes = std::fs::read(path).map_err(|e| damaged(&e))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
-    let text = header.metadata().as_ref().and_then(|data| data.get("plan"));
-    SegmentPlan::parse(text.ok_or_else(|| damaged(&"no plan"))?)
+    let text = crate::tensor::safetensors_text(&bytes, "plan").map_err(|e| damaged(&e))?;
+    SegmentPlan::parse(&text)
 }
 
 fn read_context(path: &Path, tensor: &str, shape: (usize, usize)) -> Result<Context> {

@@ -124,8 +124,8 @@ impl Graph {
 }
 
 impl Graphs {
-    /// The same, with what the variants take that run on `networks`.
-    fn on(mut self, networks: &dyn Networks) -> Self {
+    /// Takes up what the variants take that run on `networks`.
+    fn measure_on(&mut self, networks: &dyn Networks) {
         let always = [&mut self.encoder, &mut self.denoiser, &mut self.decoder];
         let all = always.into_iter().chain(&mut self.cleaner);
         for graph in all.chain(&mut self.vjp) {
@@ -133,7 +133,6 @@ impl Graphs {
             let memory = variant.and_then(|variant| graph.variants.get(&variant));
             graph.memory = memory.copied().unwrap_or(graph.memory);
         }
-        self
     }
 
     /// All that run on pictures and latents.

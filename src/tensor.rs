@@ -97,6 +97,16 @@ pub fn f32_from_safetensor(view: &safetensors::tensor::TensorView<'_>) -> Result
     }
 }
 
+/// The text under `key` in the metadata of a safetensors file.
+///
+/// # Errors
+/// Why there is none.
+pub fn safetensors_text(bytes: &[u8], key: &str) -> std::result::Result<String, String> {
+    let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
+    let text = header.metadata().as_ref().and_then(|data| data.get(key));
+    text.cloned().ok_or_else(|| format!("no {key}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

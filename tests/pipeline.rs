@@ -17,18 +17,21 @@ mod shortcuts;
 #[path = "pipeline/tiles.rs"]
 mod tiles;
 
+use diffbir::bundle::Bundle;
 use diffbir::cancel::Cancel;
 use diffbir::engine::{Engine, Noise, Request};
 use diffbir::error::{Error, ErrorKind};
 use diffbir::guidance::{LossKind, Space};
 use diffbir::imageio::Rgb;
 use diffbir::memory::Bytes;
+use diffbir::nets::Networks;
 use diffbir::options::{
     Cleaner, ColorFix, DenoiserTiles, Options, RestoreOptions, SamplingOptions, SeedMode,
     StartPoint, Strength,
 };
-use diffbir::pipeline::{Event, Intermediate, Lq, Pipeline, Stage};
-use diffbir::rng::{NoiseSource, TorchCpu};
+use diffbir::pipeline::{Event, Intermediate, Lq, Observer, Pipeline, Plan, Stage};
+use diffbir::prompts::Prompts;
+use diffbir::rng::{Draws, NoiseSource, TorchCpu};
 use diffbir::samplers::SAMPLERS;
 use diffbir::schedule::{Diffusion, DiffusionConfig};
 use diffbir::tiling::{EvenTiles, Tiles};
@@ -81,6 +84,27 @@ fn request(height: usize, width: usize, upscale: f64, steps: usize) -> Request {
         ..Options::default()
     };
     Request::new(lq, options)
+}
+
+/// Runs the pipeline itself on `networks`, up to `tile_batch` tiles of the denoiser at once; the plan.
+fn run_on(
+    bundle: &Bundle,
+    networks: &mut dyn Networks,
+    request: &Request,
+    tile_batch: usize,
+    observe: &mut Observer<'_>,
+) -> Plan {
+    let prompts = Prompts::default();
+    let pipeline = Pipeline::new(bundle, &request.options, &prompts).unwrap();
+    let (height, width, _) = request.lq.dim();
+    let mut plan = pipeline.plan((height, width), networks).unwrap();
+    plan.tile_batch = tile_batch;
+    let sampling = &request.options.sampling;
+    let mut draws = Draws::per_sample(sampling.rng, sampling.seed);
+    let lq = Lq::from(&request.lq);
+    let run = pipeline.run(lq, &plan, &prompts, networks, &mut draws, observe);
+    run.unwrap();
+    plan
 }
 
 fn run(bench: &Bench, request: &Request) -> Rgb {

@@ -54,8 +54,7 @@ fn parse(value: &Value) -> Result<Provider> {
 }
 
 fn kind(name: &str) -> Result<ProviderKind> {
-    let mut all = ProviderKind::ALL.into_iter();
-    all.find(|kind| kind.name() == name).ok_or_else(|| {
+    ProviderKind::by_name(name).ok_or_else(|| {
         let known = ProviderKind::ALL.map(ProviderKind::name);
         let nearest = nearest(name, known.into_iter());
         Error::option(format!(

@@ -149,7 +149,7 @@ impl<'a, 'n> Denoiser<'a, 'n> {
                 let [output, state] = self
                     .networks
                     .with(self.graph, |net| run_images(net, &inputs, names))?;
-                self.kept.borrow_mut().put(&state, windows, n)?;
+                self.kept.borrow_mut().put(state, windows, n)?;
                 output
             }
             Some((deep, false)) => {

@@ -133,10 +133,8 @@ impl Pipeline {
             u64::MAX => budget,
             bytes => bytes / networks.sharing() as u64,
         };
-        let pipeline = Pipeline {
-            graphs: self.graphs.clone().on(networks),
-            ..self.clone()
-        };
+        let mut pipeline = self.clone();
+        pipeline.graphs.measure_on(networks);
         let mut needs = need::Needs::of(&pipeline, lq);
         let usable = budget / MARGIN * (MARGIN - 1);
         needs.keep = networks.keeps() && needs.all_kept() <= usable;

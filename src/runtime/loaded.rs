@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::nets::Network;
 use crate::runtime::parts::Parts;
-use crate::runtime::{GraphFile, RuntimeOptions, Session, variants};
+use crate::runtime::{GraphFile, RuntimeOptions, Session};
 
 /// A network that is ready to run.
 pub(super) enum Loaded {
@@ -14,9 +14,12 @@ pub(super) enum Loaded {
 }
 
 impl Loaded {
-    /// Loads the network `name` of `graph`: the graph itself, or its shallow part.
-    pub(super) fn load(graph: &GraphFile, name: &str, options: &RuntimeOptions) -> Result<Self> {
-        let (_, is_shallow) = variants::graph_of(name);
+    /// Loads `graph`, or its shallow network.
+    pub(super) fn load(
+        graph: &GraphFile,
+        is_shallow: bool,
+        options: &RuntimeOptions,
+    ) -> Result<Self> {
         match graph.parts(options) {
             Some(variant) => {
                 let parts = Parts::open(graph, variant.path.clone(), options)?;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::nets::{Input, Network};
 use crate::runtime::{GraphFile, RuntimeOptions, Session};
+use crate::tensor::safetensors_text;
 
 /// The version of the plan that this engine reads.
 const VERSION: u64 = 1;
@@ -47,11 +48,8 @@ impl Parts {
         let damaged = |e: &dyn std::fmt::Display| Error::bundle(format!("damaged parts: {e}"));
         let read = || {
             let bytes = std::fs::read(&path).map_err(|e| damaged(&e))?;
-            let (_, header) =
-                safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
-            let text = header.metadata().as_ref().and_then(|data| data.get("plan"));
-            let text = text.ok_or_else(|| damaged(&"no plan"))?;
-            let plan: Plan = serde_json::from_str(text).map_err(|e| damaged(&e))?;
+            let text = safetensors_text(&bytes, "plan").map_err(|e| damaged(&e))?;
+            let plan: Plan = serde_json::from_str(&text).map_err(|e| damaged(&e))?;
             plan.check(graph)?;
             Ok(plan)
         };

@@ -160,6 +160,9 @@ impl Session {
     /// Whether memory that a run took is given back when it is over. Else it stays for the next run, which is faster; but
     /// for runs on many shapes, together more than any one takes.
     pub(super) fn shrink(&mut self, shrink: bool) -> Result<()> {
+        if shrink == self.shrinking.is_some() {
+            return Ok(());
+        }
         // Devices have arenas of their own, which other keys are about.
         let on_host = self
             .nodes

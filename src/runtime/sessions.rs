@@ -52,6 +52,13 @@ impl Sessions {
         let file = self.graphs.iter().find(|file| file.name == graph);
         file.ok_or_else(|| Error::bundle(format!("the bundle has no graph `{graph}`")))
     }
+
+    /// What loads `network`, here or on another thread.
+    fn loader(&self, network: &str) -> Result<impl FnOnce() -> Result<Loaded> + Send + use<>> {
+        let (graph, is_shallow) = variants::graph_of(network);
+        let (file, options) = (self.file(graph)?.clone(), self.options.clone());
+        Ok(move || Loaded::load(&file, is_shallow, &options))
+    }
 }
 
 impl Networks for Sessions {
@@ -77,12 +84,9 @@ impl Networks for Sessions {
 
     fn prepare(&mut self, network: &str) {
         let there = self.loaded.contains_key(network) || self.pending.contains_key(network);
-        let (graph, _) = variants::graph_of(network);
-        let (false, Ok(file)) = (there, self.file(graph)) else {
+        let (false, Ok(load)) = (there, self.loader(network)) else {
             return;
         };
-        let (file, name, options) = (file.clone(), network.to_owned(), self.options.clone());
-        let load = move || Loaded::load(&file, &name, &options);
         // Where there is no thread to be had, it is loaded when it is asked for.
         if let Ok(thread) = thread::Builder::new().spawn(load) {
             self.pending.insert(network.to_owned(), thread);
@@ -102,8 +106,8 @@ impl Networks for Sessions {
     }
 
     fn form(&self, graph: &str) -> Form {
-        let file = self.graphs.iter().find(|file| file.name == graph);
-        file.map_or_else(Form::default, |file| file.form(&self.options))
+        let file = self.file(graph);
+        file.map_or_else(|_| Form::default(), |file| file.form(&self.options))
     }
 
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
@@ -112,10 +116,7 @@ impl Networks for Sessions {
                 Some(thread) => thread
                     .join()
                     .unwrap_or_else(|_| Err(Error::internal(format!("loading `{graph}` failed")))),
-                None => {
-                    let (name, _) = variants::graph_of(graph);
-                    Loaded::load(self.file(name)?, graph, &self.options)
-                }
+                None => self.loader(graph)?(),
             }?;
             self.providers
                 .insert(graph.to_owned(), session.provider().to_owned());

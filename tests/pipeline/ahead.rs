@@ -1,8 +1,6 @@
 //! Graphs that are loaded while the stage before theirs runs.
 
 use diffbir::nets::{Network, Networks};
-use diffbir::prompts::Prompts;
-use diffbir::rng::Draws;
 
 use super::*;
 
@@ -39,20 +37,12 @@ fn told(budget: Option<Bytes>) -> (bool, Vec<String>) {
     let bundle = write_bundle(dir.path(), "bsrnet", 1, 64);
     let mut request = request(64, 64, 1.0, 2);
     request.options.tiling.memory_budget = budget;
-    let prompts = Prompts::default();
-    let pipeline = Pipeline::new(&bundle, &request.options, &prompts).unwrap();
     let (inner, _) = FakeNetworks::of(&bundle);
     let mut networks = Recording {
         inner,
         told: Vec::new(),
     };
-    let plan = pipeline.plan((64, 64), &networks).unwrap();
-    let mut draws = Draws::per_sample(request.options.sampling.rng, 231);
-    let lq = Lq::from(&request.lq);
-    let run = pipeline.run(lq, &plan, &prompts, &mut networks, &mut draws, &mut |_| {
-        Ok(())
-    });
-    run.unwrap();
+    let plan = run_on(&bundle, &mut networks, &request, 1, &mut |_| Ok(()));
     (plan.ahead, networks.told)
 }
 

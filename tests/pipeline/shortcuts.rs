@@ -1,8 +1,6 @@
 //! What the denoiser computes once for all branches, and what it takes over from an earlier evaluation.
 
 use diffbir::options::Speed;
-use diffbir::prompts::Prompts;
-use diffbir::rng::Draws;
 
 use super::*;
 
@@ -12,13 +10,6 @@ fn sampled(request: &Request, tile_batch: usize) -> (Array4<f32>, Vec<(bool, usi
     let dir = tempfile::tempdir().unwrap();
     let bundle = write_bundle(dir.path(), "bsrnet", 1, 64);
     let (mut networks, calls) = FakeNetworks::reusing(&bundle);
-    let prompts = Prompts::default();
-    let pipeline = Pipeline::new(&bundle, &request.options, &prompts).unwrap();
-    let (height, width, _) = request.lq.dim();
-    let mut plan = pipeline.plan((height, width), &networks).unwrap();
-    plan.tile_batch = tile_batch;
-    let sampling = &request.options.sampling;
-    let mut draws = Draws::per_sample(sampling.rng, sampling.seed);
     let mut z = None;
     let mut keep = |event: Event<'_>| {
         if let Event::Tensor(Intermediate::Z, _, x) = event {
@@ -26,9 +17,7 @@ fn sampled(request: &Request, tile_batch: usize) -> (Array4<f32>, Vec<(bool, usi
         }
         Ok(())
     };
-    let lq = Lq::from(&request.lq);
-    let run = pipeline.run(lq, &plan, &prompts, &mut networks, &mut draws, &mut keep);
-    run.unwrap();
+    run_on(&bundle, &mut networks, request, tile_batch, &mut keep);
     let calls = calls.lock().unwrap();
     let rows = |inputs: &[(String, Vec<usize>)], wanted: &str| {
         inputs.iter().find(|(name, _)| name == wanted).unwrap().1[0]

@@ -1,8 +1,6 @@
 //! The denoiser's tiles: which there are, in which batches, and that they change no noise.
 
 use diffbir::options::DenoiserTiles;
-use diffbir::prompts::Prompts;
-use diffbir::rng::Draws;
 use diffbir::tiling::{EvenTiles, Tiles};
 
 use super::*;
@@ -47,13 +45,7 @@ fn plans() -> [DenoiserTiles; 2] {
 /// `x_T`, and the sampled latent.
 fn noise_and_latent(bench: &Bench, request: &Request, tile_batch: usize) -> [Array4<f32>; 2] {
     let bundle = bench.engine.bundle();
-    let prompts = Prompts::default();
-    let pipeline = Pipeline::new(bundle, &request.options, &prompts).unwrap();
     let (mut networks, calls) = FakeNetworks::of(bundle);
-    let mut plan = pipeline.plan((128, 192), &networks).unwrap();
-    plan.tile_batch = tile_batch;
-    let sampling = &request.options.sampling;
-    let mut draws = Draws::per_sample(sampling.rng, sampling.seed);
     let (mut x_t, mut z) = (None, None);
     let mut keep = |event: Event<'_>| {
         match event {
@@ -63,9 +55,7 @@ fn noise_and_latent(bench: &Bench, request: &Request, tile_batch: usize) -> [Arr
         }
         Ok(())
     };
-    let lq = Lq::from(&request.lq);
-    let run = pipeline.run(lq, &plan, &prompts, &mut networks, &mut draws, &mut keep);
-    run.unwrap();
+    run_on(bundle, &mut networks, request, tile_batch, &mut keep);
     bench
         .calls
         .lock()

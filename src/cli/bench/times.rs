@@ -1,5 +1,6 @@
 //! How long each stage and the whole take once everything is loaded.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 
 use serde::Serialize;
@@ -18,16 +19,6 @@ use crate::error::{Error, Result};
 use crate::memory::{self, Bytes};
 use crate::pipeline::Stage;
 use crate::runtime::{Loaded, RuntimeOptions};
-
-/// The stages in their order.
-const STAGES: [Stage; 6] = [
-    Stage::TextEncoder,
-    Stage::Cleaner,
-    Stage::VaeEncoder,
-    Stage::Sampling,
-    Stage::VaeDecoder,
-    Stage::Finish,
-];
 
 /// Restores a synthetic picture once to load everything, then several times with the clock running.
 pub(super) fn run(
@@ -172,8 +163,12 @@ impl Report {
             let loading = facts.warm_up.loads.get(&stage).copied();
             spread.map(|spread| (stage, spread, loading.unwrap_or(0.0)))
         };
+        let stages: BTreeSet<Stage> = runs
+            .iter()
+            .flat_map(|run| run.stages.keys().copied())
+            .collect();
         Report {
-            stages: STAGES.into_iter().filter_map(stage).collect(),
+            stages: stages.into_iter().filter_map(stage).collect(),
             step: Spread::of(runs.iter().flat_map(|run| run.steps.iter().copied())),
             whole: Spread::of(runs.iter().map(|run| run.whole)),
             peak: memory::peak(),

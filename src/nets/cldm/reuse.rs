@@ -29,13 +29,13 @@ impl Kept {
     }
 
     /// Keeps the hidden states of `windows`, `[branches * windows * n, C, h, w]`.
-    pub(super) fn put(&mut self, deep: &Latent, windows: &[Window], n: usize) -> Result<()> {
-        if windows.is_empty() {
-            self.tiles.push((None, deep.clone()));
-        }
+    pub(super) fn put(&mut self, deep: Latent, windows: &[Window], n: usize) -> Result<()> {
         for (k, window) in windows.iter().enumerate() {
-            let tile = of_tile(deep, k, windows.len(), n)?;
+            let tile = of_tile(&deep, k, windows.len(), n)?;
             self.tiles.push((Some(*window), tile));
+        }
+        if windows.is_empty() {
+            self.tiles.push((None, deep));
         }
         Ok(())
     }

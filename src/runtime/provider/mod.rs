@@ -81,6 +81,13 @@ impl ProviderKind {
         }
     }
 
+    /// The one whose name in a configuration this is.
+    pub fn by_name(name: &str) -> Option<Self> {
+        ProviderKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+
     /// ONNX Runtime's name of the provider.
     pub fn ort_name(self) -> &'static str {
         match self {
