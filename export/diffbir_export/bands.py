@@ -17,14 +17,15 @@ from safetensors import safe_open
 
 Arrays = dict[str, np.ndarray]
 
+FOLDER = "session.model_external_initializers_file_folder_path"
 
-def session(graph: bytes, folder: Path) -> onnxruntime.InferenceSession:
-    """A CPU session of a segment; `folder` holds the weights that it refers to."""
+
+def session(graph: bytes, folder: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A CPU session of a graph whose large weights lie in `folder`; on all processors with 0."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = 1  # segments of a small picture are too short to share
-    key = "session.model_external_initializers_file_folder_path"
-    options.add_session_config_entry(key, str(folder))
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry(FOLDER, str(folder))
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
@@ -62,7 +63,8 @@ class Segments:
 
     def step(self, step: dict[str, Any], canvases: Arrays, rows: int) -> None:
         """Adds a step's outputs to the canvases."""
-        model = session(self.graphs[step["graph"]], self.weights)
+        # Segments of a small picture are too short to share.
+        model = session(self.graphs[step["graph"]], self.weights, threads=1)
         feed = {f"whole_{i}": canvases[name] for i, name in enumerate(step["whole"])}
         if norm := step["norm"]:
             feed |= statistics(canvases[norm["canvas"]], norm["groups"], norm["eps"])

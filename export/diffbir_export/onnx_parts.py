@@ -5,6 +5,7 @@ Large weights are external data and stay so: a part refers to the same bytes of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
 
 from .errors import ExportError
 
@@ -116,6 +118,16 @@ class Source:
         if sorted(constant) != [False, True]:
             raise self.refuse(f"{node.op_type} {node.output[0]} has no constant operand")
         return node.input[constant.index(False)], node.input[constant.index(True)]
+
+
+def write_graphs(path: Path, graphs: list[onnx.ModelProto], plan: dict[str, Any]) -> None:
+    """Writes graphs as tensors "000", "001", ... (u8), and how to run them as JSON in `plan`."""
+    tensors = {
+        f"{i:03}": np.frombuffer(model.SerializeToString(deterministic=True), np.uint8)
+        for i, model in enumerate(graphs)
+    }
+    save_file(tensors, path, {"plan": json.dumps(plan)})
+    path.chmod(0o644)  # save_file leaves it to its owner alone
 
 
 class Part:

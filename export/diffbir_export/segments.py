@@ -9,8 +9,6 @@ python -m diffbir_export.segments BUNDLE    adds them to a bundle that has none
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
 import tempfile
@@ -21,15 +19,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from . import bundle, graph, verify
+from . import bundle, in_place, verify
 from .bands import Segments
 from .cut import Cut, cut
-from .errors import ExportError, VerificationError, tell
+from .errors import VerificationError
 from .models.reach import swinir
-from .onnx_parts import Source
+from .onnx_parts import Source, write_graphs
 from .variants.graph import Graph
 from .variants.phases import doublings
 
@@ -68,13 +65,8 @@ def write(whole: Path, folder: Path) -> Path:
     """Writes the segments of the graph `whole`, whose weights are external, into `folder`."""
     source = Source(whole)
     parts = cut(source)
-    tensors = {
-        f"{i:03}": np.frombuffer(step.model.SerializeToString(deterministic=True), np.uint8)
-        for i, step in enumerate(parts.steps)
-    }
     path = folder / f"{whole.stem}.segments.safetensors"
-    save_file(tensors, path, {"plan": json.dumps(describe(source, parts))})
-    path.chmod(0o644)  # save_file leaves it to its owner alone
+    write_graphs(path, [step.model for step in parts.steps], describe(source, parts))
     return path
 
 
@@ -127,12 +119,8 @@ def swinir_halo(path: Path, entry: dict[str, Any]) -> int | None:
 
 def add_segments(bundle_folder: Path, new: Path, entry: dict[str, Any], log: Log) -> None:
     """Writes a graph's segments into `new`, and the graph anew if its weights lie in its file."""
-    whole = bundle_folder / entry["file"]
-    files = [whole]
-    if Source(whole).inline:
-        files = graph.save(ir.load(whole), new / whole.name, beside=True)
-        entry["files"] |= bundle.hashes(files)
-    segments = make(files[0], new, entry["precision"], log)
+    whole = in_place.beside(bundle_folder / entry["file"], new, entry)
+    segments = make(whole, new, entry["precision"], log)
     entry["files"] |= bundle.hashes([segments])
     entry["segments"] = segments.name
 
@@ -162,18 +150,11 @@ def migrate(folder: Path, log: Log) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code, as `cli.py` describes it."""
-    parser = argparse.ArgumentParser(
-        prog="diffbir_export.segments",
-        description="Adds to a bundle the segments that the engine runs huge pictures with.",
+    parser = in_place.parser(
+        "diffbir_export.segments",
+        "Adds to a bundle the segments that the engine runs huge pictures with.",
     )
-    parser.add_argument("bundle", type=Path, help="the folder; it is changed in place")
-    folder = parser.parse_args(arguments).bundle
-    try:
-        changed = migrate(folder, print)
-    except (ExportError, OSError) as error:
-        return tell(error)
-    print(f"{folder}: done" if changed else f"{folder}: its segments are there already")
-    return 0
+    return in_place.run(migrate, parser.parse_args(arguments).bundle, "segments")
 
 
 if __name__ == "__main__":

@@ -262,16 +262,21 @@ def insert(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def program_parser(name: str, description: str, steps: tuple[int, ...]) -> argparse.ArgumentParser:
+    """The command line of a script that measures the program on pictures."""
+    p = argparse.ArgumentParser(prog=f"train.{name}", description=description.split("\n")[0])
+    p.add_argument("--diffbir", type=Path, required=True, help="the program")
+    p.add_argument("--bundle", type=Path, required=True, metavar="DIR")
+    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="the shards")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE")
+    p.add_argument("--steps", type=int, nargs="+", default=list(steps))
+    p.add_argument("--limit", type=int, default=None, help="only the first N pictures")
+    return p
+
+
 def main() -> None:
     """Writes the table."""
-    parser = argparse.ArgumentParser(prog="train.evaluate", description=__doc__.split("\n")[0])
-    parser.add_argument("--diffbir", type=Path, required=True, help="the program")
-    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the shards")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
-    parser.add_argument("--limit", type=int, default=None, help="only the first N pictures")
-    args = parser.parse_args()
+    args = program_parser("evaluate", __doc__, STEPS).parse_args()
     pictures.ensure(args.data)
     all_cases = cases(args.data)[: args.limit]
     rows = ["bicubic"]

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from . import pictures
-from .evaluate import SCALE, Case, insert, read, write_low
+from .evaluate import SCALE, Case, insert, program_parser, read, write_low
 from .metrics import gmsd, psnr
 from .validate import cases
 
@@ -96,14 +96,8 @@ HEAD = (
 
 def main() -> None:
     """Writes the tables."""
-    parser = argparse.ArgumentParser(prog="train.speed", description=__doc__.split("\n")[0])
-    parser.add_argument("--diffbir", type=Path, required=True, help="the program")
-    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the shards")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser = program_parser("speed", __doc__, STEPS)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--limit", type=int, default=None, help="only the first N pictures")
     args = parser.parse_args()
     pictures.ensure(args.data)
     all_cases = cases(args.data)[: args.limit]

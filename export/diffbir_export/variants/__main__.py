@@ -7,18 +7,16 @@ VAE's segments are made anew where they still double a picture before a convolut
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
-from .. import bundle, graph, segments, verify
+from .. import bundle, in_place, segments, verify
 from ..checkpoint import sha256
-from ..errors import ExportError, VerificationError, tell
+from ..errors import VerificationError
 from ..onnx_parts import Source, data_files
 from ..share import SHARED, share
 from . import make
@@ -30,14 +28,10 @@ PICTURE_BOUND = 1e-5
 def add_variants(folder: Path, new: Path, entry: dict[str, Any], log: make.Log) -> bool:
     """Writes a graph's variants into `new`, and the graph anew if its weights lie in its file."""
     base = folder / entry["file"]
-    if make.complete(entry) or not make.possible(entry) or not make.variants(base, entry["kind"]):
+    if make.complete(entry) or not make.possible(entry) or not make.applies(base, entry["kind"]):
         return False
-    source = Source(base)
-    if source.inline:
-        files = graph.save(ir.load(base), new / base.name, beside=True)
-        entry["files"] |= bundle.hashes(files)
-        base = files[0]
-    elif unlisted := data_files(source.tensors.values()) - entry["files"].keys():
+    base = in_place.beside(base, new, entry)
+    if unlisted := data_files(Source(base).tensors.values()) - entry["files"].keys():
         # A run that was interrupted has moved the weights and not yet their hashes.
         entry["files"] |= bundle.hashes([base, *(folder / name for name in unlisted)])
     entry["variants"] = make.write(base, new, entry, log)
@@ -124,23 +118,13 @@ def migrate(folder: Path, log: make.Log) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code, as `cli.py` describes it."""
-    parser = argparse.ArgumentParser(
-        prog="diffbir_export.variants",
-        description="Adds to a bundle the variants of its graphs that are faster on a provider.",
+    parser = in_place.parser(
+        "diffbir_export.variants",
+        "Adds to a bundle the variants of its graphs that are faster on a provider.",
     )
-    parser.add_argument("bundle", type=Path, help="the folder; it is changed in place")
     parser.add_argument("--provider", choices=make.PROVIDERS, default="cpu",
                         help="whose variants to add (default: cpu)")  # fmt: skip
-    folder = parser.parse_args(arguments).bundle
-    try:
-        changed = migrate(folder, print)
-    except (ExportError, OSError) as error:
-        return tell(error)
-    except KeyboardInterrupt:
-        print("interrupted: nothing was changed", file=sys.stderr)
-        return 130
-    print(f"{folder}: done" if changed else f"{folder}: its variants are there already")
-    return 0
+    return in_place.run(migrate, parser.parse_args(arguments).bundle, "variants")
 
 
 if __name__ == "__main__":

@@ -11,18 +11,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnx
-import onnxruntime
 
+from ..bands import Arrays, session
 from ..verify import Measured, compare
-
-Arrays = dict[str, np.ndarray]
 
 # A rewrite changes the order of sums and nothing else.
 BOUND = 1e-5
 # Contexts for each picture that a denoiser is run with.
 BRANCHES = (1, 2)
 PER_BRANCH = ("context",)
-FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class Checked(Protocol):
@@ -32,14 +29,6 @@ class Checked(Protocol):
     role: str
     shares_prefix: bool
     deep: str | None
-
-
-def session(model: bytes, folder: Path) -> onnxruntime.InferenceSession:
-    """A CPU session of a graph whose large weights lie in `folder`."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry(FOLDER, str(folder))
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def feed(

@@ -110,6 +110,12 @@ def variants(base: Path, kind: str) -> list[Variant]:
     return [Variant("cpu", graph.finish(), counts)] if counts else []
 
 
+def applies(base: Path, kind: str) -> bool:
+    """Whether a graph has a place for some rewrite; every denoiser has."""
+    graph = Graph(base)
+    return kind == "denoiser" or any(places(graph, name) for name in REWRITES[kind])
+
+
 def possible(entry: dict[str, Any]) -> bool:
     """Whether a graph may have variants; fp16 is for other providers, and would round anew."""
     return entry["kind"] in KINDS and entry["precision"] == "fp32"

@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from .check import Arrays, session
+from ..bands import Arrays, session
+from ..onnx_parts import write_graphs
 from .graph import Graph
 from .prefix import shape_values
 
@@ -143,16 +143,11 @@ def cut(model: onnx.ModelProto, base: Path, count: int = COUNT) -> list[Part]:
 
 def write(parts: list[Part], path: Path) -> None:
     """Writes the parts' file."""
-    names = [f"{i:03}" for i in range(len(parts))]
-    tensors = {
-        name: np.frombuffer(part.model.SerializeToString(deterministic=True), np.uint8)
-        for name, part in zip(names, parts, strict=True)
-    }
     listed = [
-        {"graph": name, "inputs": part.inputs, "outputs": part.outputs}
-        for name, part in zip(names, parts, strict=True)
+        {"graph": f"{i:03}", "inputs": part.inputs, "outputs": part.outputs}
+        for i, part in enumerate(parts)
     ]
-    save_file(tensors, path, {"plan": json.dumps({"version": VERSION, "parts": listed})})
+    write_graphs(path, [part.model for part in parts], {"version": VERSION, "parts": listed})
 
 
 def run(path: Path, folder: Path, inputs: Arrays) -> Arrays:
