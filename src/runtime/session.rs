@@ -307,6 +307,10 @@ impl Network for Session {
             }
         };
         let found = while_building(self.engines.as_ref(), || Ok(run()))?;
+        if found.is_ok() {
+            // Engines are there now: later runs need not look for them.
+            self.engines = None;
+        }
         found.map_err(|(code, message)| {
             self.run_error(&ort::Error::new_with_code(code, message), inputs)
         })
