@@ -4,6 +4,8 @@
 
 #[path = "onnx/bands.rs"]
 mod bands;
+#[path = "onnx/binding.rs"]
+mod binding;
 #[path = "onnx/forms.rs"]
 mod forms;
 #[path = "common/program.rs"]
@@ -26,7 +28,7 @@ use diffbir::nets::{Input, Network};
 use diffbir::options::{Options, RestoreOptions, SamplingOptions};
 use diffbir::pipeline::{Event, Intermediate};
 use diffbir::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session};
-use ndarray::{Array3, Array4, Axis, concatenate, s};
+use ndarray::{Array1, Array3, Array4, ArrayD, Axis, concatenate, s};
 use program::Program;
 
 fn tiny() -> Bundle {
@@ -150,21 +152,24 @@ fn an_array_in_another_order_is_read_in_the_right_one() {
     assert_eq!(strided, plain);
 }
 
-#[test]
-fn sixteen_bit_inputs_and_outputs_are_converted() {
-    tiny();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/encoder_f16.onnx");
-    let file = GraphFile {
+/// A graph in 16 bits: the mean of each 8x8 block, and twice the first channel's.
+fn encoder_f16() -> GraphFile {
+    GraphFile {
         name: "vae_encoder".into(),
         kind: GraphKind::VaeEncoder,
-        path,
+        path: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/encoder_f16.onnx"),
         segments: None,
         bytes: 0,
         variants: Vec::new(),
         hashes: Vec::new(),
-    };
-    let mut encoder = Session::load(&file, &RuntimeOptions::default()).unwrap();
-    // Values that 16 bits hold exactly; the graph returns the mean of each 8x8 block, and twice the first channel's.
+    }
+}
+
+#[test]
+fn sixteen_bit_inputs_and_outputs_are_converted() {
+    tiny();
+    let mut encoder = Session::load(&encoder_f16(), &RuntimeOptions::default()).unwrap();
+    // Values that 16 bits hold exactly.
     let image = Array4::from_shape_fn((1, 3, 8, 16), |(_, c, _, x)| {
         c as f32 + if x < 8 { 0.5 } else { -2.0 }
     });

@@ -131,10 +131,13 @@ fn an_option_that_would_give_wrong_pictures_is_refused() {
     let program = Program::new();
     let input = write(&program, "a.png", &picture(16, 16));
     let set = "runtime.providers=[{ cuda: { cuda_graph: true, optional: true } }, cpu]";
-    let args = ["restore", &input, "-o", "r.png", "--set", set];
+    let never = "runtime.io_binding=never";
+    let args = [
+        "restore", &input, "-o", "r.png", "--set", set, "--set", never,
+    ];
     let run = program.tiny_bundle(&[&args[..], &ARGS].concat());
     run.code(3);
-    run.says(&["cuda.cuda_graph: not served yet"]);
+    run.says(&["cuda.cuda_graph", "runtime.io_binding"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::provider;
 use crate::error::Result;
-use crate::runtime::{MemoryPolicy, RuntimeOptions, Untyped};
+use crate::runtime::{IoBinding, MemoryPolicy, RuntimeOptions, Untyped};
 
 /// ONNX Runtime and its providers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct RuntimeConfig {
     pub devices: Vec<u32>,
     /// Whether a bundle's graphs run in the form that was made for the first of their providers. Default: true.
     pub variants: bool,
+    /// Whether a graph's inputs and outputs stay on the device from run to run: auto (on CUDA and TensorRT), always or never.
+    /// Default: auto.
+    pub io_binding: IoBinding,
 }
 
 impl Default for RuntimeConfig {
@@ -44,6 +47,7 @@ impl Default for RuntimeConfig {
             options: Untyped::new(),
             devices: Vec::new(),
             variants: true,
+            io_binding: IoBinding::Auto,
         }
     }
 }
@@ -86,6 +90,7 @@ impl RuntimeConfig {
             devices: self.devices.clone(),
             sharing: 1,
             variants: self.variants,
+            io_binding: self.io_binding,
         })
     }
 

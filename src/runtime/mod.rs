@@ -4,6 +4,8 @@
 #[cfg(feature = "onnx")]
 mod assignment;
 #[cfg(feature = "onnx")]
+mod binding;
+#[cfg(feature = "onnx")]
 mod copies;
 #[cfg(feature = "onnx")]
 pub mod engine_cache;
@@ -84,6 +86,19 @@ pub enum MemoryPolicy {
     Least,
 }
 
+/// Whether a session's inputs and outputs keep their place from run to run, on the device that it works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoBinding {
+    /// On CUDA and TensorRT.
+    #[default]
+    Auto,
+    /// Everywhere; on the CPU that costs a copy.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
 /// What sessions are made with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuntimeOptions {
@@ -108,6 +123,8 @@ pub struct RuntimeOptions {
     pub sharing: usize,
     /// Whether a graph's variant for the first of its providers is taken, where the bundle has one. Default: true.
     pub variants: bool,
+    /// Whether inputs and outputs stay on the device. Default: auto.
+    pub io_binding: IoBinding,
 }
 
 impl Default for RuntimeOptions {
@@ -122,6 +139,7 @@ impl Default for RuntimeOptions {
             devices: Vec::new(),
             sharing: 1,
             variants: true,
+            io_binding: IoBinding::Auto,
         }
     }
 }

@@ -105,7 +105,7 @@ fn refused(kind: ProviderKind, reason: &str) -> Error {
 /// [`Config`](crate::error::ErrorKind::Config): an option that is not served.
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no library.
 pub fn probe(provider: &Provider, options: &RuntimeOptions) -> Result<Outcome> {
-    provider.refuse_replay()?;
+    provider.check_replay(options.io_binding)?;
     let environment = library::environment(options.library.as_deref())?;
     let loaded = library::load(options.library.as_deref())?;
     let mut tried = TRIED

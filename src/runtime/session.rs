@@ -13,11 +13,12 @@ use ort::value::{Tensor, TensorElementType, TensorRef, ValueRef};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::{Input, Network};
+use crate::runtime::binding::{self, Bindings, Place};
 use crate::runtime::copies::Copies;
 use crate::runtime::engine_cache::EngineCache;
 use crate::runtime::failures::{expect_names, is_out_of_memory, load_error};
 use crate::runtime::provider::{Provider, ProviderKind};
-use crate::runtime::{GraphFile, RuntimeOptions, assignment, library, registration};
+use crate::runtime::{GraphFile, IoBinding, RuntimeOptions, assignment, library, registration};
 
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
@@ -34,11 +35,13 @@ const SHRINK_KEY: &str = "memory.enable_memory_arena_shrinkage";
 
 /// One graph loaded into ONNX Runtime.
 pub struct Session {
+    /// Inputs and outputs that stay on the device.
+    bindings: Option<Bindings>,
     session: ort::session::Session,
     name: String,
     nodes: BTreeMap<String, usize>,
-    /// Options of every run, where the arena is to give back what it can after each.
-    shrinking: Option<RunOptions>,
+    /// Options of every run, where the arena is to give back what it can after each or what runs is recorded.
+    plain: Option<RunOptions>,
     /// Where TensorRT keeps engines, which it may build in the first run.
     engines: Option<EngineCache>,
 }
@@ -99,8 +102,7 @@ impl Session {
         let (inputs, outputs) = graph.contract(options, is_shallow);
         expect_names("input", &inputs, session.inputs(), path)?;
         expect_names("output", &outputs, session.outputs(), path)?;
-        let providers = options.providers_of(&graph.name);
-        Session::checked(session, graph.name.clone(), engines, providers)
+        Session::checked(session, graph.name.clone(), engines, (graph, options))
     }
 
     /// Loads the graph `segment` of the safetensors file `path`; its weights lie in the external data of `graph`.
@@ -135,7 +137,7 @@ impl Session {
         let (session, engines) =
             read().map_err(|e| e.at(format!("{}: segment {segment}", path.display())))?;
         let name = format!("{}, segment {segment}", graph.name);
-        Session::checked(session, name, engines, options.providers_of(&graph.name))
+        Session::checked(session, name, engines, (graph, options))
     }
 
     /// A session that runs on what was asked for.
@@ -143,38 +145,63 @@ impl Session {
         session: ort::session::Session,
         name: String,
         engines: Option<EngineCache>,
-        providers: &[Provider],
+        (graph, options): (&GraphFile, &RuntimeOptions),
     ) -> Result<Self> {
+        let providers = options.providers_of(&graph.name);
         let nodes = assignment::nodes_per_provider(&session)?;
-        let this = Session {
+        let mut this = Session {
+            bindings: None,
             session,
             name,
             nodes,
-            shrinking: None,
+            plain: None,
             engines,
         };
         this.refuse_silent_fallback(providers)?;
+        this.bind(providers, options.io_binding)?;
         Ok(this)
+    }
+
+    /// Decides whether inputs and outputs keep their place, and where.
+    fn bind(&mut self, providers: &[Provider], wanted: IoBinding) -> Result<()> {
+        let runs_on = |provider: &&Provider| self.nodes.contains_key(provider.kind().ort_name());
+        let on_cuda = providers
+            .iter()
+            .filter(runs_on)
+            .find_map(|provider| Some((provider.settings.cuda_device()?, provider.records())));
+        self.bindings = match (wanted, on_cuda) {
+            (IoBinding::Never, _) | (IoBinding::Auto, None) => None,
+            (IoBinding::Always, None) => Some(Bindings::new(Place::Host, false)),
+            (_, Some((device, records))) => Some(Bindings::new(Place::Cuda(device), records)),
+        };
+        if on_cuda.is_some_and(|(_, records)| records) {
+            let options = binding::unrecorded().map_err(refused_options)?;
+            self.plain = Some(options);
+        }
+        Ok(())
+    }
+
+    /// How many inputs have been copied to where they stay; 0 where they do not.
+    pub fn inputs_copied(&self) -> u64 {
+        self.bindings.as_ref().map_or(0, Bindings::copied)
     }
 
     /// Whether memory that a run took is given back when it is over. Else it stays for the next run, which is faster; but
     /// for runs on many shapes, together more than any one takes.
     pub(super) fn shrink(&mut self, shrink: bool) -> Result<()> {
-        if shrink == self.shrinking.is_some() {
-            return Ok(());
-        }
         // Devices have arenas of their own, which other keys are about.
         let on_host = self
             .nodes
             .keys()
             .all(|name| name == ProviderKind::Cpu.ort_name());
-        self.shrinking = match shrink && on_host {
+        if !on_host || shrink == self.plain.is_some() {
+            return Ok(());
+        }
+        self.plain = match shrink {
             false => None,
             true => {
-                let failed =
-                    |e| Error::runtime("ONNX Runtime refuses a run's options").with_source(e);
-                let mut options = RunOptions::new().map_err(failed)?;
-                options.set(SHRINK_KEY, "cpu:0").map_err(failed)?;
+                let mut options = RunOptions::new().map_err(refused_options)?;
+                options.set(SHRINK_KEY, "cpu:0").map_err(refused_options)?;
                 Some(options)
             }
         };
@@ -212,6 +239,10 @@ impl Session {
             self.nodes
         )))
     }
+}
+
+fn refused_options(error: ort::Error) -> Error {
+    Error::runtime("ONNX Runtime refuses a run's options").with_source(error)
 }
 
 /// What a session of `graph` is made with, and where TensorRT keeps its engines.
@@ -287,34 +318,52 @@ impl Session {
 
 impl Network for Session {
     fn run(&mut self, inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> Result<Vec<ArrayD<f32>>> {
+        FIRST_RUN.get_or_init(Instant::now);
+        let engines = self.engines.take();
+        let found = while_building(engines.as_ref(), || Ok(self.run_once(inputs, outputs)))?;
+        if found.is_err() {
+            // Engines may still have to be built.
+            self.engines = engines;
+        }
+        found.map_err(|e| self.run_error(&e, inputs))
+    }
+}
+
+impl Session {
+    fn run_once(
+        &mut self,
+        inputs: &[(&str, Input<'_>)],
+        outputs: &[&str],
+    ) -> ort::Result<Vec<ArrayD<f32>>> {
+        let plain = self.plain.as_ref();
+        if let Some(bindings) = &mut self.bindings
+            && bindings.knows(inputs, outputs)
+        {
+            return bindings.run(&mut self.session, inputs, outputs, plain);
+        }
         let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for (name, input) in inputs {
-            let value =
-                to_value(input, self.wants_f16(name)).map_err(|e| self.run_error(&e, inputs))?;
+            let value = to_value(input, self.wants_f16(name))?;
             values.push((name.to_string(), value));
         }
-        FIRST_RUN.get_or_init(Instant::now);
-        let told = |e: ort::Error| (e.code(), e.message().to_owned());
-        let (session, shrinking) = (&mut self.session, &self.shrinking);
-        let run = || match shrinking {
-            Some(options) => {
-                let found = session.run_with_options(values, options).map_err(told);
-                found.and_then(|found| collect(&found, outputs))
-            }
-            None => {
-                let found = session.run(values).map_err(told);
-                found.and_then(|found| collect(&found, outputs))
-            }
+        let plain = self.plain.as_ref();
+        let found = match plain {
+            Some(options) => self.session.run_with_options(values, options),
+            None => self.session.run(values),
         };
-        let found = while_building(self.engines.as_ref(), || Ok(run()))?;
-        if found.is_ok() {
-            // Engines are there now: later runs need not look for them.
-            self.engines = None;
+        let found = found
+            .map_err(detached)
+            .and_then(|found| collect(&found, outputs))?;
+        if let Some(bindings) = &mut self.bindings {
+            bindings.remember(inputs, outputs, &found);
         }
-        found.map_err(|(code, message)| {
-            self.run_error(&ort::Error::new_with_code(code, message), inputs)
-        })
+        Ok(found)
     }
+}
+
+/// An error that does not borrow from the session.
+fn detached<R>(error: ort::Error<R>) -> ort::Error {
+    ort::Error::new_with_code(error.code(), error.message().to_owned())
 }
 
 fn to_value<'v>(input: &'v Input<'_>, as_f16: bool) -> ort::Result<SessionInputValue<'v>> {
@@ -326,26 +375,21 @@ fn to_value<'v>(input: &'v Input<'_>, as_f16: bool) -> ort::Result<SessionInputV
     })
 }
 
-type Collected = std::result::Result<Vec<ArrayD<f32>>, (ort::error::ErrorCode, String)>;
+/// A tensor in the machine's memory as 32-bit floats.
+pub(super) fn to_f32(value: &ValueRef<'_>) -> ort::Result<ArrayD<f32>> {
+    Ok(match value.dtype().tensor_type() {
+        Some(TensorElementType::Float16) => value.try_extract_array::<f16>()?.mapv(f16::to_f32),
+        _ => value.try_extract_array::<f32>()?.to_owned(),
+    })
+}
 
-fn collect(found: &SessionOutputs<'_>, outputs: &[&str]) -> Collected {
-    let to_f32 = |value: &ValueRef<'_>| match value.dtype().tensor_type() {
-        Some(TensorElementType::Float16) => value
-            .try_extract_array::<f16>()
-            .map(|x| x.mapv(f16::to_f32)),
-        _ => value.try_extract_array::<f32>().map(|x| x.to_owned()),
-    };
+fn collect(found: &SessionOutputs<'_>, outputs: &[&str]) -> ort::Result<Vec<ArrayD<f32>>> {
     let missing = |name: &str| {
-        (
-            ort::error::ErrorCode::InvalidGraph,
-            format!("it has no output `{name}`"),
-        )
+        let code = ort::error::ErrorCode::InvalidGraph;
+        ort::Error::new_with_code(code, format!("it has no output `{name}`"))
     };
     outputs
         .iter()
-        .map(|name| {
-            let value = found.get(name).ok_or_else(|| missing(name))?;
-            to_f32(&value.view()).map_err(|e| (e.code(), e.message().to_owned()))
-        })
+        .map(|name| to_f32(&found.get(name).ok_or_else(|| missing(name))?.view()))
         .collect()
 }

@@ -1,10 +1,8 @@
 //! The demo bundle's graphs in all their forms on real ONNX Runtime: plain, for the CPU, shallow, in parts.
 
+use super::*;
 use diffbir::nets::{Form, Networks};
 use diffbir::runtime::Sessions;
-use ndarray::{Array1, ArrayD};
-
-use super::*;
 
 fn demo() -> Bundle {
     Program::new();

@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::runtime::IoBinding;
 
 pub use cpu::CpuOptions;
 pub use nvidia::{ConvSearch, CudaOptions, TensorrtOptions, TensorrtRtxOptions};
@@ -173,6 +174,15 @@ impl Settings {
         }
     }
 
+    /// The device, as CUDA counts them, of a provider whose tensors ONNX Runtime copies there and back.
+    pub fn cuda_device(&self) -> Option<u32> {
+        match self {
+            Settings::Cuda(options) => Some(options.device_id),
+            Settings::Tensorrt(options) => Some(options.device_id),
+            Settings::TensorrtRtx(_) | Settings::Cpu(_) | Settings::OpenVino(_) => None,
+        }
+    }
+
     fn ort_options(&self) -> Vec<(&'static str, String)> {
         match self {
             Settings::Cpu(_) => Vec::new(),
@@ -227,21 +237,26 @@ impl Provider {
         }
     }
 
-    /// Refuses `cuda_graph`: once a graph is recorded, ONNX Runtime replays it without looking at the inputs that a run is
-    /// given, on those that lie where the first ones lay. Sessions do not keep inputs and outputs in one place yet.
-    ///
-    /// # Errors
-    /// [`Config`](crate::error::ErrorKind::Config).
-    pub fn refuse_replay(&self) -> Result<()> {
-        let asked = match &self.settings {
+    /// Whether it records a graph's kernels and replays them.
+    pub fn records(&self) -> bool {
+        match &self.settings {
             Settings::Cuda(options) => options.cuda_graph,
             Settings::Tensorrt(options) => options.cuda_graph,
             Settings::TensorrtRtx(options) => options.cuda_graph,
             Settings::Cpu(_) | Settings::OpenVino(_) => false,
-        };
-        match asked {
+        }
+    }
+
+    /// Refuses `cuda_graph` where inputs do not stay in one place: ONNX Runtime would replay a graph on its first ones.
+    ///
+    /// # Errors
+    /// [`Config`](crate::error::ErrorKind::Config).
+    pub fn check_replay(&self, binding: IoBinding) -> Result<()> {
+        let stay = self.settings.cuda_device().is_some() && binding != IoBinding::Never;
+        match self.records() && !stay {
             true => Err(Error::config(format!(
-                "{}.cuda_graph: not served yet: ONNX Runtime would replay a graph on its first inputs. Set it to false",
+                "{}.cuda_graph: ONNX Runtime would replay a graph on its first inputs: it needs runtime.io_binding to be auto or \
+                 always, and CUDA or TensorRT",
                 self.kind()
             ))),
             false => Ok(()),
@@ -278,14 +293,24 @@ mod tests {
 
     #[test]
     fn a_replay_on_other_inputs_is_refused() {
-        let mut provider = Provider::new(ProviderKind::Cuda);
-        provider.refuse_replay().unwrap();
-        provider.settings = Settings::Cuda(CudaOptions {
+        let plain = Provider::new(ProviderKind::Cuda);
+        plain.check_replay(IoBinding::Never).unwrap();
+        let recording = |settings| Provider {
+            settings,
+            ..plain.clone()
+        };
+        let cuda = recording(Settings::Cuda(CudaOptions {
             cuda_graph: true,
             ..CudaOptions::default()
-        });
-        let error = provider.refuse_replay().unwrap_err().to_string();
-        assert!(error.starts_with("cuda.cuda_graph: not served"), "{error}");
+        }));
+        cuda.check_replay(IoBinding::Auto).unwrap();
+        let error = cuda.check_replay(IoBinding::Never).unwrap_err().to_string();
+        assert!(error.starts_with("cuda.cuda_graph: "), "{error}");
+        let rtx = recording(Settings::TensorrtRtx(TensorrtRtxOptions {
+            cuda_graph: true,
+            ..TensorrtRtxOptions::default()
+        }));
+        rtx.check_replay(IoBinding::Auto).unwrap_err();
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct CudaOptions {
     pub device_id: u32,
     /// Bytes of device memory that a session's arena may take; cuDNN's and CUDA's own come besides. Default: no limit.
     pub memory_limit: Option<Bytes>,
-    /// Records a graph's kernels once and replays them. Refused so far, see [`Provider::refuse_replay`]. Default: false.
+    /// Records a graph's kernels once for each shape and replays them. Default: false.
     pub cuda_graph: bool,
     /// Products of 32-bit floats in 19 bits: faster, and not what the reference computes. Default: false.
     pub tf32: bool,
@@ -78,7 +78,7 @@ pub struct TensorrtOptions {
     /// A folder in which engines and the timings of layers are kept: building one takes minutes. Each graph has a folder
     /// in it, named by everything that the engine depends on. Default: none, engines are built anew.
     pub engine_cache: Option<PathBuf>,
-    /// Records a graph's kernels once and replays them. Refused so far, see [`Provider::refuse_replay`]. Default: false.
+    /// Records a graph's kernels once for each shape and replays them. Default: false.
     pub cuda_graph: bool,
     /// Bytes of device memory that a layer may work in. Default: as much as there is.
     pub memory_limit: Option<Bytes>,
@@ -120,7 +120,7 @@ pub struct TensorrtRtxOptions {
     pub device_id: u32,
     /// A folder in which kernels that were compiled for the device are kept. Default: none.
     pub runtime_cache: Option<PathBuf>,
-    /// Records a graph's kernels once and replays them. Refused so far, see [`Provider::refuse_replay`]. Default: false.
+    /// Records a graph's kernels once and replays them. Refused, see [`Provider::check_replay`]. Default: false.
     pub cuda_graph: bool,
     /// Bytes of device memory that a layer may work in. Default: as much as there is.
     pub memory_limit: Option<Bytes>,

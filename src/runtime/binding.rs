@@ -1,0 +1,280 @@
+//! Inputs and outputs that keep their place on a device from run to run.
+//!
+//! The denoiser runs tens of times on one condition and one context, and what it takes besides changes little. An input is
+//! therefore copied to the device only when it differs from what lies there already, and recorded kernels (CUDA graphs),
+//! which read and write fixed addresses, find everything where it was.
+
+use half::f16;
+use ndarray::ArrayD;
+use ort::memory::{AllocationDevice, Allocator};
+use ort::session::{IoBinding, RunOptions};
+use ort::value::{DynTensor, Tensor, TensorElementType};
+
+use super::session::to_f32;
+use crate::nets::Input;
+
+/// So many shapes keep tensors on the device, and so many are recorded: each recording keeps memory.
+const MOST: usize = 8;
+/// The key of a run's options under which it names the recording that it makes or replays; -1: none.
+const RECORDING_KEY: &str = "gpu_graph_id";
+
+/// Options of a run that neither makes nor replays a recording.
+///
+/// # Errors
+/// ONNX Runtime's.
+pub(super) fn unrecorded() -> ort::Result<RunOptions> {
+    recording(-1)
+}
+
+fn recording(id: i64) -> ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    options.set(RECORDING_KEY, id.to_string())?;
+    Ok(options)
+}
+
+/// Where a session's inputs and outputs lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the machine's memory: for tests, as there is nothing to be gained.
+    Host,
+    /// On this CUDA device.
+    Cuda(u32),
+}
+
+impl Place {
+    fn device(self) -> (AllocationDevice<'static>, i32) {
+        match self {
+            Place::Host => (AllocationDevice::CPU, 0),
+            Place::Cuda(id) => (AllocationDevice::CUDA, id as i32),
+        }
+    }
+}
+
+/// What tells bindings apart: the inputs' names and shapes, and the outputs that are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    inputs: Vec<(String, Vec<usize>)>,
+    outputs: Vec<String>,
+}
+
+impl Key {
+    fn new(inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> Self {
+        let of = |(name, input): &(&str, Input<'_>)| (name.to_string(), input.shape().to_vec());
+        Key {
+            inputs: inputs.iter().map(of).collect(),
+            outputs: outputs.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// The bindings of one session, one for each set of shapes that came twice: what comes once gains nothing.
+pub(super) struct Bindings {
+    place: Place,
+    /// Whether the session records what it runs.
+    records: bool,
+    recorded: usize,
+    /// What ran once, and the shapes of its outputs.
+    seen: Vec<(Key, Vec<Vec<usize>>)>,
+    bound: Vec<Bound>,
+    copied: u64,
+}
+
+/// A binding and what it binds.
+struct Bound {
+    key: Key,
+    io: IoBinding,
+    inputs: Vec<Held>,
+    outputs: Vec<DynTensor>,
+    /// Options of its runs, where the session records.
+    options: Option<RunOptions>,
+}
+
+impl Bindings {
+    pub(super) fn new(place: Place, records: bool) -> Self {
+        Bindings {
+            place,
+            records,
+            recorded: 0,
+            seen: Vec::new(),
+            bound: Vec::new(),
+            copied: 0,
+        }
+    }
+
+    /// How many inputs have been copied to where the session works.
+    pub(super) fn copied(&self) -> u64 {
+        self.copied
+    }
+
+    /// Whether such a run has been before, so that [`run`](Self::run) can do it.
+    pub(super) fn knows(&self, inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> bool {
+        let key = Key::new(inputs, outputs);
+        self.bound.iter().any(|bound| bound.key == key)
+            || self.seen.iter().any(|(seen, _)| *seen == key)
+    }
+
+    /// Remembers a run and what came out of it.
+    pub(super) fn remember(
+        &mut self,
+        inputs: &[(&str, Input<'_>)],
+        outputs: &[&str],
+        found: &[ArrayD<f32>],
+    ) {
+        if self.seen.len() == MOST {
+            self.seen.remove(0);
+        }
+        let shapes = found.iter().map(|array| array.shape().to_vec());
+        self.seen
+            .push((Key::new(inputs, outputs), shapes.collect()));
+    }
+
+    /// Runs what [`knows`](Self::knows) says yes to; `plain` are the options of runs that nothing is recorded of.
+    ///
+    /// # Errors
+    /// ONNX Runtime's.
+    pub(super) fn run(
+        &mut self,
+        session: &mut ort::session::Session,
+        inputs: &[(&str, Input<'_>)],
+        outputs: &[&str],
+        plain: Option<&RunOptions>,
+    ) -> ort::Result<Vec<ArrayD<f32>>> {
+        let key = Key::new(inputs, outputs);
+        let bound = match self.bound.iter().position(|bound| bound.key == key) {
+            Some(index) => &mut self.bound[index],
+            None => self.bind(session, key, inputs)?,
+        };
+        let mut copied = 0;
+        for ((name, input), held) in inputs.iter().zip(&mut bound.inputs) {
+            if held.put(input)? {
+                // An input that the graph wants on the host was copied there when it was bound.
+                bound.io.bind_input(*name, &held.there)?;
+                copied += 1;
+            }
+        }
+        bound.io.synchronize_inputs()?;
+        match bound.options.as_ref().or(plain) {
+            Some(options) => drop(session.run_binding_with_options(&bound.io, options)?),
+            None => drop(session.run_binding(&bound.io)?),
+        }
+        bound.io.synchronize_outputs()?;
+        let to_host = |there: &DynTensor| {
+            let here = there.to(AllocationDevice::CPU, 0)?;
+            to_f32(&here.into_dyn().view())
+        };
+        let found = bound.outputs.iter().map(to_host).collect();
+        self.copied += copied;
+        found
+    }
+
+    /// Binds tensors on the device for what was seen as `key`.
+    fn bind(
+        &mut self,
+        session: &ort::session::Session,
+        key: Key,
+        inputs: &[(&str, Input<'_>)],
+    ) -> ort::Result<&mut Bound> {
+        let seen = self.seen.iter().position(|(seen, _)| *seen == key);
+        let shapes = seen.map_or_else(Vec::new, |index| self.seen.swap_remove(index).1);
+        let (device, id) = self.place.device();
+        let mut io = session.create_binding()?;
+        let mut held = Vec::new();
+        for (name, input) in inputs {
+            let is_f16 = type_of(session.inputs(), name) == TensorElementType::Float16;
+            let input = Held::new(input, is_f16, (device.clone(), id))?;
+            io.bind_input(*name, &input.there)?;
+            held.push(input);
+        }
+        let mut outputs = Vec::new();
+        for (name, shape) in key.outputs.iter().zip(shapes) {
+            let kind = type_of(session.outputs(), name);
+            // Not out of the session's own arena, where a recording would take it for its scratch memory.
+            let mut there =
+                DynTensor::new(&Allocator::default(), kind, shape)?.to(device.clone(), id)?;
+            io.bind_output(name, &mut there)?;
+            outputs.push(there);
+        }
+        let options = match self.records {
+            false => None,
+            true if self.recorded < MOST => Some(recording(self.recorded as i64)?),
+            true => Some(unrecorded()?),
+        };
+        self.recorded += 1;
+        if self.bound.len() == MOST {
+            self.bound.remove(0);
+        }
+        self.bound.push(Bound {
+            key,
+            io,
+            inputs: held,
+            outputs,
+            options,
+        });
+        let last = self.bound.len() - 1;
+        Ok(&mut self.bound[last])
+    }
+}
+
+fn type_of(outlets: &[ort::value::Outlet], name: &str) -> TensorElementType {
+    let outlet = outlets.iter().find(|outlet| outlet.name() == name);
+    let kind = outlet.and_then(|outlet| outlet.dtype().tensor_type());
+    kind.unwrap_or(TensorElementType::Float32)
+}
+
+/// An input on the device, and the same as it was given.
+struct Held {
+    there: DynTensor,
+    given: Given,
+    is_f16: bool,
+}
+
+/// An input's values in the order of its indices.
+#[derive(PartialEq)]
+enum Given {
+    /// As bits: a NaN equals itself, and the zeros differ.
+    F32(Vec<u32>),
+    I64(Vec<i64>),
+}
+
+impl Given {
+    fn of(input: &Input<'_>) -> Self {
+        match input {
+            Input::F32(x) => Given::F32(x.iter().map(|x| x.to_bits()).collect()),
+            Input::I64(x) => Given::I64(x.iter().copied().collect()),
+        }
+    }
+}
+
+impl Held {
+    fn new(
+        input: &Input<'_>,
+        is_f16: bool,
+        (device, id): (AllocationDevice<'static>, i32),
+    ) -> ort::Result<Self> {
+        Ok(Held {
+            there: on_host(input, is_f16)?.to(device, id)?,
+            given: Given::of(input),
+            is_f16,
+        })
+    }
+
+    /// Brings the tensor on the device up to date; says whether it was not.
+    fn put(&mut self, input: &Input<'_>) -> ort::Result<bool> {
+        let given = Given::of(input);
+        if given == self.given {
+            return Ok(false);
+        }
+        on_host(input, self.is_f16)?.copy_into(&mut self.there)?;
+        self.given = given;
+        Ok(true)
+    }
+}
+
+/// A tensor that owns what it holds: ort copies no borrowed ones.
+fn on_host(input: &Input<'_>, as_f16: bool) -> ort::Result<DynTensor> {
+    Ok(match input {
+        Input::F32(x) if as_f16 => Tensor::from_array(x.mapv(f16::from_f32))?.upcast(),
+        Input::F32(x) => Tensor::from_array(x.as_standard_layout().into_owned())?.upcast(),
+        Input::I64(x) => Tensor::from_array(x.as_standard_layout().into_owned())?.upcast(),
+    })
+}
