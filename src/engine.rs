@@ -1,8 +1,10 @@
 //! The library's front door: a bundle, its networks, and pictures in and out.
 
 mod pool;
+mod warm_up;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use ndarray::{Array3, Array4};
 use serde::Serialize;
@@ -27,6 +29,7 @@ pub struct Engine {
     bundle: Bundle,
     prompts: Prompts,
     networks: Pool,
+    warming: Mutex<()>,
 }
 
 /// Where a request's noise comes from.
@@ -152,6 +155,7 @@ impl Engine {
             bundle,
             prompts: Prompts::default(),
             networks: Pool::new(sets),
+            warming: Mutex::default(),
         }
     }
 
@@ -191,13 +195,22 @@ impl Engine {
     /// [`Cancel::cancel`]. Else what the bundle and the runtime report.
     pub fn restore(&self, request: &Request, observe: &mut Observer<'_>) -> Result<Restored> {
         let pipeline = self.check(&request.options)?;
+        let mut lease = self.networks.take();
+        self.restore_on(lease.networks(), &pipeline, request, observe)
+    }
+
+    fn restore_on(
+        &self,
+        networks: &mut dyn Networks,
+        pipeline: &Pipeline,
+        request: &Request,
+        observe: &mut Observer<'_>,
+    ) -> Result<Restored> {
         let (mut draws, noise) = draws_of(request);
         let mut stoppable = |event: Event<'_>| {
             request.cancel.check()?;
             observe(event)
         };
-        let mut lease = self.networks.take();
-        let networks = lease.networks();
         request.cancel.check()?;
         let (height, width, _) = request.lq.dim();
         let plan = pipeline.plan((height, width), networks)?;
@@ -226,14 +239,13 @@ impl Engine {
             (graph, provider, variant)
         });
         let ran: Vec<_> = ran.collect();
-        drop(lease);
         let (samples, deep): (Vec<_>, Vec<_>) =
             made.into_iter().map(|made| (made.rgb, made.deep)).unzip();
         Ok(Restored {
             samples,
             deep: deep.into_iter().flatten().collect(),
             plan,
-            provenance: self.provenance(request, noise, &pipeline, ran)?,
+            provenance: self.provenance(request, noise, pipeline, ran)?,
         })
     }
 

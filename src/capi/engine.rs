@@ -101,6 +101,13 @@ impl EngineObject {
         if let Some(note) = engine_cache::building_note(&graphs, &runtime_options)? {
             log.say(diffbir_log_level::Info, &note);
         }
+        if let Some([width, height]) = config.runtime.warm_up {
+            log.say(
+                diffbir_log_level::Info,
+                &format!("warming up on {width}x{height} pixels"),
+            );
+            engine.warm_up((height, width), &config.options())?;
+        }
         let limit = match options.queue_limit {
             0 => QUEUE_LIMIT,
             limit => limit as usize,
@@ -190,7 +197,7 @@ fn bundle_of(options: &diffbir_engine_options) -> Outcome<std::path::PathBuf> {
 }
 
 /// Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when
-/// a request first needs them. Never installs a runtime and never uses the network.
+/// a request first needs them, unless `runtime.warm_up` asks for a first picture now. Never installs a runtime and never uses the network.
 ///
 /// On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for
 /// `options` means the defaults, which name no bundle and so fail.

@@ -104,6 +104,10 @@ impl Session {
         setup::verify(bundle, common.verify, &mut say)?;
         let loaded = setup::ensure_runtime(&config, &mut say)?;
         let passed_over = setup::try_providers(bundle, &options, &mut say)?;
+        if let Some([width, height]) = config.runtime.warm_up {
+            reporter.note(&format!("warming up on {width}x{height} pixels"));
+            engine.warm_up((height, width), &config.options())?;
+        }
         reporter.start(json!({
             "version": env!("CARGO_PKG_VERSION"), "bundle": bundle.dir(), "bundle_sha256": bundle.hash(),
             "family": bundle.manifest().family, "inputs": inputs,

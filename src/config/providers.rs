@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::provider;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::runtime::{IoBinding, MemoryPolicy, RuntimeOptions, Untyped};
 
 /// ONNX Runtime and its providers.
@@ -34,6 +34,9 @@ pub struct RuntimeConfig {
     /// Whether a graph's inputs and outputs stay on the device from run to run: auto (on CUDA and TensorRT), always or never.
     /// Default: auto.
     pub io_binding: IoBinding,
+    /// Width and height of a result in pixels: an engine restores such a picture before the first one that it is asked for, so
+    /// that all is loaded, chosen, built and recorded for the shapes of it. Default: none.
+    pub warm_up: Option<[usize; 2]>,
 }
 
 impl Default for RuntimeConfig {
@@ -48,6 +51,7 @@ impl Default for RuntimeConfig {
             devices: Vec::new(),
             variants: true,
             io_binding: IoBinding::Auto,
+            warm_up: None,
         }
     }
 }
@@ -95,6 +99,11 @@ impl RuntimeConfig {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
+        if self.warm_up.is_some_and(|size| size.contains(&0)) {
+            return Err(Error::option(
+                "runtime.warm_up: expected a width and a height in pixels",
+            ));
+        }
         self.options().map(drop)
     }
 }

@@ -132,7 +132,10 @@ pub fn probe(provider: &Provider, options: &RuntimeOptions) -> Result<Outcome> {
 fn make_session(provider: &Provider, environment: &Environment) -> Outcome {
     let words = |e: ort::Error| plain(e.message());
     let builder = ort::session::Session::builder(environment).map_err(words)?;
-    let mut builder = append(provider, None, environment, builder)?;
+    // A graph of nothing has nothing to record.
+    let mut plain = provider.clone();
+    plain.settings.record_nothing();
+    let mut builder = append(&plain, None, environment, builder)?;
     builder.commit_from_memory(NOTHING).map(drop).map_err(words)
 }
 

@@ -1,6 +1,7 @@
 //! What is loaded, and how often.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use diffbir::error::Result;
@@ -47,10 +48,8 @@ impl Networks for Counting {
     }
 }
 
-/// What two pictures in one run load; `seen` is what was loaded when the first graph had run.
-fn loads_of_two(keep: bool) -> (Vec<(String, usize)>, usize) {
-    let dir = tempfile::tempdir().unwrap();
-    let bundle = write_bundle(dir.path(), "swinir", 1, 64);
+fn counting(dir: &Path, keep: bool) -> (Engine, Loads) {
+    let bundle = write_bundle(dir, "swinir", 1, 64);
     let (networks, _) = FakeNetworks::of(&bundle);
     let loads = Loads::default();
     let counting = Counting {
@@ -59,7 +58,13 @@ fn loads_of_two(keep: bool) -> (Vec<(String, usize)>, usize) {
         loaded: BTreeMap::new(),
         loads: loads.clone(),
     };
-    let engine = Engine::from_networks(bundle, Box::new(counting));
+    (Engine::from_networks(bundle, Box::new(counting)), loads)
+}
+
+/// What two pictures in one run load; `seen` is what was loaded when the first graph had run.
+fn loads_of_two(keep: bool) -> (Vec<(String, usize)>, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, loads) = counting(dir.path(), keep);
     let mut before_the_first = 0;
     for picture in 0..2 {
         let observe = &mut |event: Event<'_>| {
@@ -84,6 +89,18 @@ fn a_second_picture_loads_nothing() {
         before_the_first, 1,
         "the first stage waits for its own graph alone"
     );
+}
+
+#[test]
+fn after_a_warm_up_the_first_picture_loads_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, loads) = counting(dir.path(), true);
+    let request = request(64, 64, 1.0, 2);
+    engine.warm_up((64, 64), &request.options).unwrap();
+    let warm = loads.lock().unwrap().clone();
+    assert_eq!(warm.len(), 4, "{warm:?}");
+    engine.restore(&request, &mut |_| Ok(())).unwrap();
+    assert_eq!(*loads.lock().unwrap(), warm);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! An engine on several sets of networks.
 
+use std::path::Path;
 use std::sync::Barrier;
 
 use diffbir::nets::{Network, Networks};
@@ -33,17 +34,21 @@ impl Networks for Meeting {
     }
 }
 
-#[test]
-fn requests_run_at_once_on_sets_of_networks_and_give_the_same_picture() {
-    let dir = tempfile::tempdir().unwrap();
-    let bundle = write_bundle(dir.path(), "bsrnet", 1, 64);
+fn engine_of_two(dir: &Path) -> Engine {
+    let bundle = write_bundle(dir, "bsrnet", 1, 64);
     let both: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
     let set = || {
         let (inner, _) = FakeNetworks::of(&bundle);
         Box::new(Meeting { inner, both }) as Box<dyn Networks>
     };
     let sets = vec![set(), set()];
-    let engine = Engine::from_sets(bundle, sets);
+    Engine::from_sets(bundle, sets)
+}
+
+#[test]
+fn requests_run_at_once_on_sets_of_networks_and_give_the_same_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine_of_two(dir.path());
     assert_eq!(engine.width(), 2);
     let request = request(64, 64, 1.0, 2);
     let restore = || engine.restore(&request, &mut |_| Ok(())).unwrap();
@@ -55,4 +60,14 @@ fn requests_run_at_once_on_sets_of_networks_and_give_the_same_picture() {
     assert_eq!(pictures[0].samples, pictures[1].samples);
     // Each plans with its share of what is free.
     assert_eq!(pictures[0].plan.output, (64, 64));
+}
+
+#[test]
+fn a_warm_up_reaches_every_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine_of_two(dir.path());
+    let request = request(64, 64, 1.0, 2);
+    // Each set waits for the other in stage 1.
+    engine.warm_up((64, 64), &request.options).unwrap();
+    engine.warm_up((64, 64), &request.options).unwrap();
 }

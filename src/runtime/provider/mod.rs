@@ -174,6 +174,16 @@ impl Settings {
         }
     }
 
+    /// Turns `cuda_graph` off.
+    pub(super) fn record_nothing(&mut self) {
+        match self {
+            Settings::Cuda(options) => options.cuda_graph = false,
+            Settings::Tensorrt(options) => options.cuda_graph = false,
+            Settings::TensorrtRtx(options) => options.cuda_graph = false,
+            Settings::Cpu(_) | Settings::OpenVino(_) => {}
+        }
+    }
+
     /// The device, as CUDA counts them, of a provider whose tensors ONNX Runtime copies there and back.
     pub fn cuda_device(&self) -> Option<u32> {
         match self {
