@@ -244,6 +244,7 @@ impl Bundle {
             role: variant.role,
             shares_prefix: variant.shares_prefix,
             deep: variant.deep.clone(),
+            left: variant.left,
         })
     }
 

@@ -21,6 +21,7 @@ from diffbir_export.variants import check, make, parts
 from diffbir_export.variants.__main__ import main as command
 from diffbir_export.variants.attention import attention
 from diffbir_export.variants.graph import Graph
+from diffbir_export.variants.halves import halves
 from diffbir_export.variants.phases import phases
 from diffbir_export.variants.prefix import share_prefix
 from diffbir_export.variants.shallow import hand_out, shallow
@@ -122,6 +123,25 @@ def test_shallow_and_deep_make_the_whole(layers, batch, branches):
     assert relative_rms(other, wanted) > 1e-3
 
 
+def test_the_halves_have_their_contracts():
+    graph = Graph(BUNDLE / "denoiser.onnx")
+    control, unet = halves(graph, "B*N")
+    residuals = [f"control_{i}" for i in range(13)]
+    assert control.output_names == residuals and unet.output_names == ["output"]
+    assert [i.name for i in unet.inputs] == ["x", "timestep", "context", *residuals]
+    assert len(control.nodes) + len(unet.nodes) < len(graph.nodes) * 1.2
+    feed = feed_of("denoiser", 2, 1)
+    made = dict(zip(residuals, run(control.finish(), feed), strict=True))
+    values = sum(value.size for value in made.values())
+    assert make.left(control) == values * 4 / feed["x"].size
+    taken = {name: feed[name] for name in ("x", "timestep", "context")}
+    [wanted] = run(BUNDLE / "denoiser.onnx", feed)
+    assert relative_rms(run(unet.finish(), taken | made)[0], wanted) < 1e-6
+    # Without what the module says the output is another one.
+    nothing = {name: 0 * value for name, value in made.items()}
+    assert relative_rms(run(unet.finish(), taken | nothing)[0], wanted) > 1e-2
+
+
 def doubling(**changes):
     """A doubling and a convolution."""
     values = {"kernel": 3, "pad": 1, "scale": 2.0, "mode": "nearest", "activation": None} | changes
@@ -208,13 +228,20 @@ def test_the_command(migrated):
              for name, graph in document["graphs"].items()}  # fmt: skip
     assert names == {"cleaner_sr": ["cpu"], "vae_encoder": ["cpu"], "vae_decoder": ["cpu"],
                      "vae_decoder_vjp": [],
-                     "denoiser": ["cpu", "cpu-shallow", "cpu-parts"]}  # fmt: skip
-    whole, rest, in_parts = document["graphs"]["denoiser"]["variants"]
+                     "denoiser": ["cpu", "cpu-shallow", "cpu-control", "cpu-unet",
+                                  "cpu-parts"]}  # fmt: skip
+    whole, rest, control, unet, in_parts = document["graphs"]["denoiser"]["variants"]
     assert whole["rewrites"].keys() == {"attention", "phases", "prefix"}
     assert in_parts["rewrites"] == whole["rewrites"] and in_parts["role"] == "parts"
     assert (whole["role"], rest["role"]) == ("whole", "shallow")
     assert whole["shares_prefix"] and rest["shares_prefix"]
     assert whole["deep"] == rest["deep"] == "deep"
+    assert (control["role"], unet["role"]) == ("control", "unet")
+    assert 0 < whole["left"] < control["left"]
+    assert (
+        control["rewrites"]["attention"] + unet["rewrites"]["attention"]
+        == (whole["rewrites"]["attention"])
+    )
     for graph in document["graphs"].values():
         for entry in (graph, *graph["variants"]):
             assert entry["files"] == {f: sha256(migrated / f) for f in entry["files"]}
@@ -302,7 +329,7 @@ def test_a_wrong_variant_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(make, "variants", altered)
     entry = bundle.read(BUNDLE)["graphs"]["denoiser"]
-    with pytest.raises(VerificationError, match=r"denoiser\.cpu\.shallow\.onnx: relative RMS"):
+    with pytest.raises(VerificationError, match=r"denoiser\.cpu\.unet\.onnx: relative RMS"):
         make.write(BUNDLE / "denoiser.onnx", tmp_path, entry, lambda _: None)
 
 
@@ -321,7 +348,8 @@ def test_the_exporter_writes_them(tmp_path, flags):
     document = bundle.read(out)
     found = {path.name for path in out.glob("*.cpu*.onnx")}
     wanted = {"cleaner_sr.cpu.onnx", "vae_encoder.cpu.onnx", "vae_decoder.cpu.onnx",
-              "denoiser.cpu.onnx", "denoiser.cpu.shallow.onnx"}  # fmt: skip
+              "denoiser.cpu.onnx", "denoiser.cpu.shallow.onnx", "denoiser.cpu.control.onnx",
+              "denoiser.cpu.unet.onnx"}  # fmt: skip
     assert found == (set() if flags else wanted)
     assert {path.name for path in out.iterdir()} == bundle.files(document)
     files = document["graphs"]["vae_decoder_vjp"]["files"]

@@ -183,6 +183,9 @@ pub struct Variant {
     /// The value that passes from the whole to the [shallow](Role::Shallow) part, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deep: Option<String>,
+    /// Values that a run leaves for later ones besides its output, for each row and latent cell. Default: 0.
+    #[serde(default)]
+    pub left: usize,
     /// What was rewritten, and how often.
     #[serde(default)]
     pub rewrites: BTreeMap<String, u64>,

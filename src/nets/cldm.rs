@@ -8,12 +8,15 @@ use ndarray::{Array1, Array2, Array3, ArrayView4, Axis, Ix3, s};
 
 use crate::denoise::{Branch, NoiseModel};
 use crate::error::{Error, ErrorKind, Result};
-use crate::nets::contract::CONTROLS;
-use crate::nets::{Deep, Form, Input, Shared, expect_shape, run_image, run_images};
+use crate::nets::contract::{CONTROLS, controls};
+use crate::nets::{
+    Deep, Form, Halves, Input, Network, Shared, expect_shape, run_image, run_images,
+};
 use crate::tensor::{Latent, size, stack_batch};
 use crate::tiling::{Layout, OnTile, Window};
 
-use reuse::Kept;
+pub use reuse::Reuse;
+use reuse::{Kept, Way};
 
 /// A text context: `[77, C]`.
 pub type Context = Array2<f32>;
@@ -45,9 +48,8 @@ pub struct LatentTiles {
 pub struct Evaluation {
     /// The tiles, if any.
     pub tiles: Option<LatentTiles>,
-    /// An evaluation computes the last layers alone where a whole one has left its [`Deep`] hidden state at a timestep that is
-    /// at most so far away. 0 is exact.
-    pub deep_reuse: f32,
+    /// What an evaluation takes over from earlier ones.
+    pub reuse: Reuse,
 }
 
 /// The fused denoiser graph under a fixed [`Condition`], on the whole latent or in tiles.
@@ -55,12 +57,12 @@ pub struct Denoiser<'a, 'n> {
     networks: &'a Shared<'n>,
     graph: &'a str,
     form: Form,
+    way: Way,
     condition: Condition,
     strength: Array1<f32>,
     how: Evaluation,
     on_tile: &'a OnTile<'a>,
-    /// The timestep of the last whole evaluation, and whether the present one is whole.
-    whole_at: f32,
+    /// Whether the present evaluation takes nothing over.
     is_whole: bool,
     kept: RefCell<Kept>,
 }
@@ -78,17 +80,17 @@ impl<'a, 'n> Denoiser<'a, 'n> {
         on_tile: &'a OnTile<'a>,
     ) -> Result<Self> {
         let form = networks.form(graph)?;
-        check_reuse(&form, how.deep_reuse)?;
+        let way = how.reuse.way(&form)?;
         let strength = Array1::from(condition.strength.to_vec());
         Ok(Denoiser {
             networks,
             graph,
             form,
+            way,
             condition,
             strength,
             how,
             on_tile,
-            whole_at: f32::NAN,
             is_whole: true,
             kept: RefCell::default(),
         })
@@ -133,32 +135,20 @@ impl<'a, 'n> Denoiser<'a, 'n> {
         let hint = stack_batch(&vec![hint.view(); copies * rows / hint.dim().0])?;
         let timesteps = Array1::from_elem(rows * copies, timestep);
         let context = self.contexts(branches, rows)?;
-        let mut inputs: Vec<(&str, Input<'_>)> = vec![
+        let inputs: Inputs<'_> = vec![
             ("x", (&x).into()),
             ("timestep", (&timesteps).into()),
             ("context", (&context).into()),
             ("hint", (&hint).into()),
             ("strength", (&self.strength).into()),
         ];
-        let output = match self.reused() {
-            None => self
+        let place = (windows, n, branches.len());
+        let output = match &self.way {
+            Way::Whole => self
                 .networks
                 .with(self.graph, |net| run_image(net, &inputs, OUTPUT))?,
-            Some((deep, true)) => {
-                let names = [OUTPUT, &deep.value];
-                let [output, state] = self
-                    .networks
-                    .with(self.graph, |net| run_images(net, &inputs, names))?;
-                self.kept.borrow_mut().put(state, windows, n)?;
-                output
-            }
-            Some((deep, false)) => {
-                let state = self.kept.borrow().of(windows, n, branches.len());
-                let state = state.ok_or_else(|| Error::internal("a tile's deep state is gone"))?;
-                inputs.push((&deep.value, (&state).into()));
-                self.networks
-                    .with(&deep.shallow, |net| run_image(net, &inputs, OUTPUT))?
-            }
+            Way::Deep(deep) => self.run_deep(deep, &inputs, place)?,
+            Way::Halves(halves) => self.run_halves(halves, &inputs, place)?,
         };
         let (_, channels, height, width) = x.dim();
         let expected = (branches.len() * rows, channels, height, width);
@@ -166,40 +156,65 @@ impl<'a, 'n> Denoiser<'a, 'n> {
         Ok(output)
     }
 
-    /// The hidden state that passes between evaluations, if any does, and whether this evaluation is of the whole.
-    fn reused(&self) -> Option<(&Deep, bool)> {
-        let deep = self.form.deep.as_ref()?;
-        (self.how.deep_reuse > 0.0).then_some((deep, self.is_whole))
+    /// The whole, which leaves its hidden state, or the last layers on the one that is there.
+    fn run_deep(
+        &self,
+        deep: &Deep,
+        inputs: &Inputs<'_>,
+        (windows, n, branches): (&[Window], usize, usize),
+    ) -> Result<Latent> {
+        if self.is_whole {
+            let names = [OUTPUT, &deep.value];
+            let run = |net: &mut dyn Network| run_images(net, inputs, names);
+            let [output, state] = self.networks.with(self.graph, run)?;
+            self.kept.borrow_mut().put(vec![state], windows, n)?;
+            return Ok(output);
+        }
+        let states = self.kept.borrow().of(windows, n, branches)?;
+        let inputs = with(inputs, &[], [deep.value.as_str()], &states);
+        self.networks
+            .with(&deep.shallow, |net| run_image(net, &inputs, OUTPUT))
     }
 
-    /// Decides whether the evaluation of `branches` at `timestep` is of the whole, or of the last layers alone.
-    fn begin(&mut self, timestep: f32, branches: &[Branch]) {
-        let kept = self.kept.get_mut();
-        let is_near = (timestep - self.whole_at).abs() <= self.how.deep_reuse;
-        self.is_whole = !(is_near && kept.serves(branches));
+    /// The UNet on the control module's residuals, new ones where the evaluation is of the whole.
+    fn run_halves(
+        &self,
+        halves: &Halves,
+        inputs: &Inputs<'_>,
+        (windows, n, branches): (&[Window], usize, usize),
+    ) -> Result<Latent> {
+        let names = controls();
+        let names: [&str; CONTROLS] = std::array::from_fn(|k| names[k].as_str());
         if self.is_whole {
-            self.whole_at = timestep;
-            kept.begin(branches);
+            let run = |net: &mut dyn Network| run_images(net, inputs, names);
+            let made = self.networks.with(&halves.control, run)?;
+            self.kept.borrow_mut().put(made.into(), windows, n)?;
         }
+        let residuals = self.kept.borrow().of(windows, n, branches)?;
+        let inputs = with(inputs, &["hint", "strength"], names, &residuals);
+        self.networks
+            .with(&halves.unet, |net| run_image(net, &inputs, OUTPUT))
     }
+}
+
+/// `inputs` without those called `less`, and `values` under their `names`.
+fn with<'a, const N: usize>(
+    inputs: &'a Inputs<'_>,
+    less: &[&str],
+    names: [&'a str; N],
+    values: &'a [Latent],
+) -> Inputs<'a> {
+    let rest = inputs.iter().filter(|(name, _)| !less.contains(name));
+    let rest = rest.map(|(name, input)| (*name, input.view()));
+    let more = names.into_iter().zip(values.iter().map(Input::from));
+    rest.chain(more).collect()
 }
 
 /// What the graph's output is called.
 const OUTPUT: &str = "output";
 
-/// Refuses to reuse what a network does not leave.
-///
-/// # Errors
-/// [`Option`](ErrorKind::Option).
-pub fn check_reuse(form: &Form, deep_reuse: f32) -> Result<()> {
-    if deep_reuse == 0.0 || form.deep.is_some() {
-        return Ok(());
-    }
-    Err(Error::option(format!(
-        "sampling.deep_reuse is {deep_reuse}, but this bundle's denoiser has no shallow variant for what it runs on, or runs in \
-         parts: `python -m diffbir_export.variants BUNDLE` adds one for the CPU"
-    )))
-}
+/// Inputs by their names.
+type Inputs<'a> = Vec<(&'a str, Input<'a>)>;
 
 impl Denoiser<'_, '_> {
     /// All branches in tiles, branch by branch.
@@ -267,7 +282,8 @@ fn of_tile(output: &Latent, k: usize, tiles: usize, n: usize) -> Result<Latent> 
 
 impl NoiseModel for Denoiser<'_, '_> {
     fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
-        self.begin(timestep, branches);
+        let kept = self.kept.get_mut();
+        self.is_whole = kept.begin(timestep, branches, self.how.reuse);
         let whole = (&[] as &[Window], x_t.dim().0);
         let output = match self.how.tiles {
             None => self.run(x_t.view(), whole, &self.condition.c_img, timestep, branches)?,

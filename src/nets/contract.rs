@@ -59,6 +59,7 @@ fn names(list: &[&str]) -> Vec<String> {
     list.iter().map(|name| name.to_string()).collect()
 }
 
-fn controls() -> Vec<String> {
+/// The names of the control module's residuals.
+pub(crate) fn controls() -> Vec<String> {
     (0..CONTROLS).map(|i| format!("control_{i}")).collect()
 }

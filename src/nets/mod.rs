@@ -77,6 +77,8 @@ pub struct Form {
     pub shares_prefix: bool,
     /// Of a denoiser: how an evaluation can take up what an earlier one has left.
     pub deep: Option<Deep>,
+    /// Of a denoiser: how its control module can be left out of an evaluation.
+    pub halves: Option<Halves>,
 }
 
 /// The hidden state in front of the denoiser's last layers. It changes slowly from step to step, so that an evaluation
@@ -85,8 +87,22 @@ pub struct Form {
 pub struct Deep {
     /// The hidden state's name among the whole network's outputs and the shallow one's inputs.
     pub value: String,
+    /// How many values it has for each row and latent cell.
+    pub left: usize,
     /// The name of the network that computes the last layers alone.
     pub shallow: String,
+}
+
+/// The denoiser as two networks. What the first makes changes slowly from step to step, so that an evaluation may take an
+/// earlier one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halves {
+    /// How many values the residuals have together for each row and latent cell.
+    pub left: usize,
+    /// The name of the network of kind [`Control`](contract::GraphKind::Control).
+    pub control: String,
+    /// The name of the network of kind [`Unet`](contract::GraphKind::Unet).
+    pub unet: String,
 }
 
 /// Hands out a bundle's networks by their names, loading each when it is first asked for.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Speed, expect};
 use crate::denoise::Cfg;
 use crate::error::{Error, Result};
+use crate::nets::cldm::Reuse;
 use crate::nets::contract::CONTROLS;
 use crate::rng::Rng;
 use crate::samplers::{self, Knobs, Sampler};
@@ -60,6 +61,9 @@ pub struct SamplingOptions {
     /// How many timesteps old the deep features may be that an evaluation of the denoiser takes over from an earlier one
     /// (see [`Deep`](crate::nets::Deep)), 0 or more; 0 takes none. Default: as `speed` says.
     pub deep_reuse: Option<f64>,
+    /// How many timesteps old the control module's residuals may be that an evaluation takes over from an earlier one, 0 or
+    /// more; 0 takes none. Not together with `deep_reuse`, which leaves out the same and more. Default: 0.
+    pub control_reuse: f64,
     /// The lowest and the highest timestep at which the uncond branch runs (Kynkäänniemi et al., arXiv 2404.07724).
     /// Default: at all.
     pub cfg_interval: Option<[f64; 2]>,
@@ -124,6 +128,7 @@ impl Default for SamplingOptions {
             batch_size: 1,
             speed: Speed::Exact,
             deep_reuse: None,
+            control_reuse: 0.0,
             cfg_interval: None,
         }
     }
@@ -151,12 +156,7 @@ impl SamplingOptions {
                 "sampling.cfg_interval is [{low}, {high}], expected two timesteps, the lower one first"
             )));
         }
-        expect(
-            "sampling.deep_reuse",
-            self.deep_reuse(),
-            "a number of timesteps, 0 or more",
-            |x| x.is_finite() && x >= 0.0,
-        )?;
+        self.reuse()?;
         for (key, count) in [("samples", self.samples), ("batch_size", self.batch_size)] {
             if count == 0 {
                 return Err(Error::option(format!(
@@ -184,9 +184,26 @@ impl SamplingOptions {
         }
     }
 
-    /// [`deep_reuse`](field@Self::deep_reuse), or what `speed` says.
-    pub fn deep_reuse(&self) -> f64 {
-        self.deep_reuse.unwrap_or_else(|| self.speed.deep_reuse())
+    /// What evaluations take over from earlier ones.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option): no number of timesteps, or both kinds at once.
+    pub fn reuse(&self) -> Result<Reuse> {
+        let deep = self.deep_reuse.unwrap_or_else(|| self.speed.deep_reuse());
+        let control = self.control_reuse;
+        for (key, age) in [("deep", deep), ("control", control)] {
+            let what = "a number of timesteps, 0 or more";
+            let is_age = |x: &f64| x.is_finite() && *x >= 0.0;
+            expect(&format!("sampling.{key}_reuse"), age, what, |x| is_age(&x))?;
+        }
+        match (deep > 0.0, control > 0.0) {
+            (true, true) => Err(Error::option(
+                "sampling.control_reuse and deep_reuse (or speed): choose one",
+            )),
+            (true, false) => Ok(Reuse::Deep(deep as f32)),
+            (false, true) => Ok(Reuse::Control(control as f32)),
+            (false, false) => Ok(Reuse::Nothing),
+        }
     }
 
     /// The knobs as the sampler takes them.

@@ -17,8 +17,8 @@ use super::{Pipeline, Sizes, Stage, stage1};
 use crate::canvas::{Canvas, Place, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{self, Bytes};
+use crate::nets::Networks;
 use crate::nets::segments::BandHeight;
-use crate::nets::{Networks, cldm};
 use crate::tiling::{Layout, Tiles};
 
 /// How one picture is worked on.
@@ -122,7 +122,8 @@ impl Pipeline {
     /// [`TilingOptions::memory_budget`]: crate::options::TilingOptions::memory_budget
     pub fn plan(&self, lq: (usize, usize), networks: &dyn Networks) -> Result<Plan> {
         let form = networks.form(&self.graphs.denoiser.name);
-        cldm::check_reuse(&form, self.options.sampling.deep_reuse() as f32)?;
+        let reuse = self.options.sampling.reuse()?;
+        reuse.networks(&self.graphs.denoiser.name, &form)?;
         let given = self.options.tiling.memory_budget;
         let budget = match given {
             Some(bytes) => bytes.0,
@@ -136,6 +137,7 @@ impl Pipeline {
         let mut pipeline = self.clone();
         pipeline.graphs.measure_on(networks);
         let mut needs = need::Needs::of(&pipeline, lq);
+        needs.left = reuse.left(&form);
         let usable = budget / MARGIN * (MARGIN - 1);
         needs.keep = networks.keeps() && needs.all_kept() <= usable;
         let with_margin =

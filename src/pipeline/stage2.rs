@@ -83,11 +83,8 @@ impl Pipeline {
             let rows = cond_img.window(rows, 0..padded.1)?;
             Ok(rows.mapv_into(|x| x * 2.0 - 1.0))
         };
-        let shallow = self.shallow(networks);
-        let next: Vec<&str> = [self.graphs.denoiser.name.as_str()]
-            .into_iter()
-            .chain(shallow.as_deref())
-            .collect();
+        let next = self.denoisers(networks)?;
+        let next: Vec<&str> = next.iter().map(String::as_str).collect();
         let vae = Vae {
             stage: Stage::VaeEncoder,
             graph: &self.graphs.encoder,
@@ -116,17 +113,14 @@ impl Pipeline {
     ) -> Result<Vec<Latent>> {
         let timer = Timer::start(Stage::Sampling, observe)?;
         let graphs = &self.graphs;
-        let denoiser = &graphs.denoiser.name;
-        let shallow = self.shallow(networks);
-        let mut used = vec![denoiser.as_str()];
-        used.extend(shallow.as_deref());
+        let denoisers = self.denoisers(networks)?;
+        let mut used: Vec<&str> = denoisers.iter().map(String::as_str).collect();
         if let Some(vjp) = &graphs.vjp {
             used.extend([graphs.decoder.name.as_str(), &vjp.name]);
         }
         networks.stage(&used, work.plan.keep);
-        networks.get(denoiser)?;
-        if let Some(shallow) = &shallow {
-            networks.get(shallow)?;
+        for denoiser in &denoisers {
+            networks.get(denoiser)?;
         }
         work.prepare(&[&graphs.decoder.name], networks);
         timer.loaded(observe)?;
@@ -159,11 +153,11 @@ impl Pipeline {
         Ok(latents)
     }
 
-    /// The denoiser's last layers as a network, where evaluations reuse deep features.
-    fn shallow(&self, networks: &dyn Networks) -> Option<String> {
-        let reuses = self.options.sampling.deep_reuse() > 0.0;
-        let form = networks.form(&self.graphs.denoiser.name);
-        form.deep.filter(|_| reuses).map(|deep| deep.shallow)
+    /// The networks that the denoiser's evaluations run on.
+    fn denoisers(&self, networks: &dyn Networks) -> Result<Vec<String>> {
+        let graph = &self.graphs.denoiser.name;
+        let reuse = self.options.sampling.reuse()?;
+        reuse.networks(graph, &networks.form(graph))
     }
 
     /// The denoiser's tiles for a latent of this size, if any.
@@ -222,7 +216,7 @@ impl Batch<'_> {
         let tiles = self.tiles.map(|layout| LatentTiles { layout, batch });
         let how = Evaluation {
             tiles,
-            deep_reuse: options.deep_reuse() as f32,
+            reuse: options.reuse()?,
         };
         let mut model = Denoiser::new(self.networks, denoiser, condition, how, &on_tile)?;
         let mut guidance = match self.pipeline.rule {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::nets::Network;
 use crate::runtime::parts::Parts;
-use crate::runtime::{GraphFile, RuntimeOptions, Session};
+use crate::runtime::{GraphFile, Role, RuntimeOptions, Session};
 
 /// A network that is ready to run.
 pub(super) enum Loaded {
@@ -14,19 +14,15 @@ pub(super) enum Loaded {
 }
 
 impl Loaded {
-    /// Loads `graph`, or its shallow network.
-    pub(super) fn load(
-        graph: &GraphFile,
-        is_shallow: bool,
-        options: &RuntimeOptions,
-    ) -> Result<Self> {
+    /// Loads what runs as `role` of `graph`.
+    pub(super) fn load(graph: &GraphFile, role: Role, options: &RuntimeOptions) -> Result<Self> {
         match graph.parts(options) {
             Some(variant) => {
                 let parts = Parts::open(graph, variant.path.clone(), options)?;
                 Ok(Loaded::Parts(Box::new(parts)))
             }
             None => {
-                let session = Session::load_form(graph, options, is_shallow)?;
+                let session = Session::load_form(graph, options, role)?;
                 Ok(Loaded::Whole(Box::new(session)))
             }
         }

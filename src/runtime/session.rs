@@ -18,7 +18,9 @@ use crate::runtime::copies::Copies;
 use crate::runtime::engine_cache::EngineCache;
 use crate::runtime::failures::{expect_names, is_out_of_memory, load_error};
 use crate::runtime::provider::{Provider, ProviderKind};
-use crate::runtime::{GraphFile, IoBinding, RuntimeOptions, assignment, library, registration};
+use crate::runtime::{
+    GraphFile, IoBinding, Role, RuntimeOptions, assignment, library, registration,
+};
 
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
@@ -54,19 +56,19 @@ impl Session {
     /// [`Runtime`](ErrorKind::Runtime): no library, or a provider that is not optional does not load.
     /// [`Bundle`](ErrorKind::Bundle): the file is no graph, or lacks an input or output of its contract.
     pub fn load(graph: &GraphFile, options: &RuntimeOptions) -> Result<Self> {
-        Session::load_with(graph, options, false, Ok)
+        Session::load_with(graph, options, Role::Whole, Ok)
     }
 
-    /// Loads the whole of `graph`, or its [shallow](crate::nets::Deep) part.
+    /// Loads what runs as `role` of `graph`.
     ///
     /// # Errors
-    /// As [`load`](Self::load), and [`Bundle`](ErrorKind::Bundle) where there is no shallow part.
+    /// As [`load`](Self::load), and [`Bundle`](ErrorKind::Bundle) where there is no such part.
     pub(super) fn load_form(
         graph: &GraphFile,
         options: &RuntimeOptions,
-        is_shallow: bool,
+        role: Role,
     ) -> Result<Self> {
-        Session::load_with(graph, options, is_shallow, Ok)
+        Session::load_with(graph, options, role, Ok)
     }
 
     /// As [`load`](Self::load), and how many copies between devices ONNX Runtime put into the graph.
@@ -78,7 +80,7 @@ impl Session {
         options: &RuntimeOptions,
     ) -> Result<(Self, usize)> {
         let copies = Copies::default();
-        let session = Self::load_with(graph, options, false, |builder| {
+        let session = Self::load_with(graph, options, Role::Whole, |builder| {
             copies
                 .count_in(builder)
                 .map_err(|e| Error::runtime("ONNX Runtime takes no log function").with_source(e))
@@ -89,17 +91,17 @@ impl Session {
     fn load_with(
         graph: &GraphFile,
         options: &RuntimeOptions,
-        is_shallow: bool,
+        role: Role,
         prepare: impl FnOnce(SessionBuilder) -> Result<SessionBuilder>,
     ) -> Result<Self> {
-        let path = graph.file(options, is_shallow)?;
+        let path = graph.file(options, role)?;
         let (builder, engines) = builder(graph, options)?;
         let mut builder = prepare(builder)?;
         let session = while_building(engines.as_ref(), || {
             let loaded = builder.commit_from_file(path);
             loaded.map_err(|e| load_error(&e).at(path.display()))
         })?;
-        let (inputs, outputs) = graph.contract(options, is_shallow);
+        let (inputs, outputs) = graph.contract(options, role);
         expect_names("input", &inputs, session.inputs(), path)?;
         expect_names("output", &outputs, session.outputs(), path)?;
         Session::checked(session, graph.name.clone(), engines, (graph, options))

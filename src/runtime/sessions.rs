@@ -55,9 +55,9 @@ impl Sessions {
 
     /// What loads `network`, here or on another thread.
     fn loader(&self, network: &str) -> Result<impl FnOnce() -> Result<Loaded> + Send + use<>> {
-        let (graph, is_shallow) = variants::graph_of(network);
+        let (graph, role) = variants::graph_of(network);
         let (file, options) = (self.file(graph)?.clone(), self.options.clone());
-        Ok(move || Loaded::load(&file, is_shallow, &options))
+        Ok(move || Loaded::load(&file, role, &options))
     }
 }
 
@@ -118,8 +118,9 @@ impl Networks for Sessions {
                     .unwrap_or_else(|_| Err(Error::internal(format!("loading `{graph}` failed")))),
                 None => self.loader(graph)?(),
             }?;
+            let (whole, _) = variants::graph_of(graph);
             self.providers
-                .insert(graph.to_owned(), session.provider().to_owned());
+                .insert(whole.to_owned(), session.provider().to_owned());
             self.loaded.insert(graph.to_owned(), session);
         }
         match self.loaded.get_mut(graph) {

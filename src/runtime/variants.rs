@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use crate::error::{Error, Result};
-use crate::nets::{Deep, Form};
+#[cfg(feature = "onnx")]
+use crate::nets::contract::GraphKind;
+use crate::nets::{Deep, Form, Halves};
 use crate::runtime::{GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions};
 
 /// A form of a graph on disk, made for one provider. Its weights lie in the graph's external data.
@@ -26,6 +28,8 @@ pub struct VariantFile {
     pub shares_prefix: bool,
     /// The value that the whole leaves for the shallow variant, where there are both.
     pub deep: Option<String>,
+    /// How many values it leaves for later runs, for each row and latent cell.
+    pub left: usize,
 }
 
 /// What a variant computes.
@@ -39,18 +43,30 @@ pub enum Role {
     Shallow,
     /// The same in parts, of which one at a time is loaded.
     Parts,
+    /// What the control module adds to the UNet.
+    Control,
+    /// The same from what the control module adds.
+    Unet,
 }
 
-/// What the name of a graph's shallow network ends with.
-const SHALLOW: &str = "/shallow";
-
-/// The graph that the network `name` belongs to, and whether it is its shallow one.
-#[cfg(feature = "onnx")]
-pub(super) fn graph_of(name: &str) -> (&str, bool) {
-    match name.strip_suffix(SHALLOW) {
-        Some(graph) => (graph, true),
-        None => (name, false),
+impl Role {
+    /// What the name of a network in this role ends with, where it is a part of a graph that is loaded alone.
+    fn suffix(self) -> Option<&'static str> {
+        match self {
+            Role::Whole | Role::Parts => None,
+            Role::Shallow => Some("/shallow"),
+            Role::Control => Some("/control"),
+            Role::Unet => Some("/unet"),
+        }
     }
+}
+
+/// The graph that the network `name` belongs to, and its role there.
+#[cfg(feature = "onnx")]
+pub(super) fn graph_of(name: &str) -> (&str, Role) {
+    let roles = [Role::Shallow, Role::Control, Role::Unet].into_iter();
+    let mut found = roles.filter_map(|role| Some((name.strip_suffix(role.suffix()?)?, role)));
+    found.next().unwrap_or((name, Role::Whole))
 }
 
 impl GraphFile {
@@ -73,51 +89,62 @@ impl GraphFile {
         let Some(variant) = parts.or_else(|| self.variant(options, Role::Whole)) else {
             return Form::default();
         };
-        let has_shallow = parts.is_none() && self.variant(options, Role::Shallow).is_some();
-        let deep = variant.deep.as_ref().filter(|_| has_shallow);
+        let has = |role| parts.is_none() && self.variant(options, role).is_some();
+        let named = |role: Role| format!("{}{}", self.name, role.suffix().unwrap_or_default());
+        let deep = variant.deep.as_ref().filter(|_| has(Role::Shallow));
+        let halves = |control: &VariantFile| Halves {
+            left: control.left,
+            control: named(Role::Control),
+            unet: named(Role::Unet),
+        };
+        let control = self.variant(options, Role::Control);
+        let control = control.filter(|_| has(Role::Control) && has(Role::Unet));
         Form {
             variant: Some(variant.name.clone()),
             shares_prefix: variant.shares_prefix,
             deep: deep.map(|value| Deep {
                 value: value.clone(),
-                shallow: format!("{}{SHALLOW}", self.name),
+                left: variant.left,
+                shallow: named(Role::Shallow),
             }),
+            halves: control.map(halves),
         }
     }
 
-    /// The file that holds the whole as it runs under `options`, or its shallow network.
+    /// The file of what runs as `role` under `options`.
     ///
     /// # Errors
-    /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is no shallow one.
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is none.
     #[cfg(feature = "onnx")]
-    pub(super) fn file(&self, options: &RuntimeOptions, is_shallow: bool) -> Result<&Path> {
-        let role = match is_shallow {
-            true => Role::Shallow,
-            false => Role::Whole,
-        };
+    pub(super) fn file(&self, options: &RuntimeOptions, role: Role) -> Result<&Path> {
         match self.variant(options, role) {
             Some(variant) => Ok(&variant.path),
-            None if !is_shallow => Ok(&self.path),
+            None if role == Role::Whole => Ok(&self.path),
             None => {
-                let message = format!("the graph `{}` has no shallow variant", self.name);
+                let message = format!("the graph `{}` has no variant {role:?}", self.name);
                 Err(Error::bundle(message))
             }
         }
     }
 
-    /// The names of the inputs and outputs that the whole must have, or its shallow network.
+    /// The names of the inputs and outputs of what runs as `role`.
     #[cfg(feature = "onnx")]
     pub(super) fn contract(
         &self,
         options: &RuntimeOptions,
-        is_shallow: bool,
+        role: Role,
     ) -> (Vec<String>, Vec<String>) {
-        let (mut inputs, mut outputs) = (self.kind.inputs(), self.kind.outputs());
-        if let Some(deep) = self.form(options).deep {
-            match is_shallow {
-                true => inputs.push(deep.value),
-                false => outputs.push(deep.value),
-            }
+        let kind = match role {
+            Role::Control => GraphKind::Control,
+            Role::Unet => GraphKind::Unet,
+            Role::Whole | Role::Parts | Role::Shallow => self.kind,
+        };
+        let (mut inputs, mut outputs) = (kind.inputs(), kind.outputs());
+        let deep = self.form(options).deep.map(|deep| deep.value);
+        match role {
+            Role::Whole => outputs.extend(deep),
+            Role::Shallow => inputs.extend(deep),
+            Role::Parts | Role::Control | Role::Unet => {}
         }
         (inputs, outputs)
     }

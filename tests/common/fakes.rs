@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use diffbir::bundle::Bundle;
 use diffbir::error::{Error, Result};
 use diffbir::nets::contract::GraphKind;
-use diffbir::nets::{Deep, Form, Input, Network, Networks};
+use diffbir::nets::{Deep, Form, Halves, Input, Network, Networks};
 use ndarray::{Array4, ArrayD, Axis, Ix4, concatenate};
 
 /// One run of a fake network: the graph, and each input's name and shape.
@@ -49,7 +49,8 @@ impl FakeNetworks {
     }
 
     /// The same, the denoiser in a form that computes once what all branches share, and leaves a deep state: the mean of `x`
-    /// in each row, plus the timestep. Its output is `0.1 * x + 0.2 * hint` plus a thousandth of that state.
+    /// in each row, plus the timestep. Its output is `0.1 * x + 0.2 * hint` plus a thousandth of that state. In halves, the
+    /// control module adds a thirteenth each of `0.2 * hint` plus a thousandth of that state.
     #[allow(dead_code)] // not every test has a use for it
     pub fn reusing(bundle: &Bundle) -> (Self, Calls) {
         let (mut networks, calls) = FakeNetworks::of(bundle);
@@ -59,16 +60,28 @@ impl FakeNetworks {
             shares_prefix: true,
             deep: Some(Deep {
                 value: "deep".to_owned(),
+                left: 1,
                 shallow: shallow.clone(),
             }),
+            halves: Some(Halves {
+                left: 13,
+                control: "denoiser/control".to_owned(),
+                unet: "denoiser/unet".to_owned(),
+            }),
         };
-        let net = FakeNetwork {
-            graph: shallow.clone(),
-            kind: GraphKind::Denoiser,
-            scale: 1,
-            calls: calls.clone(),
-        };
-        networks.nets.insert(shallow, net);
+        for (graph, kind) in [
+            (shallow, GraphKind::Denoiser),
+            ("denoiser/control".to_owned(), GraphKind::Control),
+            ("denoiser/unet".to_owned(), GraphKind::Unet),
+        ] {
+            let net = FakeNetwork {
+                graph: graph.clone(),
+                kind,
+                scale: 1,
+                calls: calls.clone(),
+            };
+            networks.nets.insert(graph, net);
+        }
         (networks, calls)
     }
 }
@@ -103,6 +116,8 @@ impl FakeNetwork {
             GraphKind::VaeEncoder => encode(&inputs["image"]),
             GraphKind::VaeDecoder => decode(&inputs["latent"]),
             GraphKind::Denoiser => &inputs["x"] * 0.1 + &inputs["hint"] * 0.2,
+            GraphKind::Control => &inputs["hint"] * (0.2 / 13.0),
+            GraphKind::Unet => &inputs["x"] * 0.1,
             other => panic!("the pipeline does not run {other:?}"),
         }
     }
@@ -135,6 +150,8 @@ impl Network for FakeNetwork {
         let output = self.compute(&images);
         if self.kind != GraphKind::Denoiser {
             assert_eq!(outputs, self.kind.outputs(), "outputs of {}", self.graph);
+        }
+        if !inputs.iter().any(|(name, _)| *name == "context") {
             return Ok(vec![output.into_dyn()]);
         }
         let of = |wanted| &inputs.iter().find(|(name, _)| *name == wanted).unwrap().1;
@@ -144,10 +161,22 @@ impl Network for FakeNetwork {
             Input::I64(_) => panic!("the timestep is a float"),
         };
         let repeat = |x: &Array4<f32>| concatenate(Axis(0), &vec![x.view(); branches]).unwrap();
-        let deep = match images.get("deep") {
-            Some(deep) => deep.clone(),
-            None => repeat(&deep_state(&images["x"], timestep)),
-        };
+        let state = repeat(&deep_state(&images["x"], timestep));
+        match self.kind {
+            GraphKind::Control => {
+                let residual = repeat(&output) + &state * (1e-3 / 13.0);
+                return Ok(vec![residual.into_dyn(); 13]);
+            }
+            GraphKind::Unet => {
+                let residuals = images
+                    .iter()
+                    .filter(|(name, _)| name.starts_with("control_"));
+                let all = residuals.fold(repeat(&output), |all, (_, residual)| all + residual);
+                return Ok(vec![all.into_dyn()]);
+            }
+            _ => {}
+        }
+        let deep = images.get("deep").cloned().unwrap_or(state);
         let is_plain = outputs == ["output"] && !images.contains_key("deep");
         let mut output = repeat(&output);
         if !is_plain {

@@ -54,8 +54,22 @@ impl Asked {
         names: &[&str],
         more: Option<(&str, &ArrayD<f32>)>,
     ) -> Vec<ArrayD<f32>> {
-        let twice = |x: &ArrayD<f32>| concatenate(Axis(0), &[x.view(), x.view()]).unwrap();
         let is_shared = networks.form("denoiser").shares_prefix;
+        let network = networks.get(name).unwrap();
+        let more: Vec<_> = more.into_iter().collect();
+        self.run(network, is_shared, names, &[], &more)
+    }
+
+    /// The outputs `names` of `network`, without the inputs `less` and with `more`.
+    fn run(
+        &self,
+        network: &mut dyn Network,
+        is_shared: bool,
+        names: &[&str],
+        less: &[&str],
+        more: &[(&str, &ArrayD<f32>)],
+    ) -> Vec<ArrayD<f32>> {
+        let twice = |x: &ArrayD<f32>| concatenate(Axis(0), &[x.view(), x.view()]).unwrap();
         let rows = |x: &ArrayD<f32>| if is_shared { x.clone() } else { twice(x) };
         let (x, hint) = (rows(&self.x), rows(&self.hint));
         let timestep = rows(&self.timestep.clone().into_dyn());
@@ -66,8 +80,9 @@ impl Asked {
             ("context", (&self.context).into()),
             ("strength", (&self.strength).into()),
         ];
-        inputs.extend(more.map(|(name, value)| (name, value.into())));
-        networks.get(name).unwrap().run(&inputs, names).unwrap()
+        inputs.retain(|(name, _)| !less.contains(name));
+        inputs.extend(more.iter().map(|(name, value)| (*name, (*value).into())));
+        network.run(&inputs, names).unwrap()
     }
 }
 
@@ -98,6 +113,16 @@ fn the_denoisers_forms_agree() {
         .of(&mut whole, &deep.shallow, &["output"], more)
         .remove(0);
 
+    let halves = form.halves.unwrap();
+    let control = whole.get(&halves.control).unwrap();
+    let names: Vec<String> = (0..13).map(|k| format!("control_{k}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let residuals = asked.run(control, true, &names, &[], &[]);
+    let given: Vec<(&str, &ArrayD<f32>)> = names.into_iter().zip(&residuals).collect();
+    let unet = whole.get(&halves.unet).unwrap();
+    let less = ["hint", "strength"];
+    let halved = asked.run(unet, true, &["output"], &less, &given).remove(0);
+
     let mut least = sessions(true, MemoryPolicy::Least);
     let form = least.form("denoiser");
     assert_eq!(form.variant.as_deref(), Some("cpu-parts"));
@@ -105,7 +130,13 @@ fn the_denoisers_forms_agree() {
     let parts = asked
         .of(&mut least, "denoiser", &["output"], None)
         .remove(0);
-    for (name, found) in [("whole", output), ("shallow", shallow), ("parts", parts)] {
+    let found = [
+        ("whole", output),
+        ("shallow", shallow),
+        ("halves", halved),
+        ("parts", parts),
+    ];
+    for (name, found) in found {
         let difference = relative(&found, &wanted);
         eprintln!("{name}: {difference:e} from the plain graph");
         assert!(difference < 1e-5, "{name}: {difference:e}");

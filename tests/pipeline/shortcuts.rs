@@ -4,9 +4,17 @@ use diffbir::options::Speed;
 
 use super::*;
 
-/// A run on networks with every form there is: the sampled latent, and which of the denoiser's networks ran on how many rows
-/// of `x` and of `context`.
+/// A run on networks with every form there is: the sampled latent, and whether another one than the denoiser's whole network
+/// ran, on how many rows of `x` and of `context`.
 fn sampled(request: &Request, tile_batch: usize) -> (Array4<f32>, Vec<(bool, usize, usize)>) {
+    let (z, calls) = sampled_by(request, tile_batch);
+    let calls = calls.into_iter();
+    let calls = calls.map(|(graph, x, context)| (graph != "denoiser", x, context));
+    (z, calls.collect())
+}
+
+/// The same with the names of the networks.
+fn sampled_by(request: &Request, tile_batch: usize) -> (Array4<f32>, Vec<(String, usize, usize)>) {
     let dir = tempfile::tempdir().unwrap();
     let bundle = write_bundle(dir.path(), "bsrnet", 1, 64);
     let (mut networks, calls) = FakeNetworks::reusing(&bundle);
@@ -25,10 +33,8 @@ fn sampled(request: &Request, tile_batch: usize) -> (Array4<f32>, Vec<(bool, usi
     let of_denoiser = calls
         .iter()
         .filter(|(graph, _)| graph.starts_with("denoiser"));
-    let calls = of_denoiser.map(|(graph, inputs)| {
-        let is_shallow = graph != "denoiser";
-        (is_shallow, rows(inputs, "x"), rows(inputs, "context"))
-    });
+    let calls = of_denoiser
+        .map(|(graph, inputs)| (graph.clone(), rows(inputs, "x"), rows(inputs, "context")));
     (z.unwrap(), calls.collect())
 }
 
@@ -79,17 +85,67 @@ fn presets_reuse_between_timesteps_that_are_close() {
 }
 
 #[test]
-fn a_deep_state_belongs_to_its_tile_whatever_runs_at_once() {
+fn some_evaluations_leave_the_control_module_out() {
     let mut request = seven_steps();
-    request.options.sampling.deep_reuse = Some(167.0);
-    request.options.tiling.cldm = DenoiserTiles::Even(EvenTiles {
-        size: 64,
-        overlap: 16,
-    });
-    let (one, calls) = sampled(&request, 1);
-    assert!(calls.iter().any(|call| call.0));
-    let (four, _) = sampled(&request, 4);
-    assert_eq!(one, four);
+    request.options.sampling.control_reuse = 1.0;
+    let (exact, calls) = sampled_by(&request, 1);
+    let both = ["denoiser/control", "denoiser/unet"].map(|name| (name.to_owned(), 1, 2));
+    assert_eq!(calls, vec![both.clone(); 7].concat());
+    request.options.sampling.control_reuse = 167.0;
+    let (reused, calls) = sampled_by(&request, 1);
+    let [control, unet] = both;
+    let pair = [control.clone(), unet.clone(), unet.clone()];
+    assert_eq!(
+        calls,
+        [&vec![pair; 3].concat()[..], &[control, unet]].concat()
+    );
+    assert_ne!(exact, reused);
+
+    request.options.sampling.speed = Speed::Fast;
+    let error = request.options.validate().unwrap_err().to_string();
+    assert!(
+        error.contains("control_reuse") && error.contains("choose one"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_left_belongs_to_its_tile_whatever_runs_at_once() {
+    for (deep, control) in [(167.0, 0.0), (0.0, 167.0)] {
+        let mut request = seven_steps();
+        request.options.sampling.deep_reuse = Some(deep);
+        request.options.sampling.control_reuse = control;
+        request.options.tiling.cldm = DenoiserTiles::Even(EvenTiles {
+            size: 64,
+            overlap: 16,
+        });
+        let (one, calls) = sampled(&request, 1);
+        assert!(calls.iter().any(|call| call.0));
+        let (four, _) = sampled(&request, 4);
+        assert_eq!(one, four);
+    }
+}
+
+#[test]
+fn what_is_left_counts_in_the_plan() {
+    let need = |control_reuse| {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = write_bundle(dir.path(), "bsrnet", 1, 64);
+        let (networks, _) = FakeNetworks::reusing(&bundle);
+        let engine = Engine::from_networks(bundle, Box::new(networks));
+        let mut request = request(1024, 1024, 1.0, 7);
+        request.options.sampling.control_reuse = control_reuse;
+        request.options.tiling.cldm = DenoiserTiles::None;
+        let plan = engine.plan((1024, 1024), &request.options).unwrap();
+        plan.stages[&Stage::Sampling].0
+    };
+    // Thirteen values for each of 128x128 cells, held and handed over.
+    let more = need(100.0) - need(0.0);
+    let expected = 2 * 4 * 13 * 128 * 128;
+    assert!(
+        more.abs_diff(expected) < expected / 4,
+        "{more} instead of {expected}"
+    );
 }
 
 #[test]

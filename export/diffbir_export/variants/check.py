@@ -64,7 +64,8 @@ def repeated(arrays: Arrays, branches: int) -> Arrays:
 def check(base: Path, entry: dict[str, Any], variants: list[Checked]) -> list[list[Measured]]:
     """Errors of each variant at the sizes that the base was verified at, the worst of all branches.
 
-    A variant that takes `deep` gets what the one before it hands out at the same inputs.
+    A variant that takes what another hands out gets it as the ones before it made it at the same
+    inputs. The control module is judged by what the UNet makes of its residuals.
     """
     described = onnx.load(base, load_external_data=False)
     cases = [tuple(row[key] for key in ("batch", "height", "width")) for row in entry["verified"]]
@@ -72,20 +73,28 @@ def check(base: Path, entry: dict[str, Any], variants: list[Checked]) -> list[li
     runs = [(case, count) for case in cases for count in branches]
     feeds = [feed(described, *case, count) for case, count in runs]
     model = session(base.read_bytes(), base.parent)
+    [output] = [value.name for value in model.get_outputs()]
     wanted = [
         model.run(None, repeated(f, count))[0] for f, (_, count) in zip(feeds, runs, strict=True)
     ]
     del model
-    measured, deeps = [], []
+    measured = []
     for variant in variants:
         model = session(variant.model.SerializeToString(), base.parent)
         errors: dict[tuple[int, ...], tuple[float, float]] = {}
         for i, (case, _) in enumerate(runs):
-            inputs = feeds[i] | ({variant.deep: deeps[i]} if variant.role == "shallow" else {})
-            found, *others = model.run(None, inputs)
-            deeps += others
-            error = compare(found, wanted[i])
-            errors[case] = max(errors.get(case, error), error)
+            found = run(model, feeds[i])
+            if output in found:
+                error = compare(found.pop(output), wanted[i])
+                errors[case] = max(errors.get(case, error), error)
+            feeds[i] |= found
         del model
         measured.append([Measured(*case, *error) for case, error in errors.items()])
-    return measured
+    return [rows or after for rows, after in zip(measured, [*measured[1:], []], strict=True)]
+
+
+def run(model: Any, values: Arrays) -> Arrays:
+    """The outputs of a session by name, on those of `values` that it takes."""
+    inputs = {value.name: values[value.name] for value in model.get_inputs()}
+    names = [value.name for value in model.get_outputs()]
+    return dict(zip(names, model.run(None, inputs), strict=True))

@@ -79,6 +79,15 @@ class Graph(Source):
         """Takes a node out."""
         self.swap([old], [])
 
+    def rename(self, old: str, new: str) -> None:
+        """Gives a value another name wherever nodes make or use it."""
+        for maker in self.nodes:
+            for names in (maker.input, maker.output):
+                for i, name in enumerate(names):
+                    if name == old:
+                        names[i] = new
+        self.index()
+
     def integers(self, name: str, values: list[int] | int) -> str:
         """A constant of integers."""
         return self.store(name, np.array(values, np.int64))

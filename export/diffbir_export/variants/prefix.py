@@ -123,13 +123,22 @@ class Sharing:
         self.graph.index()
         return len(self.repeated)
 
+    def repeat_outputs(self) -> None:
+        """Gives B*N rows to the graph's outputs that have fewer."""
+        for name in set(self.graph.output_names) - self.late:
+            once = f"{name}/once"
+            self.graph.rename(name, once)
+            self.early = self.early - {name} | {once}
+            self.add("Identity", [self.repeat(once)], name)
+
 
 def share_prefix(graph: Graph, late: set[str]) -> int:
     """Rewrites a graph whose inputs `late` have B*N rows; returns how many values are repeated."""
     graph.sort()
     sharing = Sharing(graph, late)
-    if strange := set(graph.output_names) - sharing.late:
-        raise graph.refuse(f"{', '.join(sorted(strange))} does not depend on context")
+    if not sharing.late & set(graph.output_names):
+        raise graph.refuse("no output depends on context")
+    sharing.repeat_outputs()
     count = sharing.run()
     graph.sort()
     return count

@@ -36,13 +36,8 @@ def hand_out(graph: Graph, batch: str, layers: int = LAYERS) -> None:
     value = found[-layers].input[0]
     output = graph.describe(value, batch)
     output.name = DEEP
-    for node in graph.nodes:
-        for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                if name == value:
-                    names[i] = DEEP
+    graph.rename(value, DEEP)
     graph.outputs.append(output)
-    graph.index()
 
 
 def shallow(graph: Graph) -> Graph:

@@ -42,7 +42,7 @@ impl Needs<'_> {
         };
 
         let (cleaner, work) = self.choose_cleaner(left(held(Stage::Cleaner)));
-        note(Stage::Cleaner, work.max(self.rows()));
+        note(Stage::Cleaner, work.max(self.picture_rows()));
 
         let room = left(held(Stage::VaeEncoder));
         let (encoder, work) =
@@ -61,7 +61,7 @@ impl Needs<'_> {
         let (decoder, work) = self.choose_vae(&graphs.decoder, self.latent(), rows, room);
         note(Stage::VaeDecoder, work);
 
-        note(Stage::Finish, self.rows());
+        note(Stage::Finish, self.picture_rows());
         let is_whole = encoder == VaePlan::Whole && decoder == VaePlan::Whole;
         Plan {
             output: self.sizes.output,

@@ -5,7 +5,7 @@ use crate::bundle::GraphMemory;
 use crate::nets::segments::{Bands, MOST_KEYS, SegmentPlan};
 use crate::nets::vae::DOWNSCALE;
 use crate::tensor::round_up;
-use crate::tiling::{Layout, Tiles};
+use crate::tiling::{Layout, Tiles, Window};
 
 /// Bytes that the program and ONNX Runtime take before anything is loaded, and what allocators do not give back.
 const BASE: u64 = 112 << 20;
@@ -23,6 +23,8 @@ pub(super) struct Needs<'a> {
     pub(super) keep: bool,
     /// The denoiser's tiles.
     pub(super) tiles: Option<Layout>,
+    /// Values that one evaluation of the denoiser leaves for the next, for each row and latent cell.
+    pub(super) left: usize,
 }
 
 pub(super) fn area((height, width): (usize, usize)) -> usize {
@@ -44,6 +46,7 @@ impl<'a> Needs<'a> {
             lq,
             keep: false,
             tiles: pipeline.latent_tiles(latent),
+            left: 0,
         }
     }
 
@@ -122,9 +125,7 @@ impl<'a> Needs<'a> {
     /// What the denoiser takes on all branches of a batch, up to `tile_batch` tiles at once.
     pub(super) fn denoiser(&self, tile_batch: usize) -> u64 {
         let pipeline = self.pipeline;
-        let sampling = &pipeline.options.sampling;
-        let branches = if sampling.cfg_scale == 1.0 { 1 } else { 2 };
-        let batch = branches * sampling.batch_size.min(sampling.samples);
+        let batch = self.rows();
         let whole = area(pipeline.padded_latent_size(self.latent()));
         let (tiles, cells) = match self.tiles {
             Some(layout) => (tile_batch, area(layout.tile(self.latent()))),
@@ -134,11 +135,32 @@ impl<'a> Needs<'a> {
         let guidance = graphs.vjp.as_ref();
         let guidance = guidance.map_or(0, |vjp| vjp.memory.run_bytes(batch, whole));
         let denoiser = &graphs.denoiser.memory;
-        denoiser.run_bytes(tiles * batch, cells).max(guidance)
+        // What is left once more, for the tiles that run.
+        let left = 4 * (self.left * batch) as u64;
+        let left = left * (self.tiled_cells() + tiles * cells) as u64;
+        denoiser.run_bytes(tiles * batch, cells).max(guidance) + left
+    }
+
+    /// Rows of a batch of all branches.
+    fn rows(&self) -> usize {
+        let sampling = &self.pipeline.options.sampling;
+        let branches = if sampling.cfg_scale == 1.0 { 1 } else { 2 };
+        branches * sampling.batch_size.min(sampling.samples)
+    }
+
+    /// Latent cells of all of the denoiser's tiles together, or of the whole.
+    fn tiled_cells(&self) -> usize {
+        let whole = self.pipeline.padded_latent_size(self.latent());
+        let grid = self.tiles.map(|layout| layout.grid(self.latent()));
+        let Some(Ok(grid)) = grid else {
+            return area(whole);
+        };
+        let tile = |window: &Window| window.height * window.width;
+        grid.windows().iter().map(tile).sum()
     }
 
     /// What the work on picture rows takes: several copies of a band, or of the picture where that is less.
-    pub(super) fn rows(&self) -> u64 {
+    pub(super) fn picture_rows(&self) -> u64 {
         ROWS.min(8 * picture(self.sizes.cond))
     }
 
@@ -157,11 +179,11 @@ impl<'a> Needs<'a> {
         };
         let graphs = &pipeline.graphs;
         let need = [
-            (Stage::Cleaner, cleaner.max(self.rows())),
+            (Stage::Cleaner, cleaner.max(self.picture_rows())),
             (Stage::VaeEncoder, vae(&graphs.encoder, self.padded())),
             (Stage::Sampling, self.denoiser(1)),
             (Stage::VaeDecoder, vae(&graphs.decoder, self.latent())),
-            (Stage::Finish, self.rows()),
+            (Stage::Finish, self.picture_rows()),
         ];
         need.into_iter()
             .map(|(stage, bytes)| (stage, self.held(stage, 0) + bytes))
