@@ -44,10 +44,11 @@ class Sharing:
         for maker in graph.nodes:
             if maker.output[0] not in self.shapes:
                 names = set(maker.input) - self.shapes
+                made = filter(None, maker.output)
                 if names & self.late:
-                    self.late.update(maker.output)
+                    self.late.update(made)
                 elif names & self.early:
-                    self.early.update(maker.output)
+                    self.early.update(made)
         self.new: list[NodeProto] = []
         self.forms: dict[tuple[str, bool], str] = {}
         self.repeated: dict[str, str] = {}
