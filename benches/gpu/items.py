@@ -11,7 +11,7 @@ from typing import Any
 from commands import Command, Output
 from latency import latency_items
 from machine import output
-from settings import HERE, Settings
+from settings import FUSED, HERE, Settings
 
 Figures = dict[str, Any]
 
@@ -57,9 +57,22 @@ def bundle_figures(precision: str) -> Callable[[Settings, list[Output]], Figures
     return figures
 
 
-def doctor(engine: str) -> Callable[[Settings], list[Command]]:
+def fuse(settings: Settings) -> list[Command]:
+    """Adds the variants for CUDA to the fp16 bundle; they are held against the plain graphs."""
+    flags = [settings.bundles["fp16"], "--provider", "cuda"]
+    return [settings.python("-m", "diffbir_export.variants", *flags)]
+
+
+def fused_figures(settings: Settings, outputs: list[Output]) -> Figures:
+    """What the command tells: errors on the CPU and how many operators were fused."""
+    return {"seconds": outputs[0].seconds, "says": outputs[0].stdout.splitlines()}
+
+
+def doctor(engine: str, precision: str = "fp32") -> Callable[[Settings], list[Command]]:
     """What every graph would run on."""
-    return lambda settings: [settings.program("doctor", "--json", engine=engine)]
+    return lambda settings: [
+        settings.program("doctor", "--json", engine=engine, precision=precision)
+    ]
 
 
 def told(_: Settings, outputs: list[Output]) -> Figures:
@@ -117,9 +130,10 @@ def parity_items(settings: Settings) -> list[Item]:
             return [*first, tensors_run(settings, name, engine, "fp16")]  # fmt: skip
 
         items.append(
-            Item(f"parity-{name}", "5", f"{engine} in fp16 against fp32", against_f32,
+            Item(f"parity-{name}", "16" if engine == FUSED else "5",
+                 f"{engine} in fp16 against fp32", against_f32,
                  lambda settings, _, name=name: differences(settings, name, "cuda"),
-                 needs_tensorrt if engine == "tensorrt" else never)
+                 SKIPS.get(engine, never))
         )  # fmt: skip
     return items
 
@@ -133,6 +147,20 @@ def needs_tensorrt(settings: Settings) -> str | None:
     except OSError as error:
         return f"TensorRT 10 is not there: {error}"
     return None
+
+
+def needs_variants(settings: Settings) -> str | None:
+    """Whether the variants for CUDA are missing: without them plain graphs would run."""
+    manifest = settings.bundles["fp16"] / "bundle.yaml"
+    if settings.device != "cuda" or (
+        manifest.is_file() and "provider: cuda" in manifest.read_text()
+    ):
+        return None
+    return "the fp16 bundle has no variants for CUDA: see the item variants-cuda"
+
+
+SKIPS = {"tensorrt": needs_tensorrt, FUSED: needs_variants}
+"""By engine, why it cannot be run here."""
 
 
 def needs_device(settings: Settings) -> str | None:
@@ -217,12 +245,16 @@ def all_items(settings: Settings) -> list[Item]:
                for precision in ("fp32", "fp16")]  # fmt: skip
     return [
         *bundles,
+        Item("variants-cuda", "16", "the fp16 bundle gets variants for CUDA", fuse, fused_figures,
+             needs_device),
         Item("doctor-cuda", "1", "the CUDA provider runs every graph", doctor("cuda"), told),
+        Item("doctor-cuda-fused", "16", "and every variant for it", doctor(FUSED, "fp16"), told,
+             needs_variants),
         *parity_items(settings),
         Item("missing-cudnn", "3", "without cuDNN it fails loudly", without_cudnn,
              without_cudnn_figures),
         *stages_items(),
-        *latency_items(settings, Item, needs_tensorrt),
+        *latency_items(settings, Item, SKIPS),
         Item("low-vram", "13", "a small device", low_vram, large_figures),
         Item("doctor-tensorrt", "7", "TensorRT runs every graph", doctor("tensorrt"), told,
              needs_tensorrt),

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from commands import Command, Output
-from settings import Case, Settings
+from settings import FUSED, Case, Settings
 
 
 def program(settings: Settings, engine: str, case: Case) -> Command:
@@ -59,18 +59,18 @@ def figures(case: Case, output: Output) -> dict[str, Any]:
     }
 
 
-def latency_items(settings: Settings, item: type, needs_tensorrt: Callable) -> list[Any]:
-    """An item for each engine and case."""
+def latency_items(settings: Settings, item: type, skips: dict[str, Callable]) -> list[Any]:
+    """An item for each engine and case; `skips` says by engine when there is none."""
     return [
         item(
             f"latency-{case.name}-{engine}",
-            "4",
+            "16" if engine == FUSED else "4",
             f"{engine}, fp16, {case.size}x{case.size}, {case.steps} steps, cfg "
             f"{settings.cfg_scale:g}, {case.samples} at once"
             + (f", tiles {case.tiles[0]}:{case.tiles[1]}" if case.tiles else ""),
             lambda s, engine=engine, case=case: [command(s, engine, case)],
             lambda s, outputs, case=case: figures(case, outputs[0]),
-            **({"skip": needs_tensorrt} if engine == "tensorrt" else {}),
+            **({"skip": skips[engine]} if engine in skips else {}),
         )
         for case in settings.cases
         for engine in settings.engines

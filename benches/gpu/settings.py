@@ -19,12 +19,23 @@ REPLAYED = [{"cuda": {"device_id": 0, "cuda_graph": True}}, "cpu"]
 """The CUDA provider with its kernels recorded once and replayed."""
 
 
+FUSED = "cuda-fused"
+"""The CUDA provider with the variants that were made for it."""
+
+
 def providers(engine: str | None, precision: str) -> list[str]:
     """The flags that choose an engine: the configurations that ship, as far as there is one."""
     if engine == "cuda-graph":
-        return ["--set", f"runtime.providers={json.dumps(REPLAYED)}"]
-    files = {None: "cpu", "cuda": "cuda-fp16" if precision == "fp16" else "cuda"}
-    return ["--config", str(CONFIGS / f"{files.get(engine, engine)}.yaml")]
+        return ["--set", f"runtime.providers={json.dumps(REPLAYED)}",
+                "--set", "runtime.variants=false"]  # fmt: skip
+    files = {
+        None: "cpu",
+        "cuda": "cuda-fp16" if precision == "fp16" else "cuda",
+        FUSED: "cuda-fp16",
+    }
+    # What is in an fp16 bundle besides its plain graphs was added for this one engine.
+    plain = ["--set", "runtime.variants=false"] if precision == "fp16" and engine != FUSED else []
+    return ["--config", str(CONFIGS / f"{files.get(engine, engine)}.yaml"), *plain]
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,7 @@ def for_gpu(diffbir: Path, ort: Path | None, out: Path) -> Settings:
             Case("1024-tiled-10", 1024, 10, tiles=(512, 256)),
             Case("512-10-batch4", 512, 10, samples=4),
         ),
-        engines=("torch-eager", "torch-compile", "cuda", "cuda-graph", "tensorrt"),
+        engines=("torch-eager", "torch-compile", "cuda", FUSED, "cuda-graph", "tensorrt"),
     )
 
 
@@ -128,5 +139,5 @@ def for_self_test(diffbir: Path, ort: Path | None, out: Path) -> Settings:
             Case("256-2", 256, 2),
             Case("320-tiled-2-batch2", 320, 2, tiles=(256, 128), samples=2),
         ),
-        engines=("torch-eager", "cuda"),
+        engines=("torch-eager", "cuda", FUSED),
     )

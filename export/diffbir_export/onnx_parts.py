@@ -48,7 +48,8 @@ class Source:
 
     def index(self) -> None:
         """Brings the lookups by name up to date with `nodes`."""
-        self.order = {name: i for i, node in enumerate(self.nodes) for name in node.output}
+        made = ((name, i) for i, node in enumerate(self.nodes) for name in node.output)
+        self.order = {name: i for name, i in made if name}
         self.users: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
             for name in node.input:
@@ -75,9 +76,14 @@ class Source:
 
     def is_constant(self, name: str) -> bool:
         """Whether a value depends on weights alone, such as a cast of one."""
-        if name not in self.order:
-            return name in self.tensors
-        return all(self.is_constant(i) for i in self.maker(name).input)
+        waiting = [name]
+        while waiting:
+            name = waiting.pop()
+            if name in self.order:
+                waiting += self.maker(name).input
+            elif name not in self.tensors:
+                return False
+        return True
 
     def constant(self, name: str) -> np.ndarray:
         """A stored constant's values."""

@@ -318,8 +318,8 @@ def test_a_wrong_variant_is_refused(tmp_path, monkeypatch):
     """One altered weight of one variant."""
     real = make.variants
 
-    def altered(base, kind):
-        made = real(base, kind)
+    def altered(base, kind, provider):
+        made = real(base, kind, provider)
         for tensor in made[-1].model.graph.initializer:
             if tensor.data_type == TensorProto.FLOAT and tensor.raw_data:
                 values = numpy_helper.to_array(tensor) + np.float32(0.01)

@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 #[cfg(feature = "onnx")]
 use crate::nets::contract::GraphKind;
 use crate::nets::{Deep, Form, Halves};
-use crate::runtime::{GraphFile, MemoryPolicy, ProviderKind, RuntimeOptions};
+#[cfg(feature = "onnx")]
+use crate::runtime::registration;
+use crate::runtime::{GraphFile, MemoryPolicy, Provider, ProviderKind, RuntimeOptions};
 
 /// A form of a graph on disk, made for one provider. Its weights lie in the graph's external data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,12 +71,30 @@ pub(super) fn graph_of(name: &str) -> (&str, Role) {
     found.next().unwrap_or((name, Role::Whole))
 }
 
+/// Whether the provider runs graphs here, or is one that is passed over.
+#[cfg(feature = "onnx")]
+fn is_given(provider: &Provider, options: &RuntimeOptions) -> bool {
+    !provider.optional || matches!(registration::probe(provider, options), Ok(Ok(())))
+}
+
+/// Nothing runs graphs here.
+#[cfg(not(feature = "onnx"))]
+fn is_given(provider: &Provider, _: &RuntimeOptions) -> bool {
+    !provider.optional
+}
+
 impl GraphFile {
-    /// The variant of this role that was made for the graph's first provider, if any.
+    /// The variant of this role that was made for the first of the graph's providers that it is given, if any: what is
+    /// made of CUDA's operators loads nowhere else.
     pub(super) fn variant(&self, options: &RuntimeOptions, role: Role) -> Option<&VariantFile> {
-        let first = options.providers_of(&self.name).first()?.kind();
-        let fits = |variant: &&VariantFile| variant.provider == first && variant.role == role;
-        self.variants.iter().find(fits).filter(|_| options.variants)
+        if !options.variants || self.variants.is_empty() {
+            return None;
+        }
+        let mut providers = options.providers_of(&self.name).iter();
+        let first = providers.find(|provider| is_given(provider, options))?;
+        let fits =
+            |variant: &&VariantFile| variant.provider == first.kind() && variant.role == role;
+        self.variants.iter().find(fits)
     }
 
     /// The variant in parts, where memory is to be spared.
@@ -147,5 +167,86 @@ impl GraphFile {
             Role::Parts | Role::Control | Role::Unet => {}
         }
         (inputs, outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nets::contract::GraphKind;
+
+    fn variant(name: &str, provider: ProviderKind, role: Role) -> VariantFile {
+        VariantFile {
+            name: name.to_owned(),
+            provider,
+            path: PathBuf::from(format!("denoiser.{name}.onnx")),
+            role,
+            shares_prefix: true,
+            deep: Some("deep".to_owned()),
+            left: 32,
+        }
+    }
+
+    fn denoiser() -> GraphFile {
+        GraphFile {
+            name: "denoiser".to_owned(),
+            kind: GraphKind::Denoiser,
+            path: PathBuf::from("denoiser.onnx"),
+            segments: None,
+            bytes: 0,
+            variants: vec![
+                variant("cpu", ProviderKind::Cpu, Role::Whole),
+                variant("cuda", ProviderKind::Cuda, Role::Whole),
+                variant("cuda-shallow", ProviderKind::Cuda, Role::Shallow),
+            ],
+            hashes: Vec::new(),
+        }
+    }
+
+    fn on(providers: Vec<Provider>) -> RuntimeOptions {
+        RuntimeOptions {
+            library: Some(PathBuf::from("/nowhere/libonnxruntime.so")),
+            providers,
+            ..RuntimeOptions::default()
+        }
+    }
+
+    fn chosen(options: &RuntimeOptions) -> Option<String> {
+        denoiser().form(options).variant
+    }
+
+    #[test]
+    fn the_first_providers_variant_is_taken() {
+        use ProviderKind::{Cpu, Cuda, Tensorrt};
+        let of = |kinds: &[ProviderKind]| {
+            chosen(&on(kinds.iter().copied().map(Provider::new).collect()))
+        };
+        assert_eq!(of(&[Cuda]).as_deref(), Some("cuda"));
+        assert_eq!(of(&[Cuda, Cpu]).as_deref(), Some("cuda"));
+        assert_eq!(of(&[Cpu]).as_deref(), Some("cpu"));
+        // TensorRT does not know CUDA's operators, though CUDA stands behind it.
+        assert_eq!(of(&[Tensorrt, Cuda, Cpu]), None);
+        let mut without = on(vec![Provider::new(Cuda)]);
+        without.variants = false;
+        assert_eq!(chosen(&without), None);
+    }
+
+    #[test]
+    fn a_variant_has_its_own_shallow_part() {
+        let form = |kind| denoiser().form(&on(vec![Provider::new(kind)]));
+        let deep = form(ProviderKind::Cuda).deep;
+        assert_eq!(
+            deep.map(|deep| deep.shallow).as_deref(),
+            Some("denoiser/shallow")
+        );
+        assert!(form(ProviderKind::Cpu).deep.is_none());
+    }
+
+    #[test]
+    fn a_provider_that_is_passed_over_has_no_say() {
+        let mut cuda = Provider::new(ProviderKind::Cuda);
+        cuda.optional = true;
+        let options = on(vec![cuda, Provider::new(ProviderKind::Cpu)]);
+        assert_eq!(chosen(&options).as_deref(), Some("cpu"));
     }
 }

@@ -1,5 +1,7 @@
 """`python -m diffbir_export.variants BUNDLE`: adds variants to a bundle, in place.
 
+Those for CUDA are made on demand only (`--provider cuda`): they have not run on a GPU yet.
+
 What was exported stays as it is, up to where it lies: weights inside a graph's own file move beside
 it, and the decoder's reverse pass refers to the decoder's weights instead of repeating them. The
 VAE's segments are made anew where they still double a picture before a convolution.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import numpy as np
 
 from .. import bundle, in_place, segments, verify
 from ..checkpoint import sha256
-from ..errors import VerificationError
+from ..errors import UsageError, VerificationError
 from ..onnx_parts import Source, data_files
 from ..share import SHARED, share
 from . import make
@@ -25,16 +28,21 @@ from . import make
 PICTURE_BOUND = 1e-5
 
 
-def add_variants(folder: Path, new: Path, entry: dict[str, Any], log: make.Log) -> bool:
+def add_variants(
+    folder: Path, new: Path, entry: dict[str, Any], log: make.Log, provider: str
+) -> bool:
     """Writes a graph's variants into `new`, and the graph anew if its weights lie in its file."""
     base = folder / entry["file"]
-    if make.complete(entry) or not make.possible(entry) or not make.applies(base, entry["kind"]):
+    if make.complete(entry, provider) or not make.possible(entry, provider):
+        return False
+    if not make.applies(base, entry["kind"], provider):
         return False
     base = in_place.beside(base, new, entry)
     if unlisted := data_files(Source(base).tensors.values()) - entry["files"].keys():
         # A run that was interrupted has moved the weights and not yet their hashes.
         entry["files"] |= bundle.hashes([base, *(folder / name for name in unlisted)])
-    entry["variants"] = make.write(base, new, entry, log)
+    kept = [variant for variant in entry["variants"] if variant["provider"] != provider]
+    entry["variants"] = kept + make.write(base, new, entry, log, provider)
     return True
 
 
@@ -95,18 +103,20 @@ def share_files(path: Path, source: dict[str, Any]) -> dict[str, str]:
     return bundle.hashes([path]) | {k: v for k, v in source["files"].items() if k in used}
 
 
-def migrate(folder: Path, log: make.Log) -> bool:
+def migrate(folder: Path, log: make.Log, provider: str = "cpu") -> bool:
     """Adds what a bundle lacks, in place; whether there was anything to add.
 
     Files are replaced in an order that, interrupted, lets it run again.
     """
     document = bundle.read(folder)
     graphs, before = document["graphs"], bundle.files(document)
+    if provider == "cuda" and not any(make.possible(entry, provider) for entry in graphs.values()):
+        raise UsageError(f"{folder}: none of its graphs is fp16, and variants for CUDA are")
     with tempfile.TemporaryDirectory(prefix=".variants.", dir=folder) as name:
         new = Path(name)
         changed = False
         for entry in graphs.values():
-            changed |= add_variants(folder, new, entry, log)
+            changed |= add_variants(folder, new, entry, log, provider)
             changed |= renew_segments(folder, new, entry, log)
         changed |= share_weights(folder, new, graphs, log)
         if changed:
@@ -124,7 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--provider", choices=make.PROVIDERS, default="cpu",
                         help="whose variants to add (default: cpu)")  # fmt: skip
-    return in_place.run(migrate, parser.parse_args(arguments).bundle, "variants")
+    args = parser.parse_args(arguments)
+    return in_place.run(partial(migrate, provider=args.provider), args.bundle, "variants")
 
 
 if __name__ == "__main__":

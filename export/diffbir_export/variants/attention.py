@@ -2,7 +2,8 @@
 
 `com.microsoft.MultiHeadAttention` takes q, k and v as [N,L,C], splits the heads itself and goes
 through the keys in blocks: the logits [N,heads,L,L] are never in memory as a whole. Its sums and
-its softmax are f32, as in the graph that it replaces.
+its softmax are f32, as in the graph that it replaces, whose softmax stands between casts where the
+rest is fp16.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ def heads_of(graph: Graph, split: str) -> tuple[str, int] | None:
 
 
 def find(graph: Graph, softmax: NodeProto) -> Found | None:
-    """The attention around a softmax, if it is built as `PlainAttention` builds it, in f32."""
-    logits = graph.made_by(softmax.input[0], "MatMul")
+    """The attention around a softmax, if it is built as `PlainAttention` builds it."""
+    to_f32 = graph.made_by(softmax.input[0], "Cast")
+    to_half = graph.only_user(softmax.output[0], "Cast")
+    logits = graph.made_by((to_f32 or softmax).input[0], "MatMul")
     scaled = logits and graph.made_by(logits.input[0], "Mul")
-    mixed = graph.only_user(softmax.output[0], "MatMul")
-    if not scaled or mixed is None or mixed.input[0] != softmax.output[0]:
+    weights = (to_half or softmax).output[0]
+    mixed = graph.only_user(weights, "MatMul")
+    if not scaled or mixed is None or mixed.input[0] != weights:
         return None
     if scaled.input[1] not in graph.tensors:
         return None
@@ -62,7 +66,8 @@ def find(graph: Graph, softmax: NodeProto) -> Found | None:
         return None
     (q, heads), (k, _), (v, _) = split
     scale = graph.constant(scaled.input[1])
-    nodes = [logits, softmax, mixed, merge, join]
+    between = [node for node in (to_f32, softmax, to_half) if node]
+    nodes = [logits, *between, mixed, merge, join]
     return Found(q, k, v, heads, float(scale), join.output[0], nodes)
 
 

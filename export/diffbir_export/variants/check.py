@@ -1,19 +1,29 @@
-"""Runs variants against the graph that they were made of, in ONNX Runtime.
+"""Runs variants against the graph that they were made of, in ONNX Runtime on the CPU.
 
 The base is run first, on everything, and its session closed before the next: the official
 denoiser's weights are 4.9 GB.
+
+What is made for CUDA is run by its operators' definitions, and twice: as it is, with fp16's bound,
+and without the roundings to fp16 in either graph, with f32's. The second shows that it is the same
+mathematics, the first that its types fit together. How CUDA's kernels compute is in neither.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import onnx
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
 from ..bands import Arrays, session
-from ..verify import Measured, compare
+from ..errors import VerificationError
+from ..verify import BOUNDS, Measured, compare
+from .cuda import CUDA_ONLY
+from .lower import lower, widen
 
 # A rewrite changes the order of sums and nothing else.
 BOUND = 1e-5
@@ -26,9 +36,39 @@ class Checked(Protocol):
     """What is checked: a variant."""
 
     model: onnx.ModelProto
-    role: str
     shares_prefix: bool
-    deep: str | None
+
+    def file_name(self, base: Path) -> str:
+        """What it is called in messages."""
+
+
+Change = Callable[[onnx.ModelProto, Path], onnx.ModelProto]
+
+
+def unchanged(model: onnx.ModelProto, _: Path) -> onnx.ModelProto:
+    """A graph that runs as it is."""
+    return model
+
+
+def wide_and_lower(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """In plain operators and f32."""
+    return widen(lower(model, path), path)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a base and its variants are run, and how far they may be apart."""
+
+    base: Change
+    variant: Change
+    bound: float
+
+
+# By provider. The first form's errors are those in `bundle.yaml`.
+FORMS = {
+    "cpu": (Form(unchanged, unchanged, BOUND),),
+    "cuda": (Form(unchanged, lower, BOUNDS["fp16"]), Form(widen, wide_and_lower, BOUND)),
+}
 
 
 def feed(
@@ -61,8 +101,24 @@ def repeated(arrays: Arrays, branches: int) -> Arrays:
     }
 
 
-def check(base: Path, entry: dict[str, Any], variants: list[Checked]) -> list[list[Measured]]:
+def check(
+    base: Path, entry: dict[str, Any], variants: list[Checked], forms: tuple[Form, ...]
+) -> list[list[Measured]]:
     """Errors of each variant at the sizes that the base was verified at, the worst of all branches.
+
+    Raises a `VerificationError` where one is above its form's bound.
+    """
+    first, *others = forms
+    measured = check_form(base, entry, variants, first)
+    for form in others:
+        check_form(base, entry, variants, form)
+    return measured
+
+
+def check_form(
+    base: Path, entry: dict[str, Any], variants: list[Checked], form: Form
+) -> list[list[Measured]]:
+    """As `check`, in one form.
 
     A variant that takes what another hands out gets it as the ones before it made it at the same
     inputs. The control module is judged by what the UNet makes of its residuals.
@@ -72,7 +128,7 @@ def check(base: Path, entry: dict[str, Any], variants: list[Checked]) -> list[li
     branches = BRANCHES if any(v.shares_prefix for v in variants) else (1,)
     runs = [(case, count) for case in cases for count in branches]
     feeds = [feed(described, *case, count) for case, count in runs]
-    model = session(base.read_bytes(), base.parent)
+    model = session(form.base(described, base).SerializeToString(), base.parent)
     [output] = [value.name for value in model.get_outputs()]
     wanted = [
         model.run(None, repeated(f, count))[0] for f, (_, count) in zip(feeds, runs, strict=True)
@@ -80,7 +136,7 @@ def check(base: Path, entry: dict[str, Any], variants: list[Checked]) -> list[li
     del model
     measured = []
     for variant in variants:
-        model = session(variant.model.SerializeToString(), base.parent)
+        model = session(form.variant(variant.model, base).SerializeToString(), base.parent)
         errors: dict[tuple[int, ...], tuple[float, float]] = {}
         for i, (case, _) in enumerate(runs):
             found = run(model, feeds[i])
@@ -90,6 +146,8 @@ def check(base: Path, entry: dict[str, Any], variants: list[Checked]) -> list[li
             feeds[i] |= found
         del model
         measured.append([Measured(*case, *error) for case, error in errors.items()])
+        if errors:
+            hold(variant.file_name(base), base.name, measured[-1], form.bound)
     return [rows or after for rows, after in zip(measured, [*measured[1:], []], strict=True)]
 
 
@@ -98,3 +156,29 @@ def run(model: Any, values: Arrays) -> Arrays:
     inputs = {value.name: values[value.name] for value in model.get_inputs()}
     names = [value.name for value in model.get_outputs()]
     return dict(zip(names, model.run(None, inputs), strict=True))
+
+
+def hold(name: str, base: str, rows: list[Measured], bound: float) -> None:
+    """Raises a `VerificationError` if an error is above the bound."""
+    worst = max(row.relative_rms for row in rows)
+    if worst > bound:
+        raise VerificationError(
+            f"{name}: relative RMS {worst:.2e} against {base} is above {bound:.0e}"
+        )
+
+
+def only_kernels_are_missing(variants: list[Checked], base: Path) -> None:
+    """Raises a `VerificationError` unless graphs for CUDA are sound as far as a CPU can tell.
+
+    ONNX Runtime infers and compares all types and shapes before it looks for kernels, so that a
+    session of a sound graph fails for want of one of CUDA's, and for nothing else.
+    """
+    for variant in variants:
+        said = "it runs on a CPU"
+        try:
+            session(variant.model.SerializeToString(), base.parent)
+        except Exception as error:  # ONNX Runtime's own have no class in common
+            said = str(error)
+            if isinstance(error, NoKernel) and any(f"{op}(" in said for op in CUDA_ONLY):
+                continue
+        raise VerificationError(f"{variant.file_name(base)}: is no graph for CUDA: {said}")

@@ -44,10 +44,11 @@ class Sharing:
         for maker in graph.nodes:
             if maker.output[0] not in self.shapes:
                 names = set(maker.input) - self.shapes
+                made = filter(None, maker.output)
                 if names & self.late:
-                    self.late.update(maker.output)
+                    self.late.update(made)
                 elif names & self.early:
-                    self.early.update(maker.output)
+                    self.early.update(made)
         self.new: list[NodeProto] = []
         self.forms: dict[tuple[str, bool], str] = {}
         self.repeated: dict[str, str] = {}
@@ -125,7 +126,7 @@ class Sharing:
 
     def repeat_outputs(self) -> None:
         """Gives B*N rows to the graph's outputs that have fewer."""
-        for name in set(self.graph.output_names) - self.late:
+        for name in [name for name in self.graph.output_names if name not in self.late]:
             once = f"{name}/once"
             self.graph.rename(name, once)
             self.early = self.early - {name} | {once}

@@ -11,9 +11,9 @@ layers: 1: 6 %, 2: 22 %, 3: 39 % (the whole last level). One is the default, as 
 
 from __future__ import annotations
 
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
-from .graph import Graph, attributes
+from .graph import Graph, attributes, node
 
 DEEP = "deep"
 LAYERS = 1
@@ -22,9 +22,9 @@ LAYERS = 1
 def joins(graph: Graph) -> list[NodeProto]:
     """The nodes that join two pictures' channels, first to last."""
     return [
-        node
-        for node in graph.nodes
-        if node.op_type == "Concat" and len(node.input) == 2 and attributes(node)["axis"] == 1
+        join
+        for join in graph.nodes
+        if join.op_type == "Concat" and len(join.input) == 2 and attributes(join)["axis"] == 1
     ]
 
 
@@ -49,3 +49,19 @@ def shallow(graph: Graph) -> Graph:
     rest.drop(rest.maker(DEEP))
     rest.sort()
     return rest
+
+
+def as_f32(graph: Graph) -> None:
+    """Hands `deep` out, or takes it, in f32 where it is fp16: that is what passes between runs."""
+    [border] = [value for value in (*graph.inputs, *graph.outputs) if value.name == DEEP]
+    kind = border.type.tensor_type
+    if kind.elem_type == TensorProto.FLOAT:
+        return
+    half = f"{DEEP}/half"
+    graph.rename(DEEP, half)
+    if border in graph.outputs:
+        graph.nodes.append(node("Cast", [half], DEEP, to=TensorProto.FLOAT))
+    else:
+        graph.nodes.append(node("Cast", [DEEP], half, to=kind.elem_type))
+    kind.elem_type = TensorProto.FLOAT
+    graph.index()

@@ -61,6 +61,8 @@ impl CudaOptions {
             ("use_tf32", flag(self.tf32)),
             ("cudnn_conv_algo_search", search.to_owned()),
             ("arena_extend_strategy", arena.to_owned()),
+            // Its fast kernel takes an fp16 layer normalisation's mean and variance in fp16.
+            ("enable_skip_layer_norm_strict_mode", flag(true)),
         ];
         options.extend(limit("gpu_mem_limit", self.memory_limit));
         options
@@ -177,6 +179,7 @@ mod tests {
             ("cudnn_conv_algo_search", "HEURISTIC"),
             ("device_id", "1"),
             ("enable_cuda_graph", "1"),
+            ("enable_skip_layer_norm_strict_mode", "1"),
             ("gpu_mem_limit", "21474836480"),
             ("use_tf32", "1"),
         ]);
@@ -186,6 +189,7 @@ mod tests {
             ("cudnn_conv_algo_search", "EXHAUSTIVE"),
             ("device_id", "0"),
             ("enable_cuda_graph", "0"),
+            ("enable_skip_layer_norm_strict_mode", "1"),
             ("use_tf32", "0"),
         ]);
         assert_eq!(sorted(CudaOptions::default().ort_options()), expected);
