@@ -24,10 +24,16 @@ from turns import PARTS, Child, ChildError, Side, faster, middle, ratio
 HERE = Path(__file__).resolve().parent
 BOUND = 1e-3
 """Relative RMS that an intermediate result may be off the program's."""
-LOW_MEMORY = ("--low-memory",)
-"""The program with as little loaded as it can run with."""
 KEEP = ("--set", "runtime.memory=keep")
 SEQUENTIAL = ("--set", "runtime.memory=sequential")
+LOW_MEMORY = ("--low-memory",)
+ALSO = {
+    "one-at-a-time": ("diffbir, one graph at a time", SEQUENTIAL),
+    "low-memory": ("diffbir, low memory", LOW_MEMORY),
+    "balanced": ("diffbir, balanced", (*SEQUENTIAL, "--speed", "balanced")),
+    "fast": ("diffbir, fast", (*SEQUENTIAL, "--speed", "fast")),
+}
+"""Further ways to run the program; presets load one graph at a time, or memory would not do."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cfg-scale", type=float, help="default: the bundle's")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--turns", type=int, default=5, help="of each side (default: 5)")
-    p.add_argument("--low-memory", action="store_true",
-                   help="also the program with as little loaded as it can")  # fmt: skip
+    p.add_argument("--also", nargs="+", default=[], choices=ALSO,
+                   help="also time it so; one-at-a-time is how it runs large bundles")  # fmt: skip
     p.add_argument("--no-peaks", action="store_true", help="do not measure memory")
     p.add_argument("--weights", nargs="+", default=[], metavar="ROLE=FILE",
                    help="the checkpoints of a bundle that was made from some")  # fmt: skip
@@ -183,9 +189,8 @@ def measure(case: Case) -> dict[str, Any]:
             theirs[0].name = "PyTorch, cond and uncond in one batch"
             theirs.append(Side("PyTorch, one after the other", torch, "separate"))
         ours = [Side("diffbir", program)]
-        if case.args.low_memory:
-            low = stack.enter_context(case.program(*LOW_MEMORY))
-            ours.append(Side("diffbir, low memory", low))
+        for name, flags in (ALSO[way] for way in case.args.also):
+            ours.append(Side(name, stack.enter_context(case.program(*flags))))
         floors = [torch.ask("floor")["macs_per_second"]]
         take_turns(case, theirs, ours)
         floors.append(torch.ask("floor")["macs_per_second"])

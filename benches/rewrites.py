@@ -25,8 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export"))
 
 if TYPE_CHECKING:
     from diffbir_export.variants.graph import Graph
+    from onnx import ValueInfoProto
 
 BRANCHES = 2
+KNOWN = "known"
 GRAPHS = ("cleaner_sr", "vae_encoder", "denoiser", "vae_decoder")
 
 
@@ -39,7 +41,38 @@ def rewrites(kind: str) -> dict[str, list[Callable[[Graph], object]]]:
     if kind == "denoiser":
         single["prefix"] = [lambda graph: share_prefix(graph, {"context"})]
     every = [rewrite for group in single.values() for rewrite in group]
-    return single | ({"all": every} if len(single) > 1 else {})
+    rows = single | ({"all": every} if len(single) > 1 else {})
+    return rows | ({KNOWN: []} if kind == "denoiser" else {})
+
+
+def known(graph: Graph) -> list[str]:
+    """Makes what depends on prompts or on timesteps alone inputs; returns their names.
+
+    Keys and values of cross-attentions and the projections of the timestep could be computed once
+    for all steps and pictures: how much faster is a graph that is given them?
+    """
+    from diffbir_export.variants.prefix import shape_values
+
+    graph.sort()
+    shapes = shape_values(graph)
+    reach = {value.name: {value.name} for value in graph.inputs} | {name: set() for name in shapes}
+    for node in graph.nodes:
+        of_inputs = [reach.get(name, set()) for name in node.input]
+        reach |= {name: set().union(*of_inputs) for name in node.output if name not in shapes}
+    early = {name for name, found in reach.items() if found in ({"context"}, {"timestep"})}
+    used = {name for node in graph.nodes if node.output[0] not in early for name in node.input}
+    names = sorted(used & early & graph.order.keys())
+    for name in names:
+        graph.drop(graph.maker(name))
+        graph.inputs.append(unshaped(name))
+    return names
+
+
+def unshaped(name: str) -> ValueInfoProto:
+    """An input or output of unknown shape."""
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,6 +114,16 @@ class Case:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
+    def values(self, names: list[str]) -> dict[str, np.ndarray]:
+        """What the plain graph makes on the way."""
+        from diffbir_export.variants.graph import Graph
+
+        graph = Graph(self.path)
+        graph.outputs = [unshaped(name) for name in names]
+        session = self.session(graph.finish().SerializeToString())
+        inputs = {value.name: self.inputs[value.name] for value in session.get_inputs()}
+        return dict(zip(names, session.run(names, inputs), strict=True))
+
     def row(self, name: str, changes: list[Callable[[Graph], object]]) -> list[str]:
         """One rewrite: its seconds, the plain graph's, the ratio, the error."""
         from diffbir_export.variants.graph import Graph
@@ -88,9 +131,11 @@ class Case:
         graph = Graph(self.path)
         for change in changes:
             change(graph)
+        given = self.values(known(graph)) if name == KNOWN else {}
         session = self.session(graph.finish().SerializeToString())
         shares = name in ("prefix", "all") and self.kind == "denoiser"
-        inputs = self.shared if shares else self.inputs
+        inputs = (self.shared if shares else self.inputs) | given
+        inputs = {value.name: inputs[value.name] for value in session.get_inputs()}
         [found, *_] = session.run(None, inputs)
         error = np.sqrt(np.mean((found - self.wanted) ** 2) / np.mean(self.wanted**2))
         times = []

@@ -23,7 +23,8 @@ def test_both_sides_agree_and_are_told_as_a_table(tmp_path, capsys):
     out = tmp_path / "out.json"
     code = compare.main(["--bundle", str(TINY), "--arch-config", str(ROOT / "export/demo-arch"),
                          "--diffbir", str(PROGRAM), "--steps", "2", "--turns", "2",
-                         "--cfg-scale", "4", "--threads", "1", "--low-memory", "--no-peaks",
+                         "--cfg-scale", "4", "--threads", "1", "--no-peaks", "--also",
+                     "one-at-a-time", "low-memory",
                          "--json", str(out)])  # fmt: skip
     assert code == 0
     record = json.loads(out.read_text())
@@ -32,7 +33,7 @@ def test_both_sides_agree_and_are_told_as_a_table(tmp_path, capsys):
     assert record["compared"].startswith("PyTorch")
     assert set(record["sides"]) == {
         "PyTorch, cond and uncond in one batch", "PyTorch, one after the other", "diffbir",
-        "diffbir, low memory",
+        "diffbir, one graph at a time", "diffbir, low memory",
     }  # fmt: skip
     assert all(len(runs) == 2 for runs in record["runs"].values())
     assert record["macs"]["sampling"] == 2 * record["macs"]["step"]

@@ -24,6 +24,7 @@ def test_every_rewrite_is_exact_and_timed() -> None:
         ("denoiser", "attention"),
         ("denoiser", "prefix"),
         ("denoiser", "all"),
+        ("denoiser", "known"),
         ("vae_encoder", "attention"),
     ]
     assert all(float(error) < 1e-5 for *_, error in rows)

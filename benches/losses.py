@@ -1,0 +1,109 @@
+"""What an approximation loses against the exact result, in the latent and in the picture.
+
+    python benches/losses.py --bundle onnx/diffbir-v2 --steps 10 --set sampling.deep_reuse=112 \
+        --set 'sampling.cfg_interval=[200, 800]' --bundle-too onnx/diffbir-v2-fp16
+
+Each setting, and each other bundle of the same weights, restores the same picture with the same
+noise in a process of its own, one after the other. Last comes the exact run once more: how far its
+time is from the first one's tells how quiet the machine was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import markdown
+from turns import Child, ChildError
+
+HERE = Path(__file__).resolve().parent
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags."""
+    p = argparse.ArgumentParser(prog="losses.py", description=__doc__.split("\n")[0])
+    p.add_argument("--bundle", type=Path, required=True, metavar="DIR")
+    p.add_argument("--diffbir", type=Path, default=HERE.parent / "target/release/diffbir",
+                   help="the program")  # fmt: skip
+    p.add_argument("--ort", type=Path, metavar="FILE", help="ONNX Runtime's library")
+    p.add_argument("--size", type=int, help="edge of the result (default: the bundle's short edge)")
+    p.add_argument("--steps", type=int, default=10)
+    p.add_argument("--cfg-scale", type=float, help="default: the bundle's")
+    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                   help="a setting to try; several in one with `;` between them")  # fmt: skip
+    p.add_argument("--bundle-too", action="append", type=Path, default=[], metavar="DIR",
+                   help="another bundle of the same weights, run exactly")  # fmt: skip
+    return p
+
+
+@dataclass
+class Result:
+    """One run: seconds of a step and of the whole, the latent, the picture in [0,1]."""
+
+    step: float
+    whole: float
+    z: np.ndarray
+    picture: np.ndarray
+
+
+def run(args: argparse.Namespace, bundle: Path, settings: list[str], file: Path) -> Result:
+    """Restores once to load everything and once to be timed."""
+    from safetensors.numpy import load_file
+
+    threads = json.dumps([{"cpu": {"threads": args.threads}}])
+    command = [args.diffbir, "bench", "--paced", "--json", "--bundle", bundle, "--tensors", file,
+               "--steps", args.steps, "--set", f"runtime.providers={threads}"]  # fmt: skip
+    for flag, value in (("--size", args.size), ("--cfg-scale", args.cfg_scale)):
+        command += [flag, value] if value is not None else []
+    for setting in settings:
+        command += ["--set", setting]
+    env = {"ORT_DYLIB_PATH": str(args.ort)} if args.ort else {}
+    with Child([str(part) for part in command], env) as child:
+        timed = child.ask("run")
+    found = load_file(file)
+    step = float(np.mean(timed["steps"]))
+    return Result(step, timed["whole"], found["z"], found["color_fixed"])
+
+
+def row(name: str, found: Result, exact: Result) -> list[str]:
+    """Times, their ratio, and how far the results are from the exact ones."""
+    latent = np.sqrt(np.mean((found.z - exact.z) ** 2) / np.mean(exact.z**2))
+    error = np.mean((found.picture.clip(0, 1) - exact.picture.clip(0, 1)) ** 2)
+    db = f"{-10 * np.log10(error):.1f}" if error else "same"
+    return [name, f"{found.step:.2f}", f"{exact.step / found.step:.2f}", f"{found.whole:.2f}",
+            f"{latent:.1e}", db]  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table; returns the exit code."""
+    args = parser().parse_args(arguments)
+    tried = [(setting, args.bundle, setting.split(";")) for setting in args.set]
+    tried += [(bundle.name, bundle, []) for bundle in args.bundle_too]
+    tried.append(("exact, again", args.bundle, []))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tensors.safetensors"
+        try:
+            exact = run(args, args.bundle, [], file)
+            rows.append(row("exact", exact, exact))
+            for name, bundle, settings in tried:
+                rows.append(row(name, run(args, bundle, settings, file), exact))
+                print(*rows[-1], flush=True)
+        except ChildError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    head = ["", "step s", "times as fast", "whole s", "latent, relative RMS", "dB to exact"]
+    print("\n" + markdown.table(head, rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
