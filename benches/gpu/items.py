@@ -11,7 +11,7 @@ from typing import Any
 from commands import Command, Output
 from latency import latency_items
 from machine import output
-from settings import FUSED, HERE, Settings
+from settings import FUSED, GRAPH, HERE, Settings
 
 Figures = dict[str, Any]
 
@@ -130,7 +130,7 @@ def parity_items(settings: Settings) -> list[Item]:
             return [*first, tensors_run(settings, name, engine, "fp16")]  # fmt: skip
 
         items.append(
-            Item(f"parity-{name}", "16" if engine == FUSED else "5",
+            Item(f"parity-{name}", "16" if engine.startswith(FUSED) else "5",
                  f"{engine} in fp16 against fp32", against_f32,
                  lambda settings, _, name=name: differences(settings, name, "cuda"),
                  SKIPS.get(engine, never))
@@ -159,7 +159,7 @@ def needs_variants(settings: Settings) -> str | None:
     return "the fp16 bundle has no variants for CUDA: see the item variants-cuda"
 
 
-SKIPS = {"tensorrt": needs_tensorrt, FUSED: needs_variants}
+SKIPS = {"tensorrt": needs_tensorrt, FUSED: needs_variants, f"{FUSED}{GRAPH}": needs_variants}
 """By engine, why it cannot be run here."""
 
 

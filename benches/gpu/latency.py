@@ -64,7 +64,7 @@ def latency_items(settings: Settings, item: type, skips: dict[str, Callable]) ->
     return [
         item(
             f"latency-{case.name}-{engine}",
-            "16" if engine == FUSED else "4",
+            "16" if engine.startswith(FUSED) else "4",
             f"{engine}, fp16, {case.size}x{case.size}, {case.steps} steps, cfg "
             f"{settings.cfg_scale:g}, {case.samples} at once"
             + (f", tiles {case.tiles[0]}:{case.tiles[1]}" if case.tiles else ""),

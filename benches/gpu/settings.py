@@ -15,27 +15,28 @@ ROOT = HERE.parents[1]
 EXPORT = ROOT / "export"
 
 CONFIGS = ROOT / "configs"
-REPLAYED = [{"cuda": {"device_id": 0, "cuda_graph": True}}, "cpu"]
-"""The CUDA provider with its kernels recorded once and replayed."""
-
-
 FUSED = "cuda-fused"
 """The CUDA provider with the variants that were made for it."""
+LOOSE = "cuda-loose"
+"""The CUDA provider with inputs and outputs that have no place of their own on the device."""
+RECORDED = {"denoiser": {"providers": [{"cuda": {"device_id": 0, "cuda_graph": True}}, "cpu"]}}
+"""The denoiser's kernels recorded once and replayed: engines whose names end with `-graph`."""
+GRAPH = "-graph"
 
 
 def providers(engine: str | None, precision: str) -> list[str]:
-    """The flags that choose an engine: the configurations that ship, as far as there is one."""
-    if engine == "cuda-graph":
-        return ["--set", f"runtime.providers={json.dumps(REPLAYED)}",
-                "--set", "runtime.variants=false"]  # fmt: skip
-    files = {
-        None: "cpu",
-        "cuda": "cuda-fp16" if precision == "fp16" else "cuda",
-        FUSED: "cuda-fp16",
+    """The flags that choose an engine: a configuration that ships, and what is to be different."""
+    if engine is None:
+        return ["--config", str(CONFIGS / "cpu.yaml")]
+    name = "tensorrt" if engine == "tensorrt" else "cuda-fp16" if precision == "fp16" else "cuda"
+    settings = {
+        # What is in an fp16 bundle besides its plain graphs was added for these engines.
+        "runtime.variants=false": precision == "fp16" and not engine.startswith(FUSED),
+        "runtime.io_binding=never": engine == LOOSE,
+        f"runtime.graphs={json.dumps(RECORDED)}": engine.endswith(GRAPH),
     }
-    # What is in an fp16 bundle besides its plain graphs was added for this one engine.
-    plain = ["--set", "runtime.variants=false"] if precision == "fp16" and engine != FUSED else []
-    return ["--config", str(CONFIGS / f"{files.get(engine, engine)}.yaml"), *plain]
+    chosen = [flag for setting, wanted in settings.items() if wanted for flag in ("--set", setting)]
+    return ["--config", str(CONFIGS / f"{name}.yaml"), *chosen]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,16 @@ def for_gpu(diffbir: Path, ort: Path | None, out: Path) -> Settings:
             Case("1024-tiled-10", 1024, 10, tiles=(512, 256)),
             Case("512-10-batch4", 512, 10, samples=4),
         ),
-        engines=("torch-eager", "torch-compile", "cuda", FUSED, "cuda-graph", "tensorrt"),
+        engines=(
+            "torch-eager",
+            "torch-compile",
+            LOOSE,
+            "cuda",
+            f"cuda{GRAPH}",
+            FUSED,
+            f"{FUSED}{GRAPH}",
+            "tensorrt",
+        ),
     )
 
 

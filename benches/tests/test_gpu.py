@@ -57,7 +57,8 @@ def test_the_plan_names_every_item_once_and_does_nothing(tmp_path, capsys):
     names = [item.name for item in all_items(for_gpu(NOWHERE, None, out))]
     assert len(names) == len(set(names))
     assert all(f"{name}" in printed for name in names)
-    for engine in ("torch-eager", "torch-compile", "cuda", "cuda-fused", "cuda-graph", "tensorrt"):
+    for engine in ("torch-eager", "torch-compile", "cuda-loose", "cuda", "cuda-graph", "cuda-fused",
+                   "cuda-fused-graph", "tensorrt"):  # fmt: skip
         assert f"latency-512-50-{engine}" in names
     assert (
         "--precision fp16" in printed
