@@ -10,7 +10,7 @@ use ort::memory::{AllocationDevice, Allocator};
 use ort::session::{IoBinding, RunOptions};
 use ort::value::{DynTensor, Tensor, TensorElementType};
 
-use super::session::to_f32;
+use super::values::{to_f32, type_of};
 use crate::nets::Input;
 
 /// So many shapes keep tensors on the device, and so many are recorded: each recording keeps memory.
@@ -213,12 +213,6 @@ impl Bindings {
         let last = self.bound.len() - 1;
         Ok(&mut self.bound[last])
     }
-}
-
-fn type_of(outlets: &[ort::value::Outlet], name: &str) -> TensorElementType {
-    let outlet = outlets.iter().find(|outlet| outlet.name() == name);
-    let kind = outlet.and_then(|outlet| outlet.dtype().tensor_type());
-    kind.unwrap_or(TensorElementType::Float32)
 }
 
 /// An input on the device, and the same as it was given.

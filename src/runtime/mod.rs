@@ -6,6 +6,8 @@ mod assignment;
 #[cfg(feature = "onnx")]
 mod binding;
 #[cfg(feature = "onnx")]
+mod builder;
+#[cfg(feature = "onnx")]
 mod copies;
 #[cfg(feature = "onnx")]
 pub mod engine_cache;
@@ -34,6 +36,8 @@ pub mod registration;
 pub mod session;
 #[cfg(feature = "onnx")]
 pub mod sessions;
+#[cfg(feature = "onnx")]
+mod values;
 mod variants;
 
 use std::collections::BTreeMap;

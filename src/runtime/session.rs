@@ -5,22 +5,21 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use half::f16;
 use ndarray::ArrayD;
 use ort::session::builder::SessionBuilder;
-use ort::session::{RunOptions, SessionInputValue, SessionOutputs};
-use ort::value::{Tensor, TensorElementType, TensorRef, ValueRef};
+use ort::session::{RunOptions, SessionInputValue};
+use ort::value::TensorElementType;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::{Input, Network};
 use crate::runtime::binding::{self, Bindings, Place};
+use crate::runtime::builder::{builder, while_building};
 use crate::runtime::copies::Copies;
 use crate::runtime::engine_cache::EngineCache;
 use crate::runtime::failures::{expect_names, is_out_of_memory, load_error};
 use crate::runtime::provider::{Provider, ProviderKind};
-use crate::runtime::{
-    GraphFile, IoBinding, Role, RuntimeOptions, assignment, library, registration,
-};
+use crate::runtime::values::{collect, to_value, type_of};
+use crate::runtime::{GraphFile, IoBinding, Role, RuntimeOptions, assignment};
 
 /// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
@@ -247,44 +246,6 @@ fn refused_options(error: ort::Error) -> Error {
     Error::runtime("ONNX Runtime refuses a run's options").with_source(error)
 }
 
-/// What a session of `graph` is made with, and where TensorRT keeps its engines.
-fn builder(
-    graph: &GraphFile,
-    options: &RuntimeOptions,
-) -> Result<(SessionBuilder, Option<EngineCache>)> {
-    let environment = library::environment(options.library.as_deref())?;
-    let threads = options.threads_of(&graph.name);
-    let failed =
-        |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);
-    let mut builder = ort::session::Session::builder(environment)
-        .and_then(|b| Ok(b.with_intra_threads(threads)?.with_inter_threads(1)?))
-        // Shapes vary from picture to picture; beside the arena, a pattern saves no time and doubles what is held.
-        .and_then(|b| Ok(b.with_memory_pattern(false)?))
-        .and_then(|b| Ok(b.with_config_entry(assignment::RECORD_KEY, "1")?))
-        .map_err(failed)?;
-    for (key, value) in &options.options {
-        builder = builder
-            .with_config_entry(key, value.to_string())
-            .map_err(|e| {
-                Error::config(format!(
-                    "runtime.options.{key}: ONNX Runtime refuses `{value}`: {e}"
-                ))
-            })?;
-    }
-    let providers = options.providers_of(&graph.name);
-    let engines = EngineCache::of(graph, providers, options)?;
-    let builder = registration::append_all(providers, engines.as_ref(), options, builder)?;
-    Ok((builder, engines))
-}
-
-/// Does `work`, which may build engines.
-fn while_building<T>(engines: Option<&EngineCache>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    match engines {
-        Some(engines) => engines.building(work)?,
-        None => work(),
-    }
-}
-
 impl Session {
     fn run_error(&self, error: &ort::Error, inputs: &[(&str, Input<'_>)]) -> Error {
         let shapes: Vec<_> = inputs
@@ -305,16 +266,6 @@ impl Session {
                 error.message()
             ),
         )
-    }
-
-    /// Whether the graph's input `name` holds 16-bit floats.
-    fn wants_f16(&self, name: &str) -> bool {
-        let outlet = self
-            .session
-            .inputs()
-            .iter()
-            .find(|outlet| outlet.name() == name);
-        outlet.and_then(|outlet| outlet.dtype().tensor_type()) == Some(TensorElementType::Float16)
     }
 }
 
@@ -345,10 +296,9 @@ impl Session {
         }
         let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for (name, input) in inputs {
-            let value = to_value(input, self.wants_f16(name))?;
-            values.push((name.to_string(), value));
+            let as_f16 = type_of(self.session.inputs(), name) == TensorElementType::Float16;
+            values.push((name.to_string(), to_value(input, as_f16)?));
         }
-        let plain = self.plain.as_ref();
         let found = match plain {
             Some(options) => self.session.run_with_options(values, options),
             None => self.session.run(values),
@@ -366,32 +316,4 @@ impl Session {
 /// An error that does not borrow from the session.
 fn detached<R>(error: ort::Error<R>) -> ort::Error {
     ort::Error::new_with_code(error.code(), error.message().to_owned())
-}
-
-fn to_value<'v>(input: &'v Input<'_>, as_f16: bool) -> ort::Result<SessionInputValue<'v>> {
-    Ok(match input {
-        Input::F32(x) if as_f16 => Tensor::from_array(x.mapv(f16::from_f32))?.into(),
-        Input::F32(x) if x.is_standard_layout() => TensorRef::from_array_view(x.view())?.into(),
-        Input::F32(x) => Tensor::from_array(x.as_standard_layout().into_owned())?.into(),
-        Input::I64(x) => Tensor::from_array(x.as_standard_layout().into_owned())?.into(),
-    })
-}
-
-/// A tensor in the machine's memory as 32-bit floats.
-pub(super) fn to_f32(value: &ValueRef<'_>) -> ort::Result<ArrayD<f32>> {
-    Ok(match value.dtype().tensor_type() {
-        Some(TensorElementType::Float16) => value.try_extract_array::<f16>()?.mapv(f16::to_f32),
-        _ => value.try_extract_array::<f32>()?.to_owned(),
-    })
-}
-
-fn collect(found: &SessionOutputs<'_>, outputs: &[&str]) -> ort::Result<Vec<ArrayD<f32>>> {
-    let missing = |name: &str| {
-        let code = ort::error::ErrorCode::InvalidGraph;
-        ort::Error::new_with_code(code, format!("it has no output `{name}`"))
-    };
-    outputs
-        .iter()
-        .map(|name| to_f32(&found.get(name).ok_or_else(|| missing(name))?.view()))
-        .collect()
 }
