@@ -108,6 +108,8 @@ pub struct RuntimeOptions {
     pub sharing: usize,
     /// Whether a graph's variant for the first of its providers is taken, where the bundle has one. Default: true.
     pub variants: bool,
+    /// Whether that is the one in 8 bits for the CPU, where the bundle has one: faster, and an approximation. Default: false.
+    pub int8: bool,
 }
 
 impl Default for RuntimeOptions {
@@ -122,6 +124,7 @@ impl Default for RuntimeOptions {
             devices: Vec::new(),
             sharing: 1,
             variants: true,
+            int8: false,
         }
     }
 }
