@@ -123,7 +123,8 @@ def possible(entry: dict[str, Any]) -> bool:
 
 def complete(entry: dict[str, Any]) -> bool:
     """Whether a graph has all its variants; denoisers had fewer once."""
-    roles = {variant.get("role", "whole") for variant in entry["variants"]}
+    exact = [variant for variant in entry["variants"] if variant["precision"] != "int8"]
+    roles = {variant.get("role", "whole") for variant in exact}
     return roles >= ({"whole", "parts"} if entry["kind"] == "denoiser" else {"whole"})
 
 
