@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from conftest import EXPORT
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from diffbir_export import bundle, onnx_parts
@@ -169,6 +170,22 @@ def test_a_graph_without_variants(varied, pictures, tmp_path):
     assert graph["variants"] == [variant]
     assert variant["rewrites"].keys() == {"int8"}
     assert not complete(graph)
+
+
+def test_layers_of_a_deep_graph():
+    """As deep as the official denoiser; a product of two activations is no layer."""
+    depth = 3000
+    nodes = [helper.make_node("Relu", [f"x{i}"], [f"x{i + 1}"]) for i in range(depth)]
+    nodes += [helper.make_node("Cast", ["w"], ["wide"], to=TensorProto.FLOAT),
+              helper.make_node("MatMul", [f"x{depth}", f"x{depth}"], ["square"]),
+              helper.make_node("MatMul", ["square", "wide"], ["y"]),
+              helper.make_node("MatMul", ["wide", "wide"], ["weights"]),
+              helper.make_node("Add", ["y", "weights"], ["z"])]  # fmt: skip
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [4, 4]) for n in ("x0", "z")]
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float16), "w")
+    model = helper.make_model(helper.make_graph(nodes, "deep", values[:1], values[1:], [weight]))
+    [found] = layers.find(Graph(EXPORT / "deep.onnx", model))
+    assert found == layers.Layer("MatMul", "square", "wide", "y")
 
 
 def test_a_layer_alone(varied):

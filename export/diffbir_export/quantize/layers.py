@@ -56,14 +56,16 @@ def layer(node: NodeProto) -> Layer:
 
 
 def find(graph: Graph) -> list[Layer]:
-    """All layers, in the graph's order."""
-    return [
-        layer(node)
-        for node in graph.nodes
-        if node.op_type in OPS
-        and graph.is_constant(node.input[1])
-        and not graph.is_constant(node.input[0])
-    ]
+    """All layers of a sorted graph, in its order."""
+    # Not by `Source.is_constant`, which goes back from every value through the whole network.
+    fixed = {"", *graph.tensors}
+    found = []
+    for node in graph.nodes:
+        if all(name in fixed for name in node.input):
+            fixed.update(node.output)
+        elif node.op_type in OPS and node.input[1] in fixed:
+            found.append(layer(node))
+    return found
 
 
 def constants(graph: Graph, names: list[str]) -> dict[str, np.ndarray]:
