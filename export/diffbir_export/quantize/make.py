@@ -49,7 +49,7 @@ def current(folder: Path, entry: dict[str, Any], loss: float) -> bool:
     if variant is None or not (folder / variant["file"]).is_file():
         return False
     model = onnx.load(folder / variant["file"], load_external_data=False)
-    told = {entry.key: entry.value for entry in model.metadata_props}
+    told = {one.key: one.value for one in model.metadata_props}
     decided = json.loads(told.get(KEY, "{}"))
     return decided.get("of") == origin(folder, entry) and decided.get("bound") == loss
 
@@ -115,7 +115,7 @@ class Quantiser:
 
         def progress(done: int, of: int) -> None:
             if done % 50 == 0:
-                self.log(f"  {done} of {of} layers, {time.perf_counter() - started:.0f} s")
+                self.log(f"  {done} of {of} measured, {time.perf_counter() - started:.0f} s")
 
         measuring = sensitivity.Pass(self.graph, self.layers, self.scales)
         return measuring.run(batch([runs[i] for i in places], self.shares_prefix), progress)
@@ -135,11 +135,10 @@ class Quantiser:
 
     def verified(self, model: onnx.ModelProto) -> Measured:
         """The error on the records set apart, for `bundle.yaml`."""
-        found = self.outputs(model)
-        height, width = found[0].shape[2:]
-        first = next(iter(self.checks[0].values()))
-        error = compare(np.stack(found), np.stack(self.wanted))
-        return Measured(len(first), *first.shape[2:] or (height, width), *error)
+        latent = self.checks[0]["x" if "x" in self.checks[0] else "latent"]
+        batch_size, _, height, width = latent.shape
+        error = compare(np.stack(self.outputs(model)), np.stack(self.wanted))
+        return Measured(batch_size, height, width, *error)
 
     def speed(self, model: onnx.ModelProto) -> float:
         """The exact graph's time over the model's, on one thread, in turns."""
