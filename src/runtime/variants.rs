@@ -94,6 +94,7 @@ impl GraphFile {
     }
 
     /// Whether the graph runs in 8 bits under `options`.
+    #[cfg(feature = "onnx")]
     fn runs_int8(&self, options: &RuntimeOptions) -> bool {
         let whole = self.variant(options, Role::Whole);
         self.parts(options).is_none() && whole.is_some_and(|variant| variant.int8)
@@ -165,7 +166,6 @@ impl GraphFile {
 mod tests {
     use super::*;
     use crate::nets::contract::GraphKind;
-    use crate::runtime::Provider;
 
     fn variant(name: &str, role: Role, int8: bool) -> VariantFile {
         VariantFile {
@@ -233,6 +233,7 @@ mod tests {
     #[test]
     fn int8_that_cannot_run_is_refused() {
         use crate::error::ErrorKind;
+        use crate::runtime::Provider;
 
         let check = |has_int8, options: &RuntimeOptions| check_int8(&[denoiser(has_int8)], options);
         check(true, &options(true)).unwrap();
