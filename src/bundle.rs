@@ -242,6 +242,7 @@ impl Bundle {
             provider: ProviderKind::by_name(&variant.provider)?,
             path: self.dir.join(&variant.file),
             role: variant.role,
+            int8: variant.precision == manifest::INT8,
             shares_prefix: variant.shares_prefix,
             deep: variant.deep.clone(),
             left: variant.left,

@@ -109,7 +109,7 @@ pub struct Provenance {
 pub struct RanOn {
     /// ONNX Runtime's name of the execution provider with most of its nodes.
     pub provider: String,
-    /// The graph's precision.
+    /// The precision of what ran: the graph's, or its variant's.
     pub precision: String,
     /// The variant of the graph that ran, where it was not the plain one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -262,11 +262,16 @@ impl Engine {
             let listed = listed.ok_or_else(|| {
                 Error::internal(format!("`{graph}` ran but is not in the bundle"))
             })?;
+            let form = listed
+                .variants
+                .iter()
+                .find(|form| Some(&form.name) == variant.as_ref());
+            let precision = form.map_or(&listed.precision, |form| &form.precision);
             Ok((
                 graph,
                 RanOn {
                     provider,
-                    precision: listed.precision.clone(),
+                    precision: precision.clone(),
                     variant,
                 },
             ))

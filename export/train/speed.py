@@ -4,8 +4,8 @@
         --data RUN/data --out ../docs/speed.md
 
 The validation pictures, degraded as `train.validate` does, are restored by every preset in turn,
-so that what a busy machine does to one it does to all. `--set` gives other settings to compare,
-such as `--set sampling.deep_reuse=4`.
+so that what a busy machine does to one it does to all. A bundle with graphs in int8 is run with
+them too. `--set` gives other settings to compare, such as `--set sampling.deep_reuse=4`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from diffbir_export import bundle
 
 from . import pictures
 from .evaluate import SCALE, Case, insert, program_parser, read, write_low
@@ -64,6 +66,23 @@ def measure(args: argparse.Namespace, all_cases: list[Case], runs: dict[str, Run
                 run.found.append(read(folder / "out", number))
 
 
+def has_int8(folder: Path) -> bool:
+    """Whether a bundle has graphs in int8."""
+    graphs = bundle.read(folder)["graphs"].values()
+    return any(variant["precision"] == "int8" for g in graphs for variant in g["variants"])
+
+
+def settings(args: argparse.Namespace, steps: int) -> dict[str, Run]:
+    """What is compared, by its name in the table."""
+    common = ("--steps", str(steps))
+    runs = {name: Run((*common, "--speed", name)) for name in PRESETS}
+    if has_int8(args.bundle):
+        int8 = ("--set", "runtime.int8=true")
+        runs |= {"int8": Run((*common, *int8)),
+                 "balanced, int8": Run((*common, "--speed", "balanced", *int8))}  # fmt: skip
+    return runs | {name: Run((*common, "--set", name)) for name in args.set}
+
+
 def mean(metric: Metric, found: list[np.ndarray], truth: list[np.ndarray]) -> float:
     """Of the pairs."""
     return float(np.mean([metric(a, b) for a, b in zip(found, truth, strict=True)]))
@@ -103,9 +122,7 @@ def main() -> None:
     all_cases = cases(args.data)[: args.limit]
     text = f"{len(all_cases)} pictures, {SCALE}x, means; times as medians of ratios.\n"
     for steps in args.steps:
-        common = ("--steps", str(steps))
-        runs = {name: Run((*common, "--speed", name)) for name in PRESETS}
-        runs |= {name: Run((*common, "--set", name)) for name in args.set}
+        runs = settings(args, steps)
         measure(args, all_cases, runs)
         rows = [line(name, run, runs["exact"], all_cases) for name, run in runs.items()]
         text += f"\n{steps} steps:\n\n{HEAD}" + "\n".join(rows) + "\n"

@@ -12,6 +12,9 @@ use crate::schedule::DiffusionConfig;
 /// The format of `bundle.yaml` that this engine reads.
 pub const FORMAT: u64 = 1;
 
+/// What the precision of a variant is called that computes in 8 bits where that costs little.
+pub const INT8: &str = "int8";
+
 const SCHEMA: &str = include_str!("../../export/diffbir_export/bundle.schema.json");
 
 /// The contents of `bundle.yaml`.
@@ -172,7 +175,7 @@ pub struct Variant {
     pub provider: String,
     /// The `.onnx` file.
     pub file: String,
-    /// `fp32` or `fp16`.
+    /// `fp32`, `fp16` or [`INT8`].
     pub precision: String,
     /// Whether it computes all or a part. Default: [`Role::Whole`].
     #[serde(default)]

@@ -129,6 +129,8 @@ pub struct RuntimeOptions {
     pub variants: bool,
     /// Whether inputs and outputs stay on the device. Default: auto.
     pub io_binding: IoBinding,
+    /// Whether that is the one in 8 bits for the CPU, where the bundle has one: faster, and an approximation. Default: false.
+    pub int8: bool,
 }
 
 impl Default for RuntimeOptions {
@@ -144,6 +146,7 @@ impl Default for RuntimeOptions {
             sharing: 1,
             variants: true,
             io_binding: IoBinding::Auto,
+            int8: false,
         }
     }
 }

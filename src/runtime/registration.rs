@@ -9,7 +9,7 @@ use ort::session::builder::SessionBuilder;
 
 use super::engine_cache::EngineCache;
 use super::provider::{Provider, ProviderKind, TensorrtOptions};
-use super::{GraphFile, RuntimeOptions, library, needs, plugin};
+use super::{GraphFile, RuntimeOptions, library, needs, plugin, variants};
 use crate::error::{Error, Result, nearest};
 
 /// Whether a provider loads, and why not.
@@ -51,6 +51,7 @@ impl fmt::Display for PassedOver {
 /// message names what is missing and how to install it.
 pub fn check(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<Vec<PassedOver>> {
     check_names(graphs, options)?;
+    variants::check_int8(graphs, options)?;
     check_providers(options)
 }
 

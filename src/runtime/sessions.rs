@@ -55,6 +55,7 @@ impl Sessions {
 
     /// What loads `network`, here or on another thread.
     fn loader(&self, network: &str) -> Result<impl FnOnce() -> Result<Loaded> + Send + use<>> {
+        variants::check_int8(&self.graphs, &self.options)?;
         let (graph, role) = variants::graph_of(network);
         let (file, options) = (self.file(graph)?.clone(), self.options.clone());
         Ok(move || Loaded::load(&file, role, &options))

@@ -26,6 +26,8 @@ pub struct VariantFile {
     pub path: PathBuf,
     /// What it computes.
     pub role: Role,
+    /// Whether it computes in 8 bits where that costs little: an approximation, taken only if it is asked for.
+    pub int8: bool,
     /// See [`Form::shares_prefix`].
     pub shares_prefix: bool,
     /// The value that the whole leaves for the shallow variant, where there are both.
@@ -83,18 +85,53 @@ fn is_given(provider: &Provider, _: &RuntimeOptions) -> bool {
     !provider.optional
 }
 
+/// Refuses to be asked for 8 bits that no graph can run in.
+///
+/// # Errors
+/// [`Bundle`](crate::error::ErrorKind::Bundle) where no graph has such a variant, [`Option`](crate::error::ErrorKind::Option)
+/// where other options keep every one from being taken.
+#[cfg(feature = "onnx")]
+pub(super) fn check_int8(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<()> {
+    if !options.int8 || graphs.iter().any(|graph| graph.runs_int8(options)) {
+        return Ok(());
+    }
+    let mut variants = graphs.iter().flat_map(|graph| &graph.variants);
+    if !variants.any(|variant| variant.int8) {
+        return Err(Error::bundle(
+            "runtime.int8 is true, but the bundle has no graph in int8: `python -m diffbir_export.quantize BUNDLE --pictures DIR` \
+             adds some for the CPU",
+        ));
+    }
+    Err(Error::option(
+        "runtime.int8 is true, but no graph would run in int8: it is for graphs whose first provider is the CPU, with \
+         runtime.variants on, and for the denoiser without runtime.memory: least",
+    ))
+}
+
 impl GraphFile {
     /// The variant of this role that was made for the first of the graph's providers that it is given, if any: what is
-    /// made of CUDA's operators loads nowhere else.
+    /// made of CUDA's operators loads nowhere else. The one in 8 bits where that is asked for and there is one.
     pub(super) fn variant(&self, options: &RuntimeOptions, role: Role) -> Option<&VariantFile> {
         if !options.variants || self.variants.is_empty() {
             return None;
         }
         let mut providers = options.providers_of(&self.name).iter();
         let first = providers.find(|provider| is_given(provider, options))?;
-        let fits =
-            |variant: &&VariantFile| variant.provider == first.kind() && variant.role == role;
-        self.variants.iter().find(fits)
+        let of = |int8| {
+            let fits = move |variant: &&VariantFile| {
+                (variant.provider, variant.role, variant.int8) == (first.kind(), role, int8)
+            };
+            self.variants.iter().find(fits)
+        };
+        let int8 = if options.int8 { of(true) } else { None };
+        int8.or_else(|| of(false))
+    }
+
+    /// Whether the graph runs in 8 bits under `options`.
+    #[cfg(feature = "onnx")]
+    fn runs_int8(&self, options: &RuntimeOptions) -> bool {
+        let whole = self.variant(options, Role::Whole);
+        self.parts(options).is_none() && whole.is_some_and(|variant| variant.int8)
     }
 
     /// The variant in parts, where memory is to be spared.
@@ -171,82 +208,4 @@ impl GraphFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::nets::contract::GraphKind;
-
-    fn variant(name: &str, provider: ProviderKind, role: Role) -> VariantFile {
-        VariantFile {
-            name: name.to_owned(),
-            provider,
-            path: PathBuf::from(format!("denoiser.{name}.onnx")),
-            role,
-            shares_prefix: true,
-            deep: Some("deep".to_owned()),
-            left: 32,
-        }
-    }
-
-    fn denoiser() -> GraphFile {
-        GraphFile {
-            name: "denoiser".to_owned(),
-            kind: GraphKind::Denoiser,
-            path: PathBuf::from("denoiser.onnx"),
-            segments: None,
-            bytes: 0,
-            variants: vec![
-                variant("cpu", ProviderKind::Cpu, Role::Whole),
-                variant("cuda", ProviderKind::Cuda, Role::Whole),
-                variant("cuda-shallow", ProviderKind::Cuda, Role::Shallow),
-            ],
-            hashes: Vec::new(),
-        }
-    }
-
-    fn on(providers: Vec<Provider>) -> RuntimeOptions {
-        RuntimeOptions {
-            library: Some(PathBuf::from("/nowhere/libonnxruntime.so")),
-            providers,
-            ..RuntimeOptions::default()
-        }
-    }
-
-    fn chosen(options: &RuntimeOptions) -> Option<String> {
-        denoiser().form(options).variant
-    }
-
-    #[test]
-    fn the_first_providers_variant_is_taken() {
-        use ProviderKind::{Cpu, Cuda, Tensorrt};
-        let of = |kinds: &[ProviderKind]| {
-            chosen(&on(kinds.iter().copied().map(Provider::new).collect()))
-        };
-        assert_eq!(of(&[Cuda]).as_deref(), Some("cuda"));
-        assert_eq!(of(&[Cuda, Cpu]).as_deref(), Some("cuda"));
-        assert_eq!(of(&[Cpu]).as_deref(), Some("cpu"));
-        // TensorRT does not know CUDA's operators, though CUDA stands behind it.
-        assert_eq!(of(&[Tensorrt, Cuda, Cpu]), None);
-        let mut without = on(vec![Provider::new(Cuda)]);
-        without.variants = false;
-        assert_eq!(chosen(&without), None);
-    }
-
-    #[test]
-    fn a_variant_has_its_own_shallow_part() {
-        let form = |kind| denoiser().form(&on(vec![Provider::new(kind)]));
-        let deep = form(ProviderKind::Cuda).deep;
-        assert_eq!(
-            deep.map(|deep| deep.shallow).as_deref(),
-            Some("denoiser/shallow")
-        );
-        assert!(form(ProviderKind::Cpu).deep.is_none());
-    }
-
-    #[test]
-    fn a_provider_that_is_passed_over_has_no_say() {
-        let mut cuda = Provider::new(ProviderKind::Cuda);
-        cuda.optional = true;
-        let options = on(vec![cuda, Provider::new(ProviderKind::Cpu)]);
-        assert_eq!(chosen(&options).as_deref(), Some("cpu"));
-    }
-}
+mod tests;

@@ -184,7 +184,8 @@ def possible(entry: dict[str, Any], provider: str = "cpu") -> bool:
 
 def complete(entry: dict[str, Any], provider: str = "cpu") -> bool:
     """Whether a graph has all its variants; denoisers had fewer once."""
-    roles = {v.get("role", "whole") for v in entry["variants"] if v["provider"] == provider}
+    exact = [v for v in entry["variants"] if v["provider"] == provider and v["precision"] != "int8"]
+    roles = {variant.get("role", "whole") for variant in exact}
     return roles >= (DENOISER_ROLES[provider] if entry["kind"] == "denoiser" else {"whole"})
 
 
