@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cfg-scale", type=float, help="default: the bundle's")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--turns", type=int, default=5, help="of each side (default: 5)")
+    p.add_argument("--memory", choices=("keep", "sequential"), default="keep",
+                   help="how the program holds its graphs (default: keep, all loaded)")  # fmt: skip
     p.add_argument("--also", nargs="+", default=[], choices=ALSO,
                    help="also time it so; one-at-a-time is how it runs large bundles")  # fmt: skip
     p.add_argument("--no-peaks", action="store_true", help="do not measure memory")
@@ -181,7 +183,8 @@ def stage_macs(case: Case) -> dict[str, int]:
 def measure(case: Case) -> dict[str, Any]:
     """Everything, as one record."""
     with contextlib.ExitStack() as stack:
-        program = stack.enter_context(case.program(*KEEP, "--tensors", case.tensors))
+        memory = ("--set", f"runtime.memory={case.args.memory}")
+        program = stack.enter_context(case.program(*memory, "--tensors", case.tensors))
         torch = stack.enter_context(case.torch())
         errors = check(torch)
         theirs = [Side("PyTorch", torch, "batched")]
