@@ -15,11 +15,12 @@ import platform
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import markdown
-from turns import PARTS, Child, ChildError, Side, faster, middle, ratio
+from turns import PARTS, Child, ChildError, Guest, Side, faster, middle, ratio
 
 HERE = Path(__file__).resolve().parent
 BOUND = 1e-3
@@ -30,10 +31,10 @@ LOW_MEMORY = ("--low-memory",)
 ALSO = {
     "one-at-a-time": ("diffbir, one graph at a time", SEQUENTIAL),
     "low-memory": ("diffbir, low memory", LOW_MEMORY),
-    "balanced": ("diffbir, balanced", (*SEQUENTIAL, "--speed", "balanced")),
-    "fast": ("diffbir, fast", (*SEQUENTIAL, "--speed", "fast")),
+    "balanced": ("diffbir, balanced", (*KEEP, "--speed", "balanced")),
+    "fast": ("diffbir, fast", (*KEEP, "--speed", "fast")),
 }
-"""Further ways to run the program; presets load one graph at a time, or memory would not do."""
+"""Further ways to run the program."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,6 +88,11 @@ class Case:
         """The edge of the result."""
         return self.args.size or self.described["min_short_edge"]
 
+    @property
+    def memory(self) -> tuple[str, str]:
+        """The flags that say how the program holds its graphs."""
+        return ("--set", f"runtime.memory={self.args.memory}")
+
     def program(self, *more: str | Path) -> Child:
         """The program, waiting for lines."""
         args, threads = self.args, json.dumps([{"cpu": {"threads": self.args.threads}}])
@@ -137,7 +143,7 @@ def check(torch: Child) -> dict[str, float]:
     return errors
 
 
-def take_turns(case: Case, theirs: list[Side], ours: list[Side]) -> None:
+def take_turns(case: Case, theirs: list[Side], ours: list[Side | Guest]) -> None:
     """A B A B: every side once in each turn, one after the other."""
     for turn in range(case.args.turns):
         for side in [*theirs, *ours]:
@@ -146,13 +152,10 @@ def take_turns(case: Case, theirs: list[Side], ours: list[Side]) -> None:
 
 def peaks(case: Case) -> dict[str, int | None]:
     """The most memory each side holds, in a process of its own that runs once or twice."""
+    ways = {"diffbir": case.memory} | dict(ALSO[way] for way in case.args.also)
+    starts = {name: partial(case.program, *flags) for name, flags in ways.items()}
     found = {}
-    for name, start in {
-        "diffbir": lambda: case.program(*KEEP),
-        "diffbir, one graph at a time": lambda: case.program(*SEQUENTIAL),
-        "diffbir, low memory": lambda: case.program(*LOW_MEMORY),
-        "PyTorch": case.torch,
-    }.items():
+    for name, start in {**starts, "PyTorch": case.torch}.items():
         with start() as child:
             if name == "PyTorch":
                 child.ask("batched")
@@ -183,17 +186,17 @@ def stage_macs(case: Case) -> dict[str, int]:
 def measure(case: Case) -> dict[str, Any]:
     """Everything, as one record."""
     with contextlib.ExitStack() as stack:
-        memory = ("--set", f"runtime.memory={case.args.memory}")
-        program = stack.enter_context(case.program(*memory, "--tensors", case.tensors))
+        program = stack.enter_context(case.program(*case.memory, "--tensors", case.tensors))
         torch = stack.enter_context(case.torch())
         errors = check(torch)
         theirs = [Side("PyTorch", torch, "batched")]
         if case.cfg_scale != 1:
             theirs[0].name = "PyTorch, cond and uncond in one batch"
             theirs.append(Side("PyTorch, one after the other", torch, "separate"))
-        ours = [Side("diffbir", program)]
+        ours: list[Side | Guest] = [Side("diffbir", program)]
         for name, flags in (ALSO[way] for way in case.args.also):
-            ours.append(Side(name, stack.enter_context(case.program(*flags))))
+            # Memory would not do for all of them at once.
+            ours.append(Guest(name, partial(case.program, *flags)))
         floors = [torch.ask("floor")["macs_per_second"]]
         take_turns(case, theirs, ours)
         floors.append(torch.ask("floor")["macs_per_second"])

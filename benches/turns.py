@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -108,6 +108,21 @@ class Side:
         return self.runs[-1]
 
 
+@dataclass
+class Guest:
+    """A side whose process is started anew for each turn; it has run once before it is timed."""
+
+    name: str
+    start: Callable[[], Child]
+    runs: list[Record] = field(default_factory=list)
+
+    def turn(self) -> Record:
+        """Runs once."""
+        with self.start() as child:
+            self.runs.append(child.ask("run"))
+        return self.runs[-1]
+
+
 PARTS = ("cleaner", "vae_encoder", "sampling", "step", "vae_decoder", "whole")
 
 
@@ -120,13 +135,13 @@ def seconds(run: Record, part: str) -> float | None:
     return run["stages"].get(part)
 
 
-def middle(side: Side, part: str) -> float | None:
+def middle(side: Side | Guest, part: str) -> float | None:
     """The median over a side's runs."""
     found = [value for run in side.runs if (value := seconds(run, part)) is not None]
     return median(found) if found else None
 
 
-def ratio(theirs: Side, ours: Side, part: str) -> float | None:
+def ratio(theirs: Side, ours: Side | Guest, part: str) -> float | None:
     """How many times as long theirs takes: the median of the ratios of neighbouring turns."""
     pairs = [
         (seconds(a, part), seconds(b, part)) for a, b in zip(theirs.runs, ours.runs, strict=True)

@@ -24,10 +24,10 @@ use diffbir::error::ErrorKind;
 use diffbir::guidance::Space;
 use diffbir::imageio::Rgb;
 use diffbir::nets::contract::GraphKind;
-use diffbir::nets::{Input, Network};
+use diffbir::nets::{Input, Network, Networks};
 use diffbir::options::{Options, RestoreOptions, SamplingOptions};
 use diffbir::pipeline::{Event, Intermediate};
-use diffbir::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session};
+use diffbir::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session, Sessions};
 use ndarray::{Array1, Array3, Array4, ArrayD, Axis, concatenate, s};
 use program::Program;
 
@@ -74,6 +74,24 @@ fn memory_policies_give_the_same_picture() {
         )
     };
     assert_eq!(policy(MemoryPolicy::Keep), policy(MemoryPolicy::Sequential));
+}
+
+#[test]
+fn graphs_of_large_bundles_that_give_memory_back_give_the_same_picture() {
+    let mut files = tiny().graph_files();
+    files.iter_mut().for_each(|file| file.bytes = 1 << 30);
+    let sessions = Sessions::new(files, RuntimeOptions::default());
+    assert!(
+        sessions.keeps(),
+        "large ones are kept too where there is room"
+    );
+    let engine = Engine::from_networks(tiny(), Box::new(sessions));
+    let request = request(24);
+    let plain = run(RuntimeOptions::default(), &request);
+    for _ in 0..2 {
+        let restored = engine.restore(&request, &mut |_| Ok(())).unwrap();
+        assert_eq!(restored.samples[0], plain);
+    }
 }
 
 #[test]

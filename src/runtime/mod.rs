@@ -79,7 +79,7 @@ pub struct GraphFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryPolicy {
-    /// `keep` for bundles of up to 1 GiB, `sequential` for larger ones.
+    /// `keep` where the memory of this machine has room for all of them, else `sequential`; on other devices `keep`.
     #[default]
     Auto,
     /// Every session stays loaded, so that the next picture does not wait.

@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
+use crate::nets::contract::GraphKind;
 use crate::nets::{Form, Network, Networks};
 use crate::runtime::loaded::Loaded;
 use crate::runtime::{GraphFile, MemoryPolicy, Provider, RuntimeOptions, Session, heap, variants};
 
-/// Above this many bytes of graphs, [`MemoryPolicy::Auto`] keeps one session at a time.
-const KEEP_LIMIT: u64 = 1 << 30;
+/// Above this many bytes of graphs, those that run once for a picture give their activations' memory back after it: the time
+/// that takes is nothing beside theirs, and the denoiser's peak and the decoder's do not add up.
+const LARGE: u64 = 1 << 30;
 
 /// The sessions of one bundle, loaded when first asked for and released by a [`MemoryPolicy`].
 pub struct Sessions {
     graphs: Vec<GraphFile>,
     options: RuntimeOptions,
     keep: bool,
+    is_large: bool,
     loaded: BTreeMap<String, Loaded>,
     /// Those that are being made.
     pending: BTreeMap<String, JoinHandle<Result<Loaded>>>,
@@ -30,11 +33,12 @@ impl Sessions {
     /// The sessions of `graphs`; none is loaded yet.
     pub fn new(graphs: Vec<GraphFile>, options: RuntimeOptions) -> Self {
         let keep = match options.memory {
-            MemoryPolicy::Keep => true,
+            MemoryPolicy::Keep | MemoryPolicy::Auto => true,
             MemoryPolicy::Sequential | MemoryPolicy::Least => false,
-            MemoryPolicy::Auto => graphs.iter().map(|graph| graph.bytes).sum::<u64>() <= KEEP_LIMIT,
         };
+        let bytes = graphs.iter().map(|graph| graph.bytes).sum::<u64>();
         Sessions {
+            is_large: bytes > LARGE,
             graphs,
             options,
             keep,
@@ -51,6 +55,14 @@ impl Sessions {
     fn file(&self, graph: &str) -> Result<&GraphFile> {
         let file = self.graphs.iter().find(|file| file.name == graph);
         file.ok_or_else(|| Error::bundle(format!("the bundle has no graph `{graph}`")))
+    }
+
+    /// Whether `network` runs once for a picture, and not in every step.
+    fn runs_once(&self, network: &str) -> bool {
+        let file = self.file(variants::graph_of(network).0);
+        let kind = file.map(|file| file.kind);
+        let in_steps = [GraphKind::Denoiser, GraphKind::VaeDecoderVjp];
+        kind.is_ok_and(|kind| !in_steps.contains(&kind))
     }
 
     /// What loads `network`, here or on another thread.
@@ -124,8 +136,9 @@ impl Networks for Sessions {
                 .insert(whole.to_owned(), session.provider().to_owned());
             self.loaded.insert(graph.to_owned(), session);
         }
+        let rarely = self.is_large && self.runs_once(graph);
         match self.loaded.get_mut(graph) {
-            Some(session) => session.network(self.shrink),
+            Some(session) => session.network(self.shrink || rarely),
             None => Err(Error::internal(format!("the session of `{graph}` is gone"))),
         }
     }

@@ -1,8 +1,7 @@
 //! The demo bundle's graphs in all their forms on real ONNX Runtime: plain, for the CPU, shallow, in parts.
 
 use super::*;
-use diffbir::nets::{Form, Networks};
-use diffbir::runtime::Sessions;
+use diffbir::nets::Form;
 
 fn demo() -> Bundle {
     Program::new();
