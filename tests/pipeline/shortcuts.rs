@@ -136,6 +136,7 @@ fn what_is_left_counts_in_the_plan() {
         let mut request = request(1024, 1024, 1.0, 7);
         request.options.sampling.control_reuse = control_reuse;
         request.options.tiling.cldm = DenoiserTiles::None;
+        request.options.tiling.memory_budget = Some(Bytes(1 << 40));
         let plan = engine.plan((1024, 1024), &request.options).unwrap();
         plan.stages[&Stage::Sampling].0
     };
