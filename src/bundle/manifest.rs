@@ -175,7 +175,7 @@ pub struct Variant {
     pub provider: String,
     /// The `.onnx` file.
     pub file: String,
-    /// `fp32`, `fp16` or [`INT8`].
+    /// `fp32`, `fp16` or `int8`.
     pub precision: String,
     /// Whether it computes all or a part. Default: [`Role::Whole`].
     #[serde(default)]

@@ -95,6 +95,7 @@ impl Settings {
     }
 
     /// Turns `cuda_graph` off.
+    #[cfg(feature = "onnx")]
     pub(super) fn record_nothing(&mut self) {
         match self {
             Settings::Cuda(options) => options.cuda_graph = false,
