@@ -517,7 +517,8 @@ void diffbir_cancel_free(struct diffbir_cancel *cancel);
 
 /**
  * Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when
- * a request first needs them, unless `runtime.warm_up` asks for a first picture now. Never installs a runtime and never uses the network.
+ * a request first needs them, unless `runtime.warm_up` asks for a first picture now. Never installs a runtime and never
+ * uses the network.
  *
  * On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for
  * `options` means the defaults, which name no bundle and so fail.

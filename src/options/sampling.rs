@@ -193,8 +193,9 @@ impl SamplingOptions {
         let control = self.control_reuse;
         for (key, age) in [("deep", deep), ("control", control)] {
             let what = "a number of timesteps, 0 or more";
-            let is_age = |x: &f64| x.is_finite() && *x >= 0.0;
-            expect(&format!("sampling.{key}_reuse"), age, what, |x| is_age(&x))?;
+            expect(&format!("sampling.{key}_reuse"), age, what, |x| {
+                x.is_finite() && x >= 0.0
+            })?;
         }
         match (deep > 0.0, control > 0.0) {
             (true, true) => Err(Error::option(

@@ -106,13 +106,6 @@ impl Bindings {
         self.copied
     }
 
-    /// Whether such a run has been before, so that [`run`](Self::run) can do it.
-    pub(super) fn knows(&self, inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> bool {
-        let key = Key::new(inputs, outputs);
-        self.bound.iter().any(|bound| bound.key == key)
-            || self.seen.iter().any(|(seen, _)| *seen == key)
-    }
-
     /// Remembers a run and what came out of it.
     pub(super) fn remember(
         &mut self,
@@ -128,28 +121,39 @@ impl Bindings {
             .push((Key::new(inputs, outputs), shapes.collect()));
     }
 
-    /// Runs what [`knows`](Self::knows) says yes to; `plain` are the options of runs that nothing is recorded of.
-    ///
-    /// # Errors
-    /// ONNX Runtime's.
+    /// Runs what has run before, else returns `None`; `plain` are the options of runs that nothing is recorded of.
     pub(super) fn run(
         &mut self,
         session: &mut ort::session::Session,
         inputs: &[(&str, Input<'_>)],
         outputs: &[&str],
         plain: Option<&RunOptions>,
-    ) -> ort::Result<Vec<ArrayD<f32>>> {
+    ) -> Option<ort::Result<Vec<ArrayD<f32>>>> {
         let key = Key::new(inputs, outputs);
-        let bound = match self.bound.iter().position(|bound| bound.key == key) {
-            Some(index) => &mut self.bound[index],
-            None => self.bind(session, key, inputs)?,
+        let index = match self.bound.iter().position(|bound| bound.key == key) {
+            Some(index) => Ok(index),
+            None => {
+                let seen = self.seen.iter().position(|(seen, _)| *seen == key)?;
+                let (key, shapes) = self.seen.swap_remove(seen);
+                self.bind(session, (key, shapes), inputs)
+            }
         };
-        let mut copied = 0;
+        Some(index.and_then(|index| self.run_bound(index, session, inputs, plain)))
+    }
+
+    fn run_bound(
+        &mut self,
+        index: usize,
+        session: &mut ort::session::Session,
+        inputs: &[(&str, Input<'_>)],
+        plain: Option<&RunOptions>,
+    ) -> ort::Result<Vec<ArrayD<f32>>> {
+        let bound = &mut self.bound[index];
         for ((name, input), held) in inputs.iter().zip(&mut bound.inputs) {
             if held.put(input)? {
                 // An input that the graph wants on the host was copied there when it was bound.
                 bound.io.bind_input(*name, &held.there)?;
-                copied += 1;
+                self.copied += 1;
             }
         }
         bound.io.synchronize_inputs()?;
@@ -162,20 +166,16 @@ impl Bindings {
             let here = there.to(AllocationDevice::CPU, 0)?;
             to_f32(&here.into_dyn().view())
         };
-        let found = bound.outputs.iter().map(to_host).collect();
-        self.copied += copied;
-        found
+        bound.outputs.iter().map(to_host).collect()
     }
 
-    /// Binds tensors on the device for what was seen as `key`.
+    /// Binds tensors on the device for what was seen; returns the binding's place.
     fn bind(
         &mut self,
         session: &ort::session::Session,
-        key: Key,
+        (key, shapes): (Key, Vec<Vec<usize>>),
         inputs: &[(&str, Input<'_>)],
-    ) -> ort::Result<&mut Bound> {
-        let seen = self.seen.iter().position(|(seen, _)| *seen == key);
-        let shapes = seen.map_or_else(Vec::new, |index| self.seen.swap_remove(index).1);
+    ) -> ort::Result<usize> {
         let (device, id) = self.place.device();
         let mut io = session.create_binding()?;
         let mut held = Vec::new();
@@ -210,8 +210,7 @@ impl Bindings {
             outputs,
             options,
         });
-        let last = self.bound.len() - 1;
-        Ok(&mut self.bound[last])
+        Ok(self.bound.len() - 1)
     }
 }
 

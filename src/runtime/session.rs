@@ -290,9 +290,9 @@ impl Session {
     ) -> ort::Result<Vec<ArrayD<f32>>> {
         let plain = self.plain.as_ref();
         if let Some(bindings) = &mut self.bindings
-            && bindings.knows(inputs, outputs)
+            && let Some(found) = bindings.run(&mut self.session, inputs, outputs, plain)
         {
-            return bindings.run(&mut self.session, inputs, outputs, plain);
+            return found;
         }
         let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for (name, input) in inputs {
