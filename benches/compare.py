@@ -20,7 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import markdown
-from turns import PARTS, Child, ChildError, Guest, Side, faster, middle, ratio
+from turns import (
+    PARTS,
+    Child,
+    ChildError,
+    Guest,
+    Side,
+    add_program,
+    faster,
+    middle,
+    program,
+    ratio,
+)
 
 HERE = Path(__file__).resolve().parent
 BOUND = 1e-3
@@ -40,20 +51,14 @@ ALSO = {
 def parser() -> argparse.ArgumentParser:
     """All flags."""
     p = argparse.ArgumentParser(prog="compare.py", description=__doc__.split("\n")[0])
-    p.add_argument("--bundle", type=Path, required=True, metavar="DIR")
-    p.add_argument("--diffbir", type=Path, default=HERE.parent / "target/release/diffbir",
-                   help="the program")  # fmt: skip
-    p.add_argument("--ort", type=Path, metavar="FILE", help="ONNX Runtime's library")
+    add_program(p)
     p.add_argument("--task", default="sr", help="which cleaner (default: sr)")
-    p.add_argument("--size", type=int, help="edge of the result (default: the bundle's short edge)")
     p.add_argument("--steps", type=int, default=5, help="of the sampler `spaced` (default: 5)")
-    p.add_argument("--cfg-scale", type=float, help="default: the bundle's")
-    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--turns", type=int, default=5, help="of each side (default: 5)")
     p.add_argument("--memory", choices=("keep", "sequential"), default="keep",
                    help="how the program holds its graphs (default: keep, all loaded)")  # fmt: skip
     p.add_argument("--also", nargs="+", default=[], choices=ALSO,
-                   help="also time it so; one-at-a-time is how it runs large bundles")  # fmt: skip
+                   help="also time the program so")  # fmt: skip
     p.add_argument("--no-peaks", action="store_true", help="do not measure memory")
     p.add_argument("--weights", nargs="+", default=[], metavar="ROLE=FILE",
                    help="the checkpoints of a bundle that was made from some")  # fmt: skip
@@ -95,13 +100,10 @@ class Case:
 
     def program(self, *more: str | Path) -> Child:
         """The program, waiting for lines."""
-        args, threads = self.args, json.dumps([{"cpu": {"threads": self.args.threads}}])
-        command = [args.diffbir, "bench", "--paced", "--json", "--bundle", args.bundle,
-                   "--size", self.size, "--task", args.task, "--upscale", self.scale,
-                   "--sampler", "spaced", "--steps", args.steps, "--cfg-scale", self.cfg_scale,
-                   "--set", f"runtime.providers={threads}", *more]  # fmt: skip
-        env = {"ORT_DYLIB_PATH": str(args.ort)} if args.ort else {}
-        return Child([str(part) for part in command], env)
+        args = self.args
+        return program(args, args.bundle, "--size", self.size, "--task", args.task,
+                       "--upscale", self.scale, "--sampler", "spaced", "--steps", args.steps,
+                       "--cfg-scale", self.cfg_scale, *more)  # fmt: skip
 
     def torch(self) -> Child:
         """PyTorch, waiting for lines."""

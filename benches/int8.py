@@ -34,17 +34,11 @@ def parser() -> argparse.ArgumentParser:
 
 def session(args: argparse.Namespace, file: str) -> tuple[object, float]:
     """A session, and the seconds that loading it took."""
-    import onnxruntime
     from diffbir_export import bands
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = args.threads, 3
-    options.add_session_config_entry(bands.FOLDER, str(args.bundle))
-    # Threads of the session that waits must not take processors from the other one.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     model = (args.bundle / file).read_bytes()
     start = time.perf_counter()
-    made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    made = bands.session(model, args.bundle, args.threads, spins=False)
     return made, time.perf_counter() - start
 
 

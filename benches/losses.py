@@ -11,8 +11,6 @@ time is from the first one's tells how quiet the machine was.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import markdown
-from turns import Child, ChildError
+from turns import ChildError, add_program, program
 
 HERE = Path(__file__).resolve().parent
 
@@ -29,14 +27,8 @@ HERE = Path(__file__).resolve().parent
 def parser() -> argparse.ArgumentParser:
     """All flags."""
     p = argparse.ArgumentParser(prog="losses.py", description=__doc__.split("\n")[0])
-    p.add_argument("--bundle", type=Path, required=True, metavar="DIR")
-    p.add_argument("--diffbir", type=Path, default=HERE.parent / "target/release/diffbir",
-                   help="the program")  # fmt: skip
-    p.add_argument("--ort", type=Path, metavar="FILE", help="ONNX Runtime's library")
-    p.add_argument("--size", type=int, help="edge of the result (default: the bundle's short edge)")
+    add_program(p)
     p.add_argument("--steps", type=int, default=10)
-    p.add_argument("--cfg-scale", type=float, help="default: the bundle's")
-    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                    help="a setting to try; several in one with `;` between them")  # fmt: skip
     p.add_argument("--bundle-too", action="append", type=Path, default=[], metavar="DIR",
@@ -58,15 +50,12 @@ def run(args: argparse.Namespace, bundle: Path, settings: list[str], file: Path)
     """Restores once to load everything and once to be timed."""
     from safetensors.numpy import load_file
 
-    threads = json.dumps([{"cpu": {"threads": args.threads}}])
-    command = [args.diffbir, "bench", "--paced", "--json", "--bundle", bundle, "--tensors", file,
-               "--steps", args.steps, "--set", f"runtime.providers={threads}"]  # fmt: skip
+    flags = ["--tensors", file, "--steps", args.steps]
     for flag, value in (("--size", args.size), ("--cfg-scale", args.cfg_scale)):
-        command += [flag, value] if value is not None else []
+        flags += [flag, value] if value is not None else []
     for setting in settings:
-        command += ["--set", setting]
-    env = {"ORT_DYLIB_PATH": str(args.ort)} if args.ort else {}
-    with Child([str(part) for part in command], env) as child:
+        flags += ["--set", setting]
+    with program(args, bundle, *flags) as child:
         timed = child.ask("run")
     found = load_file(file)
     step = float(np.mean(timed["steps"]))

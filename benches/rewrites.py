@@ -104,15 +104,9 @@ class Case:
 
     def session(self, model: bytes) -> object:
         """A session on as many threads as asked for."""
-        import onnxruntime
         from diffbir_export import bands
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = self.args.threads, 3
-        options.add_session_config_entry(bands.FOLDER, str(self.args.bundle))
-        # Threads of the session that waits must not take processors from the other one.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return bands.session(model, self.args.bundle, self.args.threads, spins=False)
 
     def values(self, names: list[str]) -> dict[str, np.ndarray]:
         """What the plain graph makes on the way."""

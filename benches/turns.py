@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import subprocess
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from statistics import median
 from typing import Any
 
 Record = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class ChildError(RuntimeError):
@@ -91,6 +93,26 @@ class Child:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+
+
+def add_program(p: ArgumentParser) -> None:
+    """The flags that say which program runs what."""
+    p.add_argument("--bundle", type=Path, required=True, metavar="DIR")
+    p.add_argument("--diffbir", type=Path, default=ROOT / "target/release/diffbir",
+                   help="the program")  # fmt: skip
+    p.add_argument("--ort", type=Path, metavar="FILE", help="ONNX Runtime's library")
+    p.add_argument("--size", type=int, help="edge of the result (default: the bundle's short edge)")
+    p.add_argument("--cfg-scale", type=float, help="default: the bundle's")
+    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+
+
+def program(args: Namespace, bundle: Path, *arguments: object) -> Child:
+    """The program on a bundle, waiting for lines."""
+    threads = json.dumps([{"cpu": {"threads": args.threads}}])
+    command = [args.diffbir, "bench", "--paced", "--json", "--bundle", bundle,
+               "--set", f"runtime.providers={threads}", *arguments]  # fmt: skip
+    env = {"ORT_DYLIB_PATH": str(args.ort)} if args.ort else {}
+    return Child([str(part) for part in command], env)
 
 
 @dataclass

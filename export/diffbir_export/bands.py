@@ -20,12 +20,19 @@ Arrays = dict[str, np.ndarray]
 FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-def session(graph: bytes, folder: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """A CPU session of a graph whose large weights lie in `folder`; on all processors with 0."""
+def session(
+    graph: bytes, folder: Path, threads: int = 0, spins: bool = True
+) -> onnxruntime.InferenceSession:
+    """A CPU session of a graph whose large weights lie in `folder`; on all processors with 0.
+
+    Threads that do not spin leave processors to another session while theirs waits.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
     options.add_session_config_entry(FOLDER, str(folder))
+    if not spins:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
