@@ -17,7 +17,17 @@ sys.path.insert(0, str(EXPORT))  # the training scripts are no part of the insta
 from diffbir_export import keys  # noqa: E402
 from diffbir_export.degrade import PRESETS, degrade, jpeg, kernel  # noqa: E402
 from diffbir_export.weights import CheckpointWeights, check, expected, on_meta  # noqa: E402
-from train import evaluate, latents, loop, losses, metrics, networks, optim, pictures  # noqa: E402
+from train import (  # noqa: E402
+    evaluate,
+    latents,
+    loop,
+    losses,
+    metrics,
+    networks,
+    optim,
+    pictures,
+    samples,
+)
 from train.data import Crops, Loader, generator  # noqa: E402
 from train.stages import CPU, CUDA, STAGES, Settings  # noqa: E402
 
@@ -123,6 +133,14 @@ class TestPictures:
         assert np.array_equal(a[1], b[1]) and not np.array_equal(a[0], c[0])
 
 
+def drawn() -> samples.Samples:
+    """Four pictures, their blurred versions and noisy latents."""
+    clean = torch.from_numpy(np.stack(synthetic())).permute(0, 3, 1, 2)
+    blurred = torch.nn.functional.avg_pool2d(clean.float(), 5, 1, 2).byte()
+    encoded = torch.randn(4, 4, 20, 20, generator=torch.Generator().manual_seed(2))
+    return samples.Samples(clean, blurred, encoded, encoded + 0.3 * encoded.flip(0))
+
+
 def make(name: str, arch, rate: float = 2e-3):
     """A stage small enough for a test, with all it needs."""
     torch.manual_seed(0)
@@ -136,7 +154,7 @@ def make(name: str, arch, rate: float = 2e-3):
         torch.manual_seed(0)
         stage.start(networks.UNet(arch.unet).state_dict())
     if name == "decoder":
-        stage.start(networks.VAE(arch), lambda low, noise: noise + low.mean())
+        stage.start(networks.VAE(arch).decoder, drawn())
     return stage
 
 
@@ -190,13 +208,9 @@ class TestStages:
 
 
 class TestDecoder:
-    def test_detail_grows_and_the_latents_stay(self, arch):
-        stage = make("decoder", arch)
-        before = {k: v.clone() for k, v in stage.vae.encoder.state_dict().items()}
-        batch = stage.sampler()(Crops(synthetic()), 0)
-        energies = [parts["energy"].item() for _loss, parts in steps(stage, batch, 12)]
+    def test_detail_grows(self, arch):
+        energies = [parts["energy"] for _loss, parts in steps(make("decoder", arch), (), 12)]
         assert energies[-1] < energies[0]
-        assert all(torch.equal(v, before[k]) for k, v in stage.vae.encoder.state_dict().items())
 
     def test_the_decoder_does_not_train_its_critic(self, arch):
         stage = make("decoder", arch)
@@ -208,8 +222,41 @@ class TestDecoder:
     def test_strength_of_detail_does_not_ask_where_it_is(self):
         g = torch.Generator().manual_seed(0)
         a, b = (torch.randn(1, 3, 256, 256, generator=g) for _ in "ab")
-        right, missing = losses.energy_l1(a, b), losses.energy_l1(a, torch.zeros_like(a))
-        assert losses.energy_l1(a, a) == 0 and right < 0.15 * missing
+        right, missing = losses.energy(a, b), losses.energy(a, torch.zeros_like(a))
+        assert losses.energy(a, a) == 0 and right < 0.15 * missing
+        assert losses.energy(2 * a, a).item() == pytest.approx(3 * np.log(2), rel=0.01)
+
+    def test_measures_are_those_of_the_evaluation(self):
+        a, b = (torch.from_numpy(p).permute(2, 0, 1)[None] / 127.5 - 1 for p in synthetic(2))
+        found, truth = synthetic(2)
+        assert losses.gmsd(a, b).item() == pytest.approx(metrics.gmsd(found, truth), abs=1e-3)
+        wanted = 1 - metrics.gradient_correlation(found, truth)
+        assert losses.direction(a, b).item() == pytest.approx(wanted, abs=1e-3)
+        assert losses.direction(2 * a, a).item() == pytest.approx(0, abs=1e-4)
+
+
+class TestSamples:
+    def test_squares_fit_their_latents(self):
+        """With latents that are the picture's averages, every square's are still its own."""
+        clean = drawn().clean
+        small = torch.nn.functional.avg_pool2d(clean.float(), 8)
+        pool = samples.Samples(clean, clean, small, small)
+        found, cleaned, encoded, sampled = pool.draw(6, 64, generator(0, "x", 0))
+        assert found.shape == (6, 3, 64, 64) and torch.equal(found, cleaned)
+        assert torch.equal(torch.nn.functional.avg_pool2d(found.float(), 8), encoded)
+        assert torch.equal(encoded, sampled)
+
+    def test_equal_crops_equal_samples(self, arch, tmp_path):
+        vae = networks.VAE(arch)
+        context = torch.ones(1, 77, arch.unet.context_dim)
+        denoiser = networks.build_denoiser(arch, networks.UNet(arch.unet).state_dict())
+        sampler = networks.Sampler(arch, vae, torch.nn.Identity(), denoiser, context, 1.0, 2)
+        batch = Crops(synthetic()).pairs(2, 64, generator(0, "x", 0))
+        a, b = (samples.Maker(vae, [sampler], "cpu")(batch) for _ in "ab")
+        assert all(torch.equal(*pair) for pair in zip(a, b, strict=True))
+        assert torch.equal(a[0].permute(0, 2, 3, 1), torch.from_numpy(batch[0]))
+        torch.save(a, tmp_path / "0.pt")
+        assert samples.load(tmp_path).sampled.shape == (2, 4, 8, 8)
 
 
 class TestSampler:
@@ -328,9 +375,12 @@ def test_the_pool_is_scaled_and_does_not_grow(arch, tmp_path):
     limit = latents.Limit(1, 1e9, lambda: False)
     latents.fill(tmp_path, encode, lambda first: iter([sampler(crops, first)]), limit)
     assert latents.finished(tmp_path)
-    pool, factor = latents.load(tmp_path)
+    pool = latents.load(tmp_path)
     assert pool.latents.shape == pool.hints.shape == (latents.CHUNK, 4, 8, 8)
-    assert pool.latents.std().item() == pytest.approx(1, abs=1e-3) and factor > 0
+    scaled = pool.scaled(pool.factor())
+    assert scaled.latents.std().item() == pytest.approx(1, abs=1e-3)
+    a, b = scaled.draw(6, 4, generator(0, "x", 0))
+    assert a.shape == b.shape == (6, 4, 4, 4)
 
 
 def test_every_stage_has_settings():

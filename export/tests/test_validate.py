@@ -9,19 +9,19 @@ import torch
 EXPORT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(EXPORT))  # the training scripts are no part of the installed package
 
-from train import validate  # noqa: E402
+from train import losses, validate  # noqa: E402
 
 
 def test_a_flat_picture_keeps_its_colour():
     flat = torch.full((1, 3, 80, 96), 0.25)
-    assert torch.allclose(validate.blur(flat), flat)
+    assert torch.allclose(losses.low_frequencies(flat), flat)
 
 
 def test_detail_is_not_taken_from_the_cleaner():
     """The finest pattern is gone after the blur, the mean is not."""
     checks = torch.zeros(1, 3, 96, 96)
     checks[..., ::2, 1::2] = checks[..., 1::2, ::2] = 1
-    assert torch.allclose(validate.blur(checks), torch.full_like(checks, 0.5), atol=0.05)
+    assert torch.allclose(losses.low_frequencies(checks), torch.full_like(checks, 0.5), atol=0.05)
 
 
 def test_pictures_round_trip():

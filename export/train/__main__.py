@@ -8,20 +8,25 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from . import latents, loop, pictures
+from . import latents, loop, pictures, samples
 from .bundle import averaged, export, factor_of
 from .data import Crops, Loader
 from .latents import Encoder, Limit, Pool
 from .networks import VAE, Sampler, build_cleaner, empty_context, load_arch
+from .samples import Samples
 from .stages import CPU, CUDA, NEEDS, STAGES, Stage
 
 ORDER = ("vae", "cleaner", "unet", "control", "decoder")
-SHARES = {"vae": 0.22, "cleaner": 0.24, "pool": 0.06, "unet": 0.12, "control": 0.2, "decoder": 0.16}
+SHARES = {"vae": 0.2, "cleaner": 0.24, "pool": 0.05, "unet": 0.12, "control": 0.18,
+          "samples": 0.05, "decoder": 0.16}  # fmt: skip
 """Parts of the time budget."""
+SAMPLED = ("vae", "cleaner", "unet", "control")
+"""What samples are made with."""
 CHUNKS = {"cpu": 250, "cuda": 2500}
 SEED = 0
 
@@ -104,34 +109,43 @@ class Trainer:
         """The EMA weights of a stage."""
         return loop.read(self.out, name)["ema"]
 
-    def pool(self) -> Pool:
-        """The latents of the present autoencoder and cleaner."""
-        steps = "_".join(f"{name}{loop.read(self.out, name)['step']}" for name in NEEDS["unet"])
-        folder = self.out / f"pool_{steps}"
-        vae, cleaner = VAE(self.arch).to(self.device), build_cleaner(self.arch, self.device)
-        vae.load_state_dict(self.averaged("vae"))
-        cleaner.load_state_dict(self.averaged("cleaner"))
-        encode = Encoder(vae.eval(), cleaner.eval(), self.device)
+    def filled(self, name: str, needs: tuple[str, ...], encode: Callable, share: float) -> Path:
+        """The folder of what `encode` makes of crops, new where the needed stages moved on."""
+        steps = "_".join(f"{need}{loop.read(self.out, need)['step']}" for need in needs)
+        folder = self.out / f"{name}_{steps}"
         settings = (CUDA if self.device == "cuda" else CPU)["unet"]
         sampler = latents.ChunkSampler(settings.crop, SEED)
-        limit = Limit(CHUNKS[self.device], 60 * self.args.minutes * SHARES["pool"],
-                      lambda: self.stopped)  # fmt: skip
+        limit = Limit(CHUNKS[self.device], 60 * self.args.minutes * share, lambda: self.stopped)
         if not latents.finished(folder):
             latents.fill(folder, encode, lambda first: self.loader.batches(sampler, first), limit)
         if self.stopped:
             raise Stopped
-        pool, factor = latents.load(folder)
-        print(f"latents: {len(pool.latents)} pairs, scale factor {factor}", flush=True)
-        return pool
+        return folder
 
-    def finished(self) -> tuple[VAE, Sampler]:
-        """The autoencoder, and all networks as one that samples."""
+    def pool(self, name: str) -> Pool:
+        """The latents of the present autoencoder and cleaner, in the scale of the UNet."""
+        vae, cleaner = VAE(self.arch).to(self.device), build_cleaner(self.arch, self.device)
+        vae.load_state_dict(self.averaged("vae"))
+        cleaner.load_state_dict(self.averaged("cleaner"))
+        encode = Encoder(vae.eval(), cleaner.eval(), self.device)
+        pool = latents.load(self.filled("pool", NEEDS["unet"], encode, SHARES["pool"]))
+        factor = pool.factor() if name == "unet" else factor_of(self.out)
+        print(f"latents: {len(pool.latents)} pairs, scale factor {factor}", flush=True)
+        return pool.scaled(factor)
+
+    def samples(self) -> tuple[VAE, Samples]:
+        """The autoencoder, and what all networks together sample."""
         vae, *others = averaged(self.out, self.arch)
-        vae = vae.to(self.device, memory_format=torch.channels_last)
-        networks = (network.to(self.device).eval().requires_grad_(False)
-                    for network in others)  # fmt: skip
+        cleaner, denoiser = (network.to(self.device).eval() for network in others)
+        vae = vae.to(self.device, memory_format=torch.channels_last).eval()
         context = empty_context(self.arch).to(self.device)
-        return vae, Sampler(self.arch, vae, *networks, context, factor_of(self.out))
+        factor = factor_of(self.out)
+        samplers = [Sampler(self.arch, vae, cleaner, denoiser, context, factor, steps)
+                    for steps in samples.STEPS]  # fmt: skip
+        maker = samples.Maker(vae, samplers, self.device)
+        found = samples.load(self.filled("samples", SAMPLED, maker, SHARES["samples"]))
+        print(f"samples: {len(found.clean)}", flush=True)
+        return vae, found
 
     def prepare(self, name: str) -> Stage:
         """The stage with all it needs."""
@@ -139,11 +153,12 @@ class Trainer:
         torch.manual_seed(SEED)
         stage = STAGES[name](self.arch, settings, self.device, SEED)
         if name in ("unet", "control"):
-            stage.bind(self.pool(), empty_context(self.arch))
+            stage.bind(self.pool(name), empty_context(self.arch))
         if name == "control":
             stage.start(self.averaged("unet"))
         if name == "decoder":
-            stage.start(*self.finished())
+            vae, found = self.samples()
+            stage.start(vae.decoder.train(), found)
         return stage
 
     def run(self) -> None:

@@ -17,8 +17,10 @@ from diffbir_export.degrade import PRESETS, degrade
 from . import pictures
 
 SCALE = 4
-PRESET = "demo"
-SMALLEST = 0.25
+TRAINED_ON = ("demo", "evaluation", "evaluation")
+"""What a crop is degraded with, one of these at random: a wide one, and the narrower one that is
+measured on."""
+SMALLEST = 0.15
 """A crop is taken from the picture shrunk by a factor between this and 1."""
 
 Batch = tuple[np.ndarray, ...]
@@ -64,7 +66,8 @@ class Crops:
 
 def degraded(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What the cleaner sees of a crop: degraded to a quarter, enlarged by bicubic."""
-    small = Image.fromarray(degrade(crop, PRESETS[PRESET], rng, SCALE))
+    preset = PRESETS[TRAINED_ON[int(rng.integers(len(TRAINED_ON)))]]
+    small = Image.fromarray(degrade(crop, preset, rng, SCALE))
     return np.asarray(small.resize(crop.shape[1::-1], Image.Resampling.BICUBIC))
 
 

@@ -19,15 +19,26 @@ CHUNK = 16
 
 @dataclass
 class Pool:
-    """Scaled latents of clean crops and of their cleaned degraded versions, f32 [N,4,h,w]."""
+    """Latents of clean crops and of their cleaned degraded versions, f32 [N,4,h,w]."""
 
     latents: Tensor
     hints: Tensor
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """`count` pairs, drawn with replacement."""
-        chosen = torch.from_numpy(rng.integers(len(self.latents), size=count))
-        return self.latents[chosen], self.hints[chosen]
+    def factor(self) -> float:
+        """What brings the latents to unit standard deviation."""
+        return float(f"{1 / self.latents.std().item():.5g}")
+
+    def scaled(self, factor: float) -> Pool:
+        """The same times `factor`."""
+        return Pool(self.latents * factor, self.hints * factor)
+
+    def draw(self, count: int, side: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """`count` pairs of squares of `side` cells, drawn with replacement."""
+        chosen = []
+        for item in rng.integers(len(self.latents), size=count):
+            y, x = (int(rng.integers(s - side + 1)) for s in self.latents.shape[2:])
+            chosen.append((item, slice(None), slice(y, y + side), slice(x, x + side)))
+        return tuple(torch.stack([part[i] for i in chosen]) for part in (self.latents, self.hints))
 
 
 @dataclass
@@ -90,9 +101,7 @@ def finished(folder: Path) -> bool:
     return (folder / "finished").is_file()
 
 
-def load(folder: Path) -> tuple[Pool, float]:
-    """The pool, scaled to unit standard deviation, and the factor that does so."""
+def load(folder: Path) -> Pool:
+    """The pool, unscaled."""
     chunks = [torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))]
-    latents, hints = (torch.cat(part) for part in zip(*chunks, strict=True))
-    factor = float(f"{1 / latents.std().item():.5g}")
-    return Pool(latents * factor, hints * factor), factor
+    return Pool(*(torch.cat(part) for part in zip(*chunks, strict=True)))

@@ -152,7 +152,8 @@ class Sampler:
             variance = (1 - a) / (1 - self.alphas[t]) * (1 - self.alphas[t] / a) if g else 0.0
             x = a**0.5 * x0 + (1 - a - variance) ** 0.5 * eps
             if g:
-                x = x + variance**0.5 * torch.randn(x.shape, generator=g).to(x.device)
+                noise = torch.randn(x.shape, generator=g, device="cpu")
+                x = x + variance**0.5 * noise.to(x.device)
         return x0 / self.factor
 
 

@@ -18,7 +18,8 @@ from diffbir_export.models.unet import UNet
 from . import losses
 from .data import Batch, Crops, generator
 from .latents import Pool
-from .networks import VAE, Critic, Sampler, alphas_cumprod, build_cleaner, build_denoiser
+from .networks import VAE, Critic, alphas_cumprod, build_cleaner, build_denoiser
+from .samples import Samples
 
 Parts = dict[str, Tensor]
 
@@ -33,18 +34,20 @@ class Settings:
     ema: float = 0.998
     half: bool = False
     """Whether convolutions and products are computed in bfloat16."""
+    whole_every: int = 4
+    """All crops but one of so many are half as large, which gives more steps."""
 
     def edge(self, step: int) -> int:
-        """A step's crop: three of four are half as large, which gives twice the steps."""
-        return self.crop if step % 4 == 0 else self.crop // 2
+        """A step's crop."""
+        return self.crop if step % self.whole_every == 0 else self.crop // 2
 
 
 CPU = {
     "vae": Settings(8, 128, 1.2e-3, half=True),
-    "decoder": Settings(4, 256, 8e-4, 0.995, half=True),
-    "cleaner": Settings(8, 128, 2.5e-3, half=True),
-    "unet": Settings(16, 256, 1e-3, half=True),
-    "control": Settings(16, 256, 1e-3, half=True),
+    "decoder": Settings(8, 128, 6e-4, 0.998, half=True, whole_every=1),
+    "cleaner": Settings(8, 128, 1e-3, 0.999, half=True, whole_every=1),
+    "unet": Settings(32, 256, 1e-3, half=True),
+    "control": Settings(32, 256, 1e-3, half=True),
 }
 CUDA = {
     "vae": Settings(32, 256, 1.2e-3, 0.999, half=True),
@@ -140,10 +143,11 @@ class VAEStage(Stage):
 
 
 class CleanerStage(Stage):
-    """SwinIR on degraded pictures: L1 and a little of the Fourier coefficients."""
+    """SwinIR on degraded pictures, towards PSNR: the mean logarithm of the square errors."""
 
     name = "cleaner"
-    FREQUENCY = 0.1
+    FLOOR = 1e-4
+    """Added to a crop's square error, so that flat crops are not all that counts."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -157,11 +161,10 @@ class CleanerStage(Stage):
         """Logs PSNR beside that of the enlarged input."""
         clean, low = (to_tensor(part, self.device) for part in batch)
         result = self.model(low)
-        l1 = (result - clean).abs().mean()
-        psnr, before = (-10 * (x.detach() - clean).square().mean((1, 2, 3)).log10().mean()
-                        for x in (result, low))  # fmt: skip
-        total = l1 + self.FREQUENCY * losses.frequency_l1(result, clean)
-        return total, {"l1": l1, "psnr": psnr, "gain": psnr - before}
+        error, before = ((x - clean).square().mean((1, 2, 3)) for x in (result, low))
+        psnr = -10 * error.detach().log10().mean()
+        gain = psnr + 10 * before.log10().mean()
+        return (error + self.FLOOR).log().mean(), {"psnr": psnr, "gain": gain}
 
 
 class DiffusionStage(Stage):
@@ -189,7 +192,9 @@ class DiffusionStage(Stage):
         """Mean square error of v = sqrt(a) eps - sqrt(1-a) x0."""
         del batch
         rng = generator(self.seed, self.name, step)
-        latent, hint = (x.to(self.device) for x in self.pool.draw(self.settings.batch, rng))
+        side = self.settings.edge(step) // self.arch.vae.downscale
+        drawn = self.pool.draw(self.settings.batch, side, rng)
+        latent, hint = (part.to(self.device) for part in drawn)
         count, steps = len(latent), len(self.root)
         spread = (rng.permutation(count) + rng.random(count)) / count * steps
         t = torch.from_numpy(spread.astype(np.int64)).to(self.device)
@@ -210,15 +215,13 @@ class UNetStage(DiffusionStage):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.model = UNet(self.arch.unet).to(self.device)
-        size = self.settings.crop // self.arch.vae.downscale
-        shapes = Contract("unet", 1, 1, self.arch).control_shapes()
-        self.nothing = [
-            torch.zeros(1, c, size // down, size // down, device=self.device) for c, down in shapes
-        ]
+        self.shapes = Contract("unet", 1, 1, self.arch).control_shapes()
 
     def predict(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> Tensor:
         """Without control."""
-        return self.model(x, t, context, *self.nothing)
+        side = x.shape[2]
+        nothing = (x.new_zeros(1, c, side // down, side // down) for c, down in self.shapes)
+        return self.model(x, t, context, *nothing)
 
 
 class ControlStage(DiffusionStage):
@@ -241,34 +244,32 @@ class ControlStage(DiffusionStage):
 
 
 class DecoderStage(Stage):
-    """The decoder alone, towards sharp pictures: a critic and the strength of detail.
+    """The decoder alone, towards sharp pictures, on latents that the finished networks sampled for
+    degraded pictures, errors and all, which is what it is going to see; a quarter are latents of
+    clean ones.
 
-    Half of each batch are latents of clean pictures, half are what the finished networks sample for
-    degraded ones, errors and all: that is what it is going to see.
+    Where a detail lies cannot be known from a sample, and what asks for it there, as L1 does, ends
+    in blur. So a sample's picture is asked for colours, for values over 4x4 pixels, the strength
+    of detail, and the direction and similarity of gradients. All that would be content with a
+    woven pattern, which a critic of patches sees.
     """
 
     name = "decoder"
-    ENERGY, ADVERSARIAL = 2.0, 0.8
-    """The critic's gradient at the picture is `ADVERSARIAL` times as long as that of the rest."""
+    SAME, ROUGH, ENERGY, DIRECTION, DEVIATION = 1.0, 5.0, 0.25, 0.3, 6.0
+    ADVERSARIAL = 0.2
+    """The critic's gradient at the picture is so many times as long as that of the rest."""
+    FADE = 300
+    """Steps until a new critic has its full say."""
 
-    def start(self, vae: VAE, sampler: Sampler) -> None:
-        """Goes on from the trained autoencoder; `sampler` makes latents of degraded pictures."""
-        self.vae, self.samples = vae, sampler
+    def start(self, decoder: nn.Module, samples: Samples) -> None:
+        """Goes on from the trained autoencoder's."""
+        self.samples = samples
         critic = Critic().to(self.device, memory_format=torch.channels_last)
-        self.model = nn.ModuleDict({"decoder": self.vae.decoder, "critic": critic})
+        self.model = nn.ModuleDict({"decoder": decoder, "critic": critic})
 
     def sampler(self) -> Any:
-        """Clean and degraded crops."""
-        return partial(_pairs, self.settings, self.seed)
-
-    @torch.no_grad()
-    def latents(self, clean: Tensor, low: Tensor, step: int) -> Tensor:
-        """Of clean pictures, then of as many degraded ones, unscaled."""
-        g, half = self.torch_generator(step), len(clean) // 2
-        mean, logvar = self.vae.moments(clean[:half] * 2 - 1)
-        encoded = mean + (0.5 * logvar).exp() * self.normal(mean, g)
-        noise = torch.randn(len(clean) - half, *mean.shape[1:], generator=g, device="cpu")
-        return torch.cat([encoded, self.samples(low[half:], noise.to(self.device))])
+        """Latents come with their pictures."""
+        return None
 
     def judge(self, image: Tensor) -> Tensor:
         """The critic's opinion; its weights get no gradient."""
@@ -276,22 +277,36 @@ class DecoderStage(Stage):
         frozen = {name: value.detach() for name, value in critic.named_parameters()}
         return torch.func.functional_call(critic, frozen, (image,))
 
+    def likeness(self, found: Tensor, clean: Tensor, count: int) -> tuple[Tensor, Parts]:
+        """Of pictures of `count` clean latents, then of samples, in the program's colours."""
+        same, _ = losses.likeness(found[:count], clean[:count])
+        found, clean = found[count:], clean[count:]
+        parts = {"rough": losses.rough_l1(found, clean), "energy": losses.energy(found, clean),
+                 "direction": losses.direction(found, clean),
+                 "gmsd": losses.gmsd(found, clean)}  # fmt: skip
+        weights = (self.ROUGH, self.ENERGY, self.DIRECTION, self.DEVIATION)
+        sampled = sum(w * x for w, x in zip(weights, parts.values(), strict=True))
+        return self.SAME * same / 4 + 3 * sampled / 4, {**parts, "same": same}
+
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
         """Both players' losses; a hinge for the critic."""
-        clean, low = (to_tensor(part, self.device) for part in batch)
-        image = clean * 2 - 1
-        result = self.model["decoder"](self.latents(clean, low, step))
-        found = result.detach().requires_grad_()
-        (same, l1), energy = losses.likeness(found, image), losses.energy_l1(found, image)
-        same = same + self.ENERGY * energy
+        del batch
+        rng, count = generator(self.seed, self.name, step), -(-self.settings.batch // 4)
+        drawn = self.samples.draw(self.settings.batch, self.settings.edge(step), rng)
+        clean, cleaned, encoded, sampled = (part.to(self.device) for part in drawn)
+        clean, cleaned = (x.float() / 127.5 - 1 for x in (clean, cleaned))
+        result = self.model["decoder"](torch.cat([encoded[:count], sampled[count:]])).float()
+        with torch.autocast(self.device, enabled=False):  # gradients need more than 8 bits
+            colours = losses.low_frequencies(cleaned) - losses.low_frequencies(result)
+            result = torch.cat([result[:count], (result + colours)[count:]])
+            found = result.detach().requires_grad_()
+            same, parts = self.likeness(found, clean, count)
         pull = [torch.autograd.grad(x, found)[0] for x in (same, -self.judge(found).mean())]
-        ratio = pull[0].norm() / (pull[1].norm() + 1e-12)
+        ratio = pull[0].norm() / (pull[1].norm() + 1e-12) * min(1.0, step / self.FADE)
         towards = (result * (pull[0] + self.ADVERSARIAL * ratio * pull[1])).sum()
         critic = self.model["critic"]
-        real, fake = critic(image), critic(result.detach())
-        hinge = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-        return towards + hinge, {"l1": l1, "energy": energy, "critic": hinge,
-                                 "psnr": losses.psnr(found, image)}  # fmt: skip
+        hinge = F.relu(1 - critic(clean)).mean() + F.relu(1 + critic(result.detach())).mean()
+        return towards + hinge, {**parts, "critic": hinge}
 
 
 STAGES = {

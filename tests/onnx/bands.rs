@@ -117,7 +117,7 @@ fn every_stage_runs_in_as_many_tiles_as_are_told() {
 
 #[test]
 fn a_small_budget_gives_the_same_picture_and_a_smaller_one_is_refused() {
-    let engine = engine(demo());
+    let engine = engine(tiny());
     let lq = picture(320, 384);
     let plan = |bytes| {
         let tiling = TilingOptions {
