@@ -250,13 +250,14 @@ class TestSamples:
         vae = networks.VAE(arch)
         context = torch.ones(1, 77, arch.unet.context_dim)
         denoiser = networks.build_denoiser(arch, networks.UNet(arch.unet).state_dict())
-        sampler = networks.Sampler(arch, vae, torch.nn.Identity(), denoiser, context, 1.0, 2)
+        sampler = networks.Sampler(arch, denoiser, context, 1.0, 2)
+        encoder = latents.Encoder(vae, torch.nn.Identity(), "cpu")
         batch = Crops(synthetic()).pairs(2, 64, generator(0, "x", 0))
-        a, b = (samples.Maker(vae, [sampler], "cpu")(batch) for _ in "ab")
+        a, b = (samples.Maker(encoder, [sampler])(batch) for _ in "ab")
         assert all(torch.equal(*pair) for pair in zip(a, b, strict=True))
         assert torch.equal(a[0].permute(0, 2, 3, 1), torch.from_numpy(batch[0]))
         torch.save(a, tmp_path / "0.pt")
-        assert samples.load(tmp_path).sampled.shape == (2, 4, 8, 8)
+        assert samples.Samples(*latents.load(tmp_path)).sampled.shape == (2, 4, 8, 8)
 
 
 class TestSampler:
@@ -270,14 +271,13 @@ class TestSampler:
             eps = (x - root * wanted) / rest
             return root * eps - rest * wanted
 
-        vae, cleaner = networks.VAE(arch), torch.nn.Identity()
-        sampler = networks.Sampler(arch, vae, cleaner, exact, torch.ones(1, 77, 8), factor=0.5)
+        sampler = networks.Sampler(arch, exact, torch.ones(1, 77, 8), factor=0.5, steps=6)
         for g in (None, torch.Generator().manual_seed(0)):
-            found = sampler(torch.rand(1, 3, 64, 64), torch.randn(1, 4, 8, 8), g)
+            found = sampler.sample(torch.rand(1, 4, 8, 8), torch.randn(1, 4, 8, 8), g)
             assert torch.allclose(found, wanted / 0.5, atol=1e-3)
 
     def test_timesteps_are_the_spaced_samplers(self, arch):
-        sampler = networks.Sampler(arch, None, None, None, None, 1.0, 5)
+        sampler = networks.Sampler(arch, None, None, 1.0, 5)
         assert sampler.times == [999, 749, 500, 250, 0]
 
 
@@ -375,7 +375,7 @@ def test_the_pool_is_scaled_and_does_not_grow(arch, tmp_path):
     limit = latents.Limit(1, 1e9, lambda: False)
     latents.fill(tmp_path, encode, lambda first: iter([sampler(crops, first)]), limit)
     assert latents.finished(tmp_path)
-    pool = latents.load(tmp_path)
+    pool = latents.Pool(*latents.load(tmp_path))
     assert pool.latents.shape == pool.hints.shape == (latents.CHUNK, 4, 8, 8)
     scaled = pool.scaled(pool.factor())
     assert scaled.latents.std().item() == pytest.approx(1, abs=1e-3)

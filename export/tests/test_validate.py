@@ -9,7 +9,7 @@ import torch
 EXPORT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(EXPORT))  # the training scripts are no part of the installed package
 
-from train import losses, validate  # noqa: E402
+from train import data, losses, validate  # noqa: E402
 
 
 def test_a_flat_picture_keeps_its_colour():
@@ -26,7 +26,7 @@ def test_detail_is_not_taken_from_the_cleaner():
 
 def test_pictures_round_trip():
     pictures = [np.random.default_rng(i).integers(0, 256, (8, 9, 3), np.uint8) for i in range(2)]
-    found = validate.to_pictures(validate.to_tensor(pictures))
+    found = validate.to_pictures(data.to_tensor(np.stack(pictures), "cpu"))
     assert all(np.array_equal(a, b) for a, b in zip(found, pictures, strict=True))
 
 

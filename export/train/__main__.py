@@ -128,7 +128,7 @@ class Trainer:
         vae.load_state_dict(self.averaged("vae"))
         cleaner.load_state_dict(self.averaged("cleaner"))
         encode = Encoder(vae.eval(), cleaner.eval(), self.device)
-        pool = latents.load(self.filled("pool", NEEDS["unet"], encode, SHARES["pool"]))
+        pool = Pool(*latents.load(self.filled("pool", NEEDS["unet"], encode, SHARES["pool"])))
         factor = pool.factor() if name == "unet" else factor_of(self.out)
         print(f"latents: {len(pool.latents)} pairs, scale factor {factor}", flush=True)
         return pool.scaled(factor)
@@ -140,10 +140,9 @@ class Trainer:
         vae = vae.to(self.device, memory_format=torch.channels_last).eval()
         context = empty_context(self.arch).to(self.device)
         factor = factor_of(self.out)
-        samplers = [Sampler(self.arch, vae, cleaner, denoiser, context, factor, steps)
-                    for steps in samples.STEPS]  # fmt: skip
-        maker = samples.Maker(vae, samplers, self.device)
-        found = samples.load(self.filled("samples", SAMPLED, maker, SHARES["samples"]))
+        samplers = [Sampler(self.arch, denoiser, context, factor, steps) for steps in samples.STEPS]
+        maker = samples.Maker(Encoder(vae, cleaner, self.device), samplers)
+        found = Samples(*latents.load(self.filled("samples", SAMPLED, maker, SHARES["samples"])))
         print(f"samples: {len(found.clean)}", flush=True)
         return vae, found
 

@@ -76,7 +76,7 @@ def factor_of(run: Path) -> float:
         return float(recovered.read_text())
     steps = dict(loop.read(run, "unet")["parents"])
     name = "_".join(f"{need}{steps[need]}" for need in NEEDS["unet"])
-    return latents.load(run / f"pool_{name}").factor()
+    return latents.Pool(*latents.load(run / f"pool_{name}")).factor()
 
 
 def export(run: Path, out: Path) -> int:

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from diffbir_export.degrade import PRESETS, degrade
@@ -24,6 +25,12 @@ SMALLEST = 0.15
 """A crop is taken from the picture shrunk by a factor between this and 1."""
 
 Batch = tuple[np.ndarray, ...]
+
+
+def to_tensor(pictures: np.ndarray, device: str) -> torch.Tensor:
+    """u8 [N,H,W,3] -> f32 [N,3,H,W] in [0,1]."""
+    tensor = torch.from_numpy(pictures).to(device, non_blocking=True)
+    return tensor.permute(0, 3, 1, 2).float().div(255)
 
 
 def generator(seed: int, name: str, step: int) -> np.random.Generator:

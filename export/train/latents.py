@@ -11,10 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Batch, Crops, generator
+from .data import Batch, Crops, generator, to_tensor
 from .networks import VAE
 
 CHUNK = 16
+
+
+def squares(
+    parts: tuple[Tensor, ...], count: int, side: int, rng: np.random.Generator
+) -> tuple[Tensor, ...]:
+    """`count` squares of each part [N,C,h*k,w*k], `side`*k wide, from the same items and places.
+
+    [h,w] is the size of the last part.
+    """
+    height, width = parts[-1].shape[2:]
+    chosen = [[] for _ in parts]
+    for item in rng.integers(len(parts[-1]), size=count):
+        top, left = (int(rng.integers(size - side + 1)) for size in (height, width))
+        for part, found in zip(parts, chosen, strict=True):
+            k = part.shape[2] // height
+            rows, columns = (slice(k * start, k * (start + side)) for start in (top, left))
+            found.append(part[item, :, rows, columns])
+    return tuple(torch.stack(found) for found in chosen)
 
 
 @dataclass
@@ -34,11 +52,7 @@ class Pool:
 
     def draw(self, count: int, side: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """`count` pairs of squares of `side` cells, drawn with replacement."""
-        chosen = []
-        for item in rng.integers(len(self.latents), size=count):
-            y, x = (int(rng.integers(s - side + 1)) for s in self.latents.shape[2:])
-            chosen.append((item, slice(None), slice(y, y + side), slice(x, x + side)))
-        return tuple(torch.stack([part[i] for i in chosen]) for part in (self.latents, self.hints))
+        return squares((self.latents, self.hints), count, side, rng)
 
 
 @dataclass
@@ -49,14 +63,15 @@ class Encoder:
     cleaner: torch.nn.Module
     device: str
 
+    def pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The clean crops and the cleaner's output, [N,3,H,W] in [0,1]."""
+        clean, low = (to_tensor(part, self.device) for part in batch)
+        return clean, self.cleaner(low).clamp(0, 1)
+
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unscaled modes of the clean crops and of the cleaner's output."""
-        clean, low = (
-            torch.from_numpy(b).to(self.device).permute(0, 3, 1, 2).float() / 255 for b in batch
-        )
-        hint = self.cleaner(low).clamp(0, 1)
-        return tuple(self.vae.encode(x * 2 - 1).cpu() for x in (clean, hint))
+        return tuple(self.vae.encode(x * 2 - 1).cpu() for x in self.pictures(batch))
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,7 @@ def finished(folder: Path) -> bool:
     return (folder / "finished").is_file()
 
 
-def load(folder: Path) -> Pool:
-    """The pool, unscaled."""
+def load(folder: Path) -> tuple[Tensor, ...]:
+    """All chunks of a folder, each part of theirs as one tensor."""
     chunks = [torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))]
-    return Pool(*(torch.cat(part) for part in zip(*chunks, strict=True)))
+    return tuple(torch.cat(part) for part in zip(*chunks, strict=True))

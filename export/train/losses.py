@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .metrics import GMSD_C, LUMA
+
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference of the first differences along both axes."""
@@ -62,9 +64,6 @@ def energy(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
-LUMA = (0.299, 0.587, 0.114)
-
-
 def luma(image: Tensor) -> Tensor:
     """Rec. 601 luma [N,1,H,W]."""
     return (image * image.new_tensor(LUMA)[None, :, None, None]).sum(1, keepdim=True)
@@ -76,8 +75,6 @@ def rough_l1(a: Tensor, b: Tensor) -> Tensor:
     return F.avg_pool2d(d, 4).abs().mean() + (d - luma(d)).abs().mean()
 
 
-SIMILARITY = 170.0
-"""GMSD's constant for levels of 255."""
 LEVELS = 5
 
 
@@ -92,7 +89,7 @@ def gmsd(a: Tensor, b: Tensor) -> Tensor:
     """Mean gradient magnitude similarity deviation (Xue et al. 2014), as `metrics.gmsd`."""
     a, b = ((x.square() + y.square() + 1e-3).sqrt()
             for x, y in (gradients(F.avg_pool2d(image, 2)) for image in (a, b)))  # fmt: skip
-    similarity = (2 * a * b + SIMILARITY) / (a.square() + b.square() + SIMILARITY)
+    similarity = (2 * a * b + GMSD_C) / (a.square() + b.square() + GMSD_C)
     return similarity.var((1, 2, 3), correction=0).add(1e-6).sqrt().mean()
 
 

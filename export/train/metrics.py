@@ -12,11 +12,12 @@ cannot hold."""
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 GMSD_C = 170.0
+LUMA = (0.299, 0.587, 0.114)
 
 
 def luma(picture: np.ndarray) -> np.ndarray:
     """Rec. 601 luma, f64 [H,W], 0 to 255."""
-    return picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    return picture.astype(np.float64) @ np.array(LUMA)
 
 
 def psnr(found: np.ndarray, truth: np.ndarray) -> float:

@@ -115,25 +115,17 @@ def build_denoiser(arch: ArchConfig, unet: dict[str, Tensor]) -> Denoiser:
 
 
 class Sampler:
-    """Degraded pictures [N,3,H,W] in [0,1] and noise [N,4,H/8,W/8] to sampled latents, unscaled.
+    """Conditions and noise [N,4,H/8,W/8] to sampled latents, unscaled.
 
     DDIM (Song et al., arXiv 2010.02502) on the timesteps of the program's spaced sampler: without
     noise, or with a generator as ancestral sampling, which is what that sampler does.
     """
 
-    STEPS = 6
-
-    def __init__(self, arch: ArchConfig, vae: VAE, cleaner: SwinIR, denoiser: Denoiser,
-                 context: Tensor, factor: float, steps: int = STEPS) -> None:  # fmt: skip
-        self.vae, self.cleaner, self.denoiser = vae, cleaner, denoiser
-        self.context, self.factor = context, factor
+    def __init__(self, arch: ArchConfig, denoiser: Denoiser, context: Tensor, factor: float,
+                 steps: int) -> None:  # fmt: skip
+        self.denoiser, self.context, self.factor = denoiser, context, factor
         self.alphas = alphas_cumprod(arch)
         self.times = np.linspace(len(self.alphas) - 1, 0, steps).round().astype(int).tolist()
-
-    @torch.no_grad()
-    def __call__(self, low: Tensor, x: Tensor, g: torch.Generator | None = None) -> Tensor:
-        """See the class."""
-        return self.sample(self.vae.encode(self.cleaner(low).clamp(0, 1) * 2 - 1), x, g)
 
     @torch.no_grad()
     def sample(self, hint: Tensor, x: Tensor, g: torch.Generator | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from diffbir_export.contracts import Contract
 from diffbir_export.models.unet import UNet
 
 from . import losses
-from .data import Batch, Crops, generator
+from .data import Batch, Crops, generator, to_tensor
 from .latents import Pool
 from .networks import VAE, Critic, alphas_cumprod, build_cleaner, build_denoiser
 from .samples import Samples
@@ -72,12 +72,6 @@ def _clean(settings: Settings, seed: int, crops: Crops, step: int) -> Batch:
 
 def _pairs(settings: Settings, seed: int, crops: Crops, step: int) -> Batch:
     return crops.pairs(settings.batch, settings.edge(step), generator(seed, "cleaner", step))
-
-
-def to_tensor(pictures: np.ndarray, device: str) -> Tensor:
-    """u8 [N,H,W,3] -> f32 [N,3,H,W] in [0,1]."""
-    tensor = torch.from_numpy(pictures).to(device, non_blocking=True)
-    return tensor.permute(0, 3, 1, 2).float().div(255)
 
 
 class Stage:
@@ -297,8 +291,8 @@ class DecoderStage(Stage):
         clean, cleaned = (x.float() / 127.5 - 1 for x in (clean, cleaned))
         result = self.model["decoder"](torch.cat([encoded[:count], sampled[count:]])).float()
         with torch.autocast(self.device, enabled=False):  # gradients need more than 8 bits
-            colours = losses.low_frequencies(cleaned) - losses.low_frequencies(result)
-            result = torch.cat([result[:count], (result + colours)[count:]])
+            colours = losses.low_frequencies((cleaned - result)[count:])
+            result = torch.cat([result[:count], result[count:] + colours])
             found = result.detach().requires_grad_()
             same, parts = self.likeness(found, clean, count)
         pull = [torch.autograd.grad(x, found)[0] for x in (same, -self.judge(found).mean())]

@@ -20,6 +20,7 @@ from diffbir_export.degrade import PRESETS, degrade
 
 from . import loop, pictures
 from .bundle import averaged, decoder_of, factor_of
+from .data import to_tensor
 from .evaluate import SCALE, Case, bicubic, noisy, square, table
 from .losses import low_frequencies
 from .metrics import high_energy, high_ratio
@@ -45,11 +46,6 @@ def cases(data: Path) -> list[Case]:
     return result
 
 
-def to_tensor(pictures: list[np.ndarray]) -> Tensor:
-    """u8 [H,W,3] each -> f32 [N,3,H,W] in [0,1]."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-
-
 def to_pictures(x: Tensor) -> list[np.ndarray]:
     """f32 [N,3,H,W] in [0,1] -> u8 [H,W,3] each."""
     return list(np.clip(np.rint(x.permute(0, 2, 3, 1).numpy() * 255), 0, 255).astype(np.uint8))
@@ -61,11 +57,12 @@ def measure(run: Path, all_cases: list[Case], steps: int) -> None:
     arch = load_arch()
     vae, cleaner, denoiser = averaged(run, arch)
     vae.decoder.load_state_dict(decoder_of(loop.read(run, "decoder")["ema"]))
-    sampler = Sampler(arch, vae.eval(), cleaner.eval(), denoiser.eval(), empty_context(arch),
-                      factor_of(run), steps)  # fmt: skip
+    vae, cleaner = vae.eval(), cleaner.eval()
+    sampler = Sampler(arch, denoiser.eval(), empty_context(arch), factor_of(run), steps)
     enlarged = [bicubic(case.low) for case in all_cases]
-    clean = cleaner(to_tensor(enlarged)).clamp(0, 1)
-    truth = vae.encode(to_tensor([case.truth for case in all_cases]) * 2 - 1)
+    clean = cleaner(to_tensor(np.stack(enlarged), "cpu")).clamp(0, 1)
+    truth = to_tensor(np.stack([case.truth for case in all_cases]), "cpu")
+    truth = vae.encode(truth * 2 - 1)
     hint = vae.encode(clean * 2 - 1)
     g = torch.Generator().manual_seed(SEED)
     sample = sampler.sample(hint, torch.randn(hint.shape, generator=g), g)
@@ -74,7 +71,7 @@ def measure(run: Path, all_cases: list[Case], steps: int) -> None:
 
     def decode(latent: Tensor) -> Tensor:
         image = (vae.decoder(latent) + 1) / 2
-        return image - low_frequencies(image) + low_frequencies(clean)
+        return image + low_frequencies(clean - image)
 
     rows = {"bicubic": enlarged, "stage 1": to_pictures(clean),
             "autoencoder alone": to_pictures((vae.decoder(truth) + 1) / 2),
