@@ -1,6 +1,6 @@
 """What an approximation loses against the exact result, in the latent and in the picture.
 
-    python benches/losses.py --bundle onnx/diffbir-v2 --steps 10 --set sampling.deep_reuse=112 \
+    python benches/losses.py --bundle onnx/diffbir-v2 --steps 10 --set sampling.deep_reuse=0.4 \
         --set 'sampling.cfg_interval=[200, 800]' --bundle-too onnx/diffbir-v2-fp16
 
 Each setting, and each other bundle of the same weights, restores the same picture with the same

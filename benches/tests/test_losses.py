@@ -9,15 +9,15 @@ import losses
 def test_settings_and_bundles_are_held_against_the_exact_run(capsys):
     demo = ROOT / "onnx/demo"
     code = losses.main(["--bundle", str(demo), "--diffbir", str(PROGRAM), "--steps", "4",
-                        "--threads", "1", "--set", "sampling.deep_reuse=400",
-                        "--set", "sampling.control_reuse=400;runtime.memory=sequential",
+                        "--threads", "1", "--set", "sampling.deep_reuse=0.9",
+                        "--set", "sampling.control_reuse=0.9;runtime.memory=sequential",
                         "--bundle-too", str(demo)])  # fmt: skip
     assert code == 0
     printed = capsys.readouterr().out.strip().split("\n\n")[-1].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed[2:]]
     found = {name: (float(latent), db) for name, _, _, _, latent, db in rows}
     assert found["exact"] == found["exact, again"] == found["demo"] == (0, "same")
-    for name in ("sampling.deep_reuse=400", "sampling.control_reuse=400;runtime.memory=sequential"):
+    for name in ("sampling.deep_reuse=0.9", "sampling.control_reuse=0.9;runtime.memory=sequential"):
         latent, db = found[name]
         assert 1e-3 < latent < 1 and 20 < float(db) < 70
 

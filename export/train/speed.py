@@ -5,7 +5,7 @@
 
 The validation pictures, degraded as `train.validate` does, are restored by every preset in turn,
 so that what a busy machine does to one it does to all. A bundle with graphs in int8 is run with
-them too. `--set` gives other settings to compare, such as `--set sampling.deep_reuse=4`.
+them too. `--set` gives other settings to compare, such as `--set sampling.deep_reuse=0.6`.
 """
 
 from __future__ import annotations

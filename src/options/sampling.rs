@@ -58,11 +58,11 @@ pub struct SamplingOptions {
     pub batch_size: usize,
     /// Which approximations are made. Default: exact.
     pub speed: Speed,
-    /// How many timesteps old the deep features may be that an evaluation of the denoiser takes over from an earlier one
-    /// (see [`Deep`](crate::nets::Deep)), 0 or more; 0 takes none. Default: as `speed` says.
+    /// The deep features that an evaluation of the denoiser takes over from an earlier one (see [`Deep`](crate::nets::Deep))
+    /// may be older than its timestep by this share of it, see [`Reuse`]; 0 or more, 0 takes none. Default: as `speed` says.
     pub deep_reuse: Option<f64>,
-    /// How many timesteps old the control module's residuals may be that an evaluation takes over from an earlier one, 0 or
-    /// more; 0 takes none. Not together with `deep_reuse`, which leaves out the same and more. Default: 0.
+    /// The same for the control module's residuals. Not together with `deep_reuse`, which leaves out the same and more.
+    /// Default: 0.
     pub control_reuse: f64,
     /// The lowest and the highest timestep at which the uncond branch runs (Kynkäänniemi et al., arXiv 2404.07724).
     /// Default: at all.
@@ -191,9 +191,9 @@ impl SamplingOptions {
     pub fn reuse(&self) -> Result<Reuse> {
         let deep = self.deep_reuse.unwrap_or_else(|| self.speed.deep_reuse());
         let control = self.control_reuse;
-        for (key, age) in [("deep", deep), ("control", control)] {
-            let what = "a number of timesteps, 0 or more";
-            expect(&format!("sampling.{key}_reuse"), age, what, |x| {
+        for (key, share) in [("deep", deep), ("control", control)] {
+            let what = "a share of the timestep, 0 or more";
+            expect(&format!("sampling.{key}_reuse"), share, what, |x| {
                 x.is_finite() && x >= 0.0
             })?;
         }

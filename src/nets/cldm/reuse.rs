@@ -10,7 +10,9 @@ use crate::nets::{Deep, Form, Halves};
 use crate::tensor::{Latent, stack_batch};
 use crate::tiling::Window;
 
-/// What evaluations take over from earlier ones, at timesteps at most so far away.
+/// What evaluations take over from earlier ones: an evaluation at timestep `t` from one that is at most `share * (t + 30)`
+/// timesteps away. The later the step, the faster all this changes, and the less is left of the run to mend what is wrong: one
+/// age for all timesteps loses about twice as much in the same time (`docs/speed.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum Reuse {
     /// Nothing: exact.
@@ -21,6 +23,10 @@ pub enum Reuse {
     /// The control module's residuals: they compute the UNet alone, see [`Halves`].
     Control(f32),
 }
+
+/// So many timesteps from the end, steps may be equally far apart. Few enough that the last of 50 even steps, which the picture
+/// is made of, is whole in every preset.
+const LAST: f32 = 30.0;
 
 /// How evaluations run, and on which networks besides the whole.
 #[derive(Debug, Clone)]
@@ -66,11 +72,11 @@ impl Reuse {
         }
     }
 
-    /// How old what is taken over may be.
-    fn age(self) -> f32 {
+    /// How far away what is taken over at `timestep` may be.
+    fn reach(self, timestep: f32) -> f32 {
         match self {
             Reuse::Nothing => 0.0,
-            Reuse::Deep(age) | Reuse::Control(age) => age,
+            Reuse::Deep(share) | Reuse::Control(share) => share * (timestep + LAST),
         }
     }
 }
@@ -90,7 +96,7 @@ impl Kept {
     pub(super) fn begin(&mut self, timestep: f32, branches: &[Branch], reuse: Reuse) -> bool {
         let is_near = self
             .at
-            .is_some_and(|at| (timestep - at).abs() <= reuse.age());
+            .is_some_and(|at| (timestep - at).abs() <= reuse.reach(timestep));
         if is_near && !self.tiles.is_empty() && self.branches.starts_with(branches) {
             return false;
         }
