@@ -59,7 +59,7 @@ pub struct SamplingOptions {
     /// Which approximations are made. Default: exact.
     pub speed: Speed,
     /// The deep features that an evaluation of the denoiser takes over from an earlier one (see [`Deep`](crate::nets::Deep))
-    /// may be older than its timestep by this share of it, see [`Reuse`]; 0 or more, 0 takes none. Default: as `speed` says.
+    /// may be older than its timestep by this share of it, see [`Reuse`]; 0 to 10, 0 takes none. Default: as `speed` says.
     pub deep_reuse: Option<f64>,
     /// The same for the control module's residuals. Not together with `deep_reuse`, which leaves out the same and more.
     /// Default: 0.
@@ -192,9 +192,9 @@ impl SamplingOptions {
         let deep = self.deep_reuse.unwrap_or_else(|| self.speed.deep_reuse());
         let control = self.control_reuse;
         for (key, share) in [("deep", deep), ("control", control)] {
-            let what = "a share of the timestep, 0 or more";
+            let what = "a share of the timestep, 0 to 10";
             expect(&format!("sampling.{key}_reuse"), share, what, |x| {
-                x.is_finite() && x >= 0.0
+                (0.0..=10.0).contains(&x)
             })?;
         }
         match (deep > 0.0, control > 0.0) {

@@ -157,7 +157,7 @@ fn a_small_budget_gives_the_same_picture_and_a_smaller_one_is_refused() {
 /// A picture of the repository by its path from `docs`, enlarged: real content of any size.
 fn photograph(name: &str, height: usize, width: usize) -> Rgb {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("onnx/demo/pictures")
+        .join("docs")
         .join(name);
     let lq =
         diffbir::imageio::read(&path, diffbir::imageio::DecodeOptions::up_to(1 << 20)).unwrap();

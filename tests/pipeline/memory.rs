@@ -281,7 +281,7 @@ fn the_smallest_budget_that_is_named_does_and_gives_the_same_picture() {
 }
 
 #[test]
-fn every_plan_keeps_within_its_budget() {
+fn every_plan_keeps_within_its_budget_and_no_larger_budget_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let bundle = bundle(dir.path());
     let engine = Engine::from_networks(bundle.clone(), Box::new(FakeNetworks::of(&bundle).0));
@@ -293,16 +293,23 @@ fn every_plan_keeps_within_its_budget() {
         (511, 513),
         (2048, 2048),
     ] {
-        for gib in [1, 2, 3, 5, 8, 20, 60] {
+        let mut fits = false;
+        // From 64 MiB to 60 GiB, each a tenth more than the one before.
+        for step in 0..72 {
+            let budget = Bytes(((64 << 20) as f64 * 1.1f64.powi(step)) as u64);
             let mut request = request(1, 1, 4.0, 3);
-            request.options.tiling.memory_budget = Some(Bytes(gib << 30));
+            request.options.tiling.memory_budget = Some(budget);
             match engine.plan(size, &request.options) {
-                Ok(plan) => assert!(
-                    plan.peak() <= plan.budget,
-                    "{size:?} in {gib} GiB: {plan:?}"
-                ),
-                Err(e) => assert_eq!(e.kind(), ErrorKind::Resources),
+                Ok(plan) => {
+                    assert!(plan.peak() <= budget, "{size:?} in {budget}: {plan:?}");
+                    fits = true;
+                }
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::Resources);
+                    assert!(!fits, "{size:?} in {budget}: {e}");
+                }
             }
         }
+        assert!(fits);
     }
 }

@@ -67,6 +67,14 @@ fn some_evaluations_compute_the_last_layers_alone() {
     assert!(calls.iter().all(|call| !call.0));
     // The fakes add the state to the output only where it is asked for.
     assert_eq!(exact, plain);
+
+    // A number of timesteps is no share of them.
+    request.options.sampling.deep_reuse = Some(112.0);
+    let error = request.options.validate().unwrap_err().to_string();
+    assert!(
+        error.contains("deep_reuse") && error.contains("share"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -24,9 +24,9 @@ pub enum Reuse {
     Control(f32),
 }
 
-/// So many timesteps from the end, steps may be equally far apart. Few enough that the last of 50 even steps, which the picture
-/// is made of, is whole in every preset.
-const LAST: f32 = 30.0;
+/// Added to a timestep, so that something may be taken over near 0 too. Small enough that the last of 50 even steps, which
+/// the picture is made of, is whole in every preset.
+const BEYOND_THE_LAST: f32 = 30.0;
 
 /// How evaluations run, and on which networks besides the whole.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Reuse {
     fn reach(self, timestep: f32) -> f32 {
         match self {
             Reuse::Nothing => 0.0,
-            Reuse::Deep(share) | Reuse::Control(share) => share * (timestep + LAST),
+            Reuse::Deep(share) | Reuse::Control(share) => share * (timestep + BEYOND_THE_LAST),
         }
     }
 }

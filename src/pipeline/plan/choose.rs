@@ -24,10 +24,11 @@ impl Needs<'_> {
             true => Place::Memory,
             false => Place::Disk,
         };
-        let held = |stage| match pictures {
-            Place::Memory => self.held(stage, self.pictures(stage)),
-            Place::Disk => self.held(stage, 0),
+        let in_memory = |stage| match pictures {
+            Place::Memory => self.pictures(stage),
+            Place::Disk => 0,
         };
+        let held = |stage| self.held(stage, in_memory(stage));
         let graphs = &self.pipeline.graphs;
         let tiling = &self.pipeline.options.tiling;
         // What stays loaded counts all that stages work on, and fits.
@@ -37,8 +38,8 @@ impl Needs<'_> {
         };
         let mut stages = BTreeMap::new();
         let mut note = |stage, work: u64| {
-            let work = if self.keep { 0 } else { work };
-            stages.insert(stage, Bytes(held(stage) + work));
+            let bytes = self.with_held(stage, in_memory(stage), work);
+            stages.insert(stage, Bytes(bytes));
         };
 
         let (cleaner, work) = self.choose_cleaner(left(held(Stage::Cleaner)));

@@ -60,8 +60,7 @@ impl<'a> Needs<'a> {
         self.pipeline.latent_size(self.sizes.cond)
     }
 
-    /// What is held at a stage besides what it works on: the program, graphs that stay loaded, 8-bit pictures, and
-    /// `pictures` bytes of others.
+    /// What is held at a stage besides what it works on: what it needs [besides](Self::besides) graphs, and graphs.
     pub(super) fn held(&self, stage: Stage, pictures: u64) -> u64 {
         let graphs = &self.pipeline.graphs;
         let denoiser = [
@@ -76,12 +75,17 @@ impl<'a> Needs<'a> {
             Stage::VaeDecoder => vec![&graphs.decoder],
             Stage::Finish | Stage::TextEncoder => Vec::new(),
         };
+        let loaded = of_stage.iter().map(|graph| graph.memory.load).sum::<u64>();
+        let loaded = if self.keep { self.kept() } else { loaded };
+        self.besides(pictures) + loaded
+    }
+
+    /// What is held besides graphs: the program, 8-bit pictures, latents, and `pictures` bytes of other pictures.
+    fn besides(&self, pictures: u64) -> u64 {
         let samples = self.pipeline.options.sampling.samples as u64;
         let eight_bit = 3 * area(self.lq) as u64 + 3 * samples * area(self.sizes.output) as u64;
         let latents = LATENTS * area(self.latent()) as u64;
-        let loaded = of_stage.iter().map(|graph| graph.memory.load).sum::<u64>();
-        let loaded = if self.keep { self.kept() } else { loaded };
-        BASE + loaded + eight_bit + latents + pictures
+        BASE + eight_bit + latents + pictures
     }
 
     /// What all graphs take that stay loaded, each with what its run on the whole took, since allocators keep it.
@@ -97,7 +101,7 @@ impl<'a> Needs<'a> {
 
     /// What a picture takes with everything whole, in memory and kept.
     pub(super) fn all_kept(&self) -> u64 {
-        self.held(Stage::Finish, 4 * picture(self.sizes.cond)) + self.kept()
+        self.besides(4 * picture(self.sizes.cond)) + self.kept()
     }
 
     /// What the cleaner takes on a square tile of `edge` pixels, halo included, or on the whole of it where `edge` is
@@ -186,8 +190,14 @@ impl<'a> Needs<'a> {
             (Stage::Finish, self.picture_rows()),
         ];
         need.into_iter()
-            .map(|(stage, bytes)| (stage, self.held(stage, 0) + bytes))
+            .map(|(stage, bytes)| (stage, self.with_held(stage, 0, bytes)))
             .collect()
+    }
+
+    /// What a stage takes that works on `work` bytes, with what is [held](Self::held) besides. What stays loaded counts all
+    /// that stages work on.
+    pub(super) fn with_held(&self, stage: Stage, pictures: u64, work: u64) -> u64 {
+        self.held(stage, pictures) + if self.keep { 0 } else { work }
     }
 
     /// What the reference's tiles take: arrays of the whole besides.
