@@ -160,7 +160,7 @@ fn photograph(name: &str, height: usize, width: usize) -> Rgb {
         .join("docs")
         .join(name);
     let lq =
-        diffbir::imageio::read(&path, diffbir::imageio::DecodeOptions::up_to(1 << 20)).unwrap();
+        diffbir::imageio::read(&path, diffbir::imageio::DecodeOptions::up_to(1 << 22)).unwrap();
     diffbir::resize::pillow_bicubic(lq.rgb.view(), height, width)
 }
 
