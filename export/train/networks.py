@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from diffbir_export.models.swinir import SwinIR
 from diffbir_export.models.text import TextEncoder
 from diffbir_export.models.unet import UNet
 from diffbir_export.models.vae import VAEDecoder, VAEEncoder
+from diffbir_export.quantize import latents
 from diffbir_export.random_weights import random_tensor
 from diffbir_export.weights import RandomWeights, fill, on_meta, source_shape
 
@@ -150,10 +152,8 @@ class Sampler:
 
 
 def alphas_cumprod(arch: ArchConfig) -> np.ndarray:
-    """f64 [1000], the official schedule: linear in the square root of beta."""
-    d = arch.diffusion
-    betas = np.linspace(d.linear_start**0.5, d.linear_end**0.5, d.timesteps) ** 2
-    return np.cumprod(1 - betas)
+    """f64 [1000], the official schedule."""
+    return latents.alphas_cumprod(asdict(arch.diffusion))
 
 
 def empty_context(arch: ArchConfig) -> Tensor:
