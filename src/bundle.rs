@@ -16,6 +16,7 @@ use crate::nets::cldm::Context;
 use crate::nets::cleaner::CleanerSpec;
 use crate::nets::contract::GraphKind;
 use crate::nets::segments::SegmentPlan;
+use crate::options::{Options, SamplingOptions};
 use crate::runtime::{GraphFile, ProviderKind, VariantFile};
 
 pub use hashes::{Progress, sha256_file};
@@ -86,6 +87,21 @@ impl Bundle {
     /// The contents of `bundle.yaml`.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The options of the family's published command, over which a caller lays its own.
+    pub fn options(&self) -> Options {
+        let defaults = self.manifest.defaults.clone();
+        let mut options = Options::default();
+        options.sampling = SamplingOptions {
+            sampler: defaults.sampler,
+            steps: defaults.steps,
+            cfg_scale: defaults.cfg_scale,
+            prompt: defaults.prompt,
+            negative_prompt: defaults.negative_prompt,
+            ..options.sampling
+        };
+        options
     }
 
     /// SHA-256 of `bundle.yaml`, and so of everything that it lists.

@@ -31,11 +31,12 @@ pub enum Semantics {
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Space {
-    /// Between latents: the gradient has a closed form.
+    /// Latent space: the gradient has a closed form
     #[default]
     Latent,
-    /// Between pictures: the gradient goes back through the VAE decoder.
+    /// Pixel space, through the VAE decoder's backward pass; needs a bundle exported with --guidance-graph
     Rgb,
 }
 

@@ -30,8 +30,9 @@
 //! | colour correction | [`color`] | `utils/common.py` |
 //! | all of it in order | [`pipeline`] | `Pipeline.run`, `pipeline.py` |
 //!
-//! Around them: [`engine`] is the front door; [`options`] says what can be asked and [`config`] reads it from YAML;
-//! [`bundle`] reads and verifies exported models; [`runtime`] finds ONNX Runtime and runs graphs on it (the rest of the
+//! Around them: [`service`] is the front door, start-up and one job for every front; [`engine`] is a bundle with its networks;
+//! [`options`] are the options of a restoration and [`config`] their layers (files, `--set`, flags); [`bundle`] reads and
+//! verifies exported models; [`runtime`] finds ONNX Runtime and runs graphs on it (the rest of the
 //! crate sees only the traits of [`nets`]); [`capi`] is the C ABI; [`error`] sorts what can go wrong by who can mend it.
 //!
 //! # Use
@@ -39,21 +40,25 @@
 //! ```no_run
 //! use std::path::Path;
 //!
-//! use diffbir::bundle::Bundle;
-//! use diffbir::engine::{Engine, Request};
-//! use diffbir::options::Options;
-//! use diffbir::imageio::DecodeOptions;
-//! use diffbir::{config, imageio};
+//! use diffbir::config::Layers;
+//! use diffbir::imageio::{self, Place};
+//! use diffbir::service::{Job, Opened, Silent, Source};
 //!
 //! # fn main() -> diffbir::error::Result<()> {
-//! let bundle = Bundle::open(Path::new("onnx/diffbir-v1"))?;
-//! bundle.verify(None, false, &mut |_, _| {})?;
-//! let engine = Engine::open(bundle, Default::default());
-//! let lq = imageio::read(Path::new("lq.png"), DecodeOptions::up_to(config::DEFAULT_MAX_PIXELS))?.rgb;
-//! let request = Request::new(lq, Options::default());
-//! let restored = engine.restore(&request, &mut |_| Ok(()))?;
-//! let png = imageio::encode_png(&restored.samples[0], &Default::default())?;
-//! imageio::write_atomic(Path::new("restored.png"), &png, false)?;
+//! let mut layers = Layers::default();
+//! layers.set(["bundle=onnx/diffbir-v1", "restore.upscale=4"])?;
+//! let service = Opened::open(layers)?.start(false, &Silent)?;
+//! let job = Job {
+//!     source: &Source::File("lq.png".into()),
+//!     config: &service.config,
+//!     format: None,
+//!     noise: Default::default(),
+//!     cancel: Default::default(),
+//! };
+//! let done = service.run(job, &Silent, &mut |_event| Ok(()))?;
+//! let place = Place { path: Path::new("restored.png"), replace: false };
+//! let text = done.text(0, &service.config.output)?;
+//! imageio::write(place, &done.restored.samples[0], &done.kept, Default::default(), &text)?;
 //! # Ok(())
 //! # }
 //! ```
@@ -73,6 +78,7 @@ pub mod capi;
 pub mod cli;
 pub mod color;
 pub mod config;
+pub mod declare;
 pub mod denoise;
 pub mod engine;
 pub mod error;
@@ -88,6 +94,8 @@ pub mod rng;
 pub mod runtime;
 pub mod samplers;
 pub mod schedule;
+pub mod service;
 pub mod tensor;
 pub mod text;
 pub mod tiling;
+mod wording;

@@ -7,42 +7,47 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 
-/// A number of bytes, written as `8GiB`, `500MB` or a plain number.
+/// A number of bytes, written with a unit: `8GiB`, `500MB`, `4096B`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
+/// Units in lower case.
 const UNITS: &[(&str, u64)] = &[
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-    ("kB", 1_000),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-    ("B", 1),
-    ("", 1),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("b", 1),
 ];
+
+/// Numbers without a unit below this are refused: they were meant in another unit.
+const SMALLEST_PLAIN: u64 = 1 << 20;
 
 impl FromStr for Bytes {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-        let unit = text[digits.len()..].trim();
+        let unit = text[digits.len()..].trim().to_ascii_lowercase();
         let found = UNITS.iter().find(|(name, _)| *name == unit);
-        let number = digits
-            .parse::<f64>()
-            .ok()
-            .filter(|x| x.is_finite() && *x > 0.0);
+        let number = digits.parse::<f64>().ok();
+        let number = number.filter(|x| x.is_finite() && *x > 0.0);
         match (number, found) {
             (Some(number), Some((_, unit))) => Ok(Bytes((number * *unit as f64) as u64)),
+            (Some(_), None) if unit.is_empty() => Err(without_unit(text)),
             _ => Err(Error::option(format!(
-                "`{text}` is no size, expected a number above 0 with B, kB, MB, GB, KiB, MiB or GiB, such as 8GiB"
+                "`{text}` is no size, expected a number above 0 with a unit (B, kB, MB, GB, KiB, MiB or GiB), such as 8GiB"
             ))),
         }
     }
+}
+
+fn without_unit(text: &str) -> Error {
+    Error::option(format!("`{text}` has no unit: did you mean {text}GiB?"))
 }
 
 impl fmt::Display for Bytes {
@@ -70,11 +75,14 @@ impl<'de> Deserialize<'de> for Bytes {
             Number(u64),
             Text(String),
         }
-        let text = match Written::deserialize(deserializer)? {
-            Written::Number(bytes) => bytes.to_string(),
-            Written::Text(text) => text,
+        let bytes = match Written::deserialize(deserializer)? {
+            Written::Number(bytes) if bytes < SMALLEST_PLAIN => {
+                Err(without_unit(&bytes.to_string()))
+            }
+            Written::Number(bytes) => Ok(Bytes(bytes)),
+            Written::Text(text) => text.parse(),
         };
-        text.parse().map_err(serde::de::Error::custom)
+        bytes.map_err(serde::de::Error::custom)
     }
 }
 
@@ -123,17 +131,25 @@ mod tests {
         for (text, bytes) in [
             ("8GiB", 8 << 30),
             ("1.5 MB", 1_500_000),
-            ("4096", 4096),
+            ("8gb", 8_000_000_000),
+            ("4096B", 4096),
             ("512B", 512),
         ] {
             assert_eq!(text.parse::<Bytes>().unwrap(), Bytes(bytes), "{text}");
         }
-        for text in ["", "GiB", "8 GiBi", "-1MB", "0", "nan", "1e400"] {
+        for text in ["", "GiB", "8 GiBi", "-1MB", "0B", "8", "nan", "1e400"] {
             assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
         assert_eq!(Bytes(1).to_string(), "1MiB");
         assert_eq!(Bytes(20 << 30).to_string(), "20.0GiB");
         let read: Bytes = serde_json::from_str("\"2KiB\"").unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), "2048");
+        let message = "8".parse::<Bytes>().unwrap_err().to_string();
+        assert_eq!(message, "`8` has no unit: did you mean 8GiB?");
+        assert!(serde_json::from_str::<Bytes>("8").is_err());
+        assert_eq!(
+            serde_json::from_str::<Bytes>("8589934592").unwrap(),
+            Bytes(8 << 30)
+        );
     }
 }

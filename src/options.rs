@@ -1,4 +1,4 @@
-//! What a caller can ask of a restoration: plain structs with defaults.
+//! The options of a restoration, each declared once ([`declare`](crate::declare)).
 
 mod denoiser_tiles;
 mod guidance;
@@ -7,25 +7,28 @@ mod speed;
 
 use serde::{Deserialize, Serialize};
 
+use crate::declare::{Section, options};
 use crate::error::{Error, Result};
 use crate::memory::Bytes;
+use crate::schedule::Fidelity;
 use crate::tiling::Tiles;
 
 pub use denoiser_tiles::{AUTO_TILES, AUTO_WHOLE, DenoiserTiles};
-pub use guidance::{GuidanceOptions, SemanticsOption};
-pub use sampling::{SamplingOptions, SeedMode, StartPoint, Strength};
+pub use guidance::{GuidanceLayer, GuidanceOptions, SemanticsOption};
+pub use sampling::{SamplingLayer, SamplingOptions, SeedMode, StartPoint, Strength};
 pub use speed::Speed;
 
-/// Everything that decides a result's pixels, besides the picture and the bundle.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+/// Everything that decides the pixels of a result, apart from the picture and the bundle. The default is DiffBIR v1's
+/// published command; [`Bundle::options`](crate::bundle::Bundle::options) gives a bundle's own.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Options {
-    /// What to do to a picture.
+    /// Task, size, colours.
     pub restore: RestoreOptions,
-    /// How stage 2 samples.
+    /// The sampler and its noise.
     pub sampling: SamplingOptions,
     /// Restoration guidance.
     pub guidance: GuidanceOptions,
-    /// Which stages run in tiles.
+    /// Tiles and memory.
     pub tiling: TilingOptions,
 }
 
@@ -35,13 +38,13 @@ impl Options {
     /// # Errors
     /// [`Option`](crate::error::ErrorKind::Option), naming the value and what is accepted.
     pub fn validate(&self) -> Result<()> {
-        self.restore.validate()?;
+        self.restore.check_ranges()?;
         self.sampling.validate()?;
         self.guidance.validate()?;
         self.tiling.validate()
     }
 
-    /// The same without what is about memory, which decides nothing about the result.
+    /// The same without the memory options, which decide nothing about the result.
     pub fn without_memory(&self) -> Options {
         Options {
             tiling: TilingOptions {
@@ -56,94 +59,72 @@ impl Options {
     }
 }
 
-/// Where the colours of the result come from.
+/// Where the colours of a result come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum ColorFix {
-    /// Low frequencies of the stage-1 picture by wavelet decomposition.
+    /// Low frequencies of the stage-1 image, by wavelet decomposition
     #[default]
     Wavelet,
-    /// Mean and deviation per channel of the stage-1 picture.
+    /// Mean and standard deviation per channel of the stage-1 image
     Adain,
-    /// The decoder's own.
+    /// The VAE decoder's colours, unchanged
     None,
 }
 
-/// What stage 1 is.
+/// The network of stage 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Cleaner {
-    /// The task's network.
+    /// The task's restoration module (SwinIR, BSRNet or SCUNet)
     #[default]
     Task,
-    /// Nothing: the enlarged picture itself conditions stage 2.
+    /// None: the upscaled input conditions stage 2
     None,
 }
 
-/// What to do to a picture.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RestoreOptions {
-    /// A task that the bundle serves: `sr`, `face` (aligned) or `denoise`. Default: `sr`.
-    pub task: String,
-    /// Output size over input size, more than 0. Default: 4.
-    pub upscale: f64,
-    /// What stage 1 is. Default: the task's network.
-    pub cleaner: Cleaner,
-    /// Where the colours come from. Default: wavelet.
-    pub color_fix: ColorFix,
+options! {
+    /// Task, size, colours.
+    struct RestoreOptions, layer RestoreLayer, section "restore";
+    /// Task: sr, face (aligned faces) or denoise, as far as the bundle serves it.
+    task: String = "sr".to_owned(), (long = "task");
+    /// Output size over input size.
+    upscale: f64 = 4.0, [0.001, 1000.0], (long = "upscale", allow_negative_numbers = true);
+    /// Stage-1 network: the task's, or none to condition on the upscaled input directly.
+    cleaner: Cleaner = Cleaner::Task, (long = "cleaner");
+    /// Colour correction: where the colours of the result come from.
+    color_fix: ColorFix = ColorFix::Wavelet, (long = "color-fix", alias = "color_fix");
+    /// sound: fix known faults of the original code; reference: reproduce them bit by bit.
+    fidelity: Fidelity = Fidelity::Sound, (long = "fidelity");
+    optional:
 }
 
-impl Default for RestoreOptions {
-    fn default() -> Self {
-        RestoreOptions {
-            task: "sr".to_owned(),
-            upscale: 4.0,
-            cleaner: Cleaner::Task,
-            color_fix: ColorFix::Wavelet,
-        }
-    }
-}
-
-impl RestoreOptions {
-    fn validate(&self) -> Result<()> {
-        expect("restore.upscale", self.upscale, "a number above 0", |x| {
-            x.is_finite() && x > 0.0
-        })
-    }
-}
-
-/// Which stages run in tiles, in pixels of what the stage sees. A stage whose picture is smaller than a tile runs on
-/// the whole of it. Tiles of [`cleaner`](Self::cleaner) (the reference's) and [`cldm`](Self::cldm)
-/// change the picture; the others do not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct TilingOptions {
-    /// Stage 1. With SwinIR a multiple of 64. Default: whole.
-    pub cleaner: Option<Tiles>,
-    /// Control module and UNet. Default: as the picture's size asks for.
-    pub cldm: DenoiserTiles,
-    /// What the whole process may hold in memory; decides which of the exact stages run in tiles. Default: nine tenths
-    /// of what is free.
-    pub memory_budget: Option<Bytes>,
-    /// The edge of stage 1's exact tiles. Default: as memory allows.
-    pub cleaner_exact: Option<usize>,
-    /// The height of the VAE encoder's bands, which are exact. Default: as memory allows.
-    pub vae_encoder: Option<usize>,
-    /// The height of the VAE decoder's bands, which are exact. Default: as memory allows.
-    pub vae_decoder: Option<usize>,
+options! {
+    /// Tiles and memory, in pixels of the stage's picture. A stage whose picture is smaller than a tile runs untiled.
+    /// Tiles of `cleaner` (the reference's) and `cldm` change the picture; the others are identical to untiled.
+    struct TilingOptions, layer TilingLayer, section "tiling";
+    /// Tiles of the denoiser (ControlNet and UNet): auto (untiled up to 1024x1024 pixels), none, SIZE:STRIDE (the
+    /// reference's tiles) or { size, overlap }.
+    cldm: DenoiserTiles = DenoiserTiles::Auto, (skip);
+    optional:
+    /// The reference's tiles of stage 1, SIZE:STRIDE; with SwinIR a multiple of 64.
+    cleaner: Tiles, (skip);
+    /// Memory that the whole process may use, such as 8GiB; decides which lossless stages are tiled. Unset: nine tenths of
+    /// the free memory.
+    memory_budget: Bytes, (long = "memory-budget", value_name = "SIZE", num_args = 1);
+    /// Tile edge of stage 1's lossless tiles (identical to untiled). Unset: as memory allows.
+    cleaner_exact: usize, [1.0, 1048576.0], (skip);
+    /// Strip height of the strip-streamed VAE encoder (identical to untiled). Unset: as memory allows.
+    vae_encoder: usize, [1.0, 1048576.0], (skip);
+    /// Strip height of the strip-streamed VAE decoder (identical to untiled). Unset: as memory allows.
+    vae_decoder: usize, [1.0, 1048576.0], (skip);
 }
 
 impl TilingOptions {
     fn validate(&self) -> Result<()> {
-        let exact = [
-            ("cleaner_exact", self.cleaner_exact),
-            ("vae_encoder", self.vae_encoder),
-            ("vae_decoder", self.vae_decoder),
-        ];
-        if let Some((key, _)) = exact.iter().find(|(_, pixels)| *pixels == Some(0)) {
-            return Err(Error::option(format!(
-                "tiling.{key} is 0, expected a number of pixels"
-            )));
-        }
+        self.check_ranges()?;
         if let Some(tiles) = self.cleaner {
             check_tiles("tiling.cleaner", tiles, (1, 1))?;
         }
@@ -151,9 +132,12 @@ impl TilingOptions {
     }
 }
 
+/// The longest edge of a tile, in pixels.
+const MAX_TILE: usize = 1 << 16;
+
 /// Checks that the size is a multiple of `size`, the stride one of `stride` and at most the size.
 fn check_tiles(key: &str, tiles: Tiles, (size, stride): (usize, usize)) -> Result<()> {
-    let fits = tiles.size > 0
+    let fits = (1..=MAX_TILE).contains(&tiles.size)
         && tiles.size.is_multiple_of(size)
         && (1..=tiles.size).contains(&tiles.stride)
         && tiles.stride.is_multiple_of(stride);
@@ -161,16 +145,8 @@ fn check_tiles(key: &str, tiles: Tiles, (size, stride): (usize, usize)) -> Resul
         return Ok(());
     }
     Err(Error::option(format!(
-        "{key} is {}:{}, expected SIZE:STRIDE with SIZE a multiple of {size}, STRIDE a multiple of {stride} and at most SIZE",
+        "{key} is {}:{}, expected SIZE:STRIDE with SIZE a multiple of {size}, STRIDE a multiple of {stride} and at most \
+         SIZE, SIZE at most {MAX_TILE}",
         tiles.size, tiles.stride
-    )))
-}
-
-fn expect(key: &str, value: f64, wanted: &str, accepts: impl Fn(f64) -> bool) -> Result<()> {
-    if accepts(value) {
-        return Ok(());
-    }
-    Err(Error::option(format!(
-        "{key} is {value}, expected {wanted}"
     )))
 }

@@ -234,7 +234,11 @@ fn bad_options_and_configurations() {
     );
     restore(&["--steps", "1001"], 2, &["at most 1000"]);
     restore(&["--steps", "many"], 2, &["many"]);
-    restore(&["--sampler", "spacd"], 2, &["did you mean `spaced`"]);
+    restore(
+        &["--sampler", "spacd"],
+        2,
+        &["a similar value exists: 'spaced'"],
+    );
     restore(&["--cfg-scale", "nan"], 2, &["sampling.cfg_scale"]);
     restore(
         &["--task", "deblur"],
@@ -249,7 +253,10 @@ fn bad_options_and_configurations() {
     restore(
         &["--set", "sampling.stepz=3"],
         2,
-        &["unknown key `sampling.stepz`", "did you mean `steps`"],
+        &[
+            "unknown key `sampling.stepz`",
+            "did you mean `sampling.steps`",
+        ],
     );
     restore(
         &["--set", "runtime.providers=[gpu]"],
@@ -257,9 +264,14 @@ fn bad_options_and_configurations() {
         &["unknown provider `gpu`"],
     );
     for (yaml, says) in [
-        ("sampling: { stepz: 3 }", "did you mean `steps`"),
+        ("sampling: { stepz: 3 }", "did you mean `sampling.steps`"),
+        ("steps: 3", "did you mean `sampling.steps`"),
+        ("sampling: { steps: 3, steps: 4 }", "steps"),
         ("sampling: { steps: 0 }", "expected at least 2"),
-        ("sampling: { steps: many }", "sampling.steps: invalid type"),
+        (
+            "sampling: { steps: many }",
+            "sampling.steps: string \"many\", expected a whole number",
+        ),
         ("sampling: 3", "expected a mapping"),
         (
             "runtime: { providers: [ cpu: { thread: 2 } ] }",
@@ -313,7 +325,10 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
             "--sampler dpm++_m3 --steps 2",
             "expected at least 3 for the sampler dpm++_m3",
         ),
-        ("--sampler edm_dpm_2s", "did you mean `edm_dpm_2`"),
+        (
+            "--sampler edm_dpm_2s",
+            "a similar value exists: 'edm_dpm_2'",
+        ),
         ("--steps 1001", "at most 1000"),
         ("--cfg-scale nan", "sampling.cfg_scale"),
         (
@@ -616,7 +631,10 @@ fn broken_bundles_are_refused_before_anything_runs() {
     };
     restore("absent", &["no such bundle", "absent"]);
     restore(".", &["no bundle here"]);
-    let run = program.run(&["restore", &input, "-o", "r.png"]);
+    // Away from the checkout there is no demo bundle.
+    let elsewhere = program.dir().join("diffbir");
+    std::fs::copy(env!("CARGO_BIN_EXE_diffbir"), &elsewhere).unwrap();
+    let run = program::Run::of(program.command_of(&elsewhere, &["restore", &input, "-o", "r.png"]));
     run.code(3);
     run.says(&["no bundle: give --bundle"]);
 

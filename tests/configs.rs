@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use diffbir::config::{Builder, Config};
+use diffbir::config::{Config, Layers};
 use diffbir::memory::Bytes;
+use diffbir::options::Options;
 use diffbir::runtime::provider::{
     ConvSearch, CudaOptions, OpenVinoOptions, Precision, TensorrtOptions,
 };
@@ -16,10 +17,10 @@ fn folder() -> PathBuf {
 }
 
 fn read(name: &str) -> (Config, RuntimeOptions) {
-    let mut builder = Builder::new().unwrap();
-    builder.file(&folder().join(name)).unwrap();
-    let config = builder.build().unwrap();
-    let options = config.runtime.options().unwrap();
+    let mut layers = Layers::default();
+    layers.file(&folder().join(name)).unwrap();
+    let config = layers.resolve(&Options::default()).unwrap();
+    let options = config.runtime.clone();
     (config, options)
 }
 
@@ -75,10 +76,16 @@ fn every_file_is_read_here() {
 fn cpu_and_sampling_spell_out_the_defaults() {
     let (defaults, options) = (Config::default(), RuntimeOptions::default());
     let (config, found) = read("cpu.yaml");
-    assert_eq!((&config.sampling, &found), (&defaults.sampling, &options));
+    assert_eq!(
+        (&config.options.sampling, &found),
+        (&defaults.options.sampling, &options)
+    );
     let (config, found) = read("sampling.yaml");
-    assert_eq!((&config.sampling, &found), (&defaults.sampling, &options));
-    assert_eq!(config.tiling, defaults.tiling);
+    assert_eq!(
+        (&config.options.sampling, &found),
+        (&defaults.options.sampling, &options)
+    );
+    assert_eq!(config.options.tiling, defaults.options.tiling);
 }
 
 #[test]
@@ -144,7 +151,7 @@ fn two_devices_restore_at_once() {
     assert_eq!(sets.len(), 2);
     for (set, device) in sets.iter().zip(0..) {
         assert_eq!(set.providers, on(device));
-        assert_eq!((set.sharing, set.memory), (2, MemoryPolicy::Keep));
+        assert_eq!((set.sharing(), set.memory), (2, MemoryPolicy::Keep));
     }
 }
 
@@ -160,6 +167,6 @@ fn a_small_device_holds_one_graph_and_plans_for_its_memory() {
     let expected = with(expected, "cudnn_conv_use_max_workspace", 0);
     assert_eq!(options.providers, [expected, cpu()]);
     assert_eq!(options.memory, MemoryPolicy::Sequential);
-    assert_eq!(config.tiling.memory_budget, Some(Bytes(6 << 30)));
-    assert_eq!(config.sampling.batch_size, 1);
+    assert_eq!(config.options.tiling.memory_budget, Some(Bytes(6 << 30)));
+    assert_eq!(config.options.sampling.batch_size, 1);
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 /// Each module and its layer. A module may import from its own layer and those below.
 const LAYERS: &[(&str, u8)] = &[
     ("error", 0),
+    ("declare", 1),
+    ("wording", 1),
     ("tensor", 1),
     ("cancel", 1),
     ("canvas", 1),
@@ -29,8 +31,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("pipeline", 8),
     ("imageio", 3),
     ("engine", 10),
-    ("cli", 11),
-    ("capi", 11),
+    ("service", 11),
+    ("cli", 12),
+    ("capi", 12),
 ];
 
 /// Modules that may not import each other although they share a layer.

@@ -2,15 +2,14 @@
 
 use std::ffi::CString;
 use std::os::raw::{c_char, c_void};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::json;
 
 use super::boundary::{
-    Failure, Outcome, expect_place, give, guard, guard_or, optional_path, optional_text, slice,
-    text,
+    Outcome, expect_place, give, guard, guard_or, optional_path, optional_text, slice, text,
 };
 use super::growing;
 use super::handles::{self, diffbir_engine, diffbir_error};
@@ -18,26 +17,19 @@ use super::queue::{Queue, closed};
 use super::strings::{c_string, give_string};
 use super::structs::{diffbir_engine_options, diffbir_log_fn, diffbir_log_level};
 use super::work::RequestObject;
-use crate::bundle::Bundle;
-use crate::config::{Builder, Config};
-use crate::engine::Engine;
+use crate::config::{ConfigLayer, Layers, Origin};
 use crate::error::Error;
-use crate::runtime::{self, Loaded, PassedOver, engine_cache, library};
+use crate::runtime::library;
+use crate::service::{Host, Level, Opened, Service, bundles};
 
 /// How many submitted requests may wait unless the host says otherwise.
 const QUEUE_LIMIT: usize = 64;
 
 /// What is behind a `diffbir_engine`.
 pub struct EngineObject {
-    pub(super) engine: Engine,
-    /// The configuration that a request's options are laid over.
-    pub(super) builder: Builder,
-    pub(super) config: Config,
+    pub(super) service: Service,
     pub(super) log: Log,
     pub(super) queue: Arc<Queue>,
-    loaded: &'static Loaded,
-    /// Optional providers that do not load here.
-    passed_over: Vec<PassedOver>,
     /// Those that have to be stopped when the engine is freed.
     requests: Mutex<Vec<Weak<RequestObject>>>,
     closed: AtomicBool,
@@ -63,64 +55,35 @@ impl Log {
     }
 }
 
+impl Host for Log {
+    fn note(&self, level: Level, message: &str) {
+        let level = match level {
+            Level::Info => diffbir_log_level::Info,
+            Level::Warning => diffbir_log_level::Warning,
+        };
+        self.say(level, message);
+    }
+}
+
 impl EngineObject {
     fn open(options: &diffbir_engine_options) -> Outcome<Self> {
         let log = Log {
             call: options.log,
             data: options.log_data,
         };
-        let bundle = Bundle::open(&bundle_of(options)?)?;
-        let mut builder = Builder::new()?;
-        builder.bundle_defaults(&bundle.manifest().defaults);
-        lay(options, &mut builder)?;
-        let config = builder.build()?;
-        let runtime_options = config.runtime.options()?;
-        let engine = Engine::open(bundle, runtime_options.clone());
-        engine.check(&config.options())?;
-        let cache = library::cache_dir();
-        let force = options.verify != 0;
-        let mut reading = |path: &Path, bytes: u64| {
-            let message = format!("verifying {} ({bytes} bytes)", path.display());
-            log.say(diffbir_log_level::Info, &message);
-        };
-        engine
-            .bundle()
-            .verify(cache.as_deref(), force, &mut reading)?;
-        let loaded = runtime::load(config.runtime.library_path().as_deref())?;
-        for note in &loaded.skipped {
-            log.say(diffbir_log_level::Warning, note);
-        }
-        let path = loaded.candidate.path.display();
-        let message = format!("ONNX Runtime {} from {path}", loaded.version);
+        let service = Opened::open(layers(options)?)?.start(options.verify != 0, &log)?;
+        let path = service.loaded.candidate.path.display();
+        let message = format!("ONNX Runtime {} from {path}", service.loaded.version);
         log.say(diffbir_log_level::Info, &message);
-        let graphs = engine.bundle().graph_files();
-        let passed_over = runtime::check(&graphs, &runtime_options)?;
-        for provider in &passed_over {
-            log.say(diffbir_log_level::Warning, &provider.to_string());
-        }
-        if let Some(note) = engine_cache::building_note(&graphs, &runtime_options)? {
-            log.say(diffbir_log_level::Info, &note);
-        }
-        if let Some([width, height]) = config.runtime.warm_up {
-            log.say(
-                diffbir_log_level::Info,
-                &format!("warming up on {width}x{height} pixels"),
-            );
-            engine.warm_up((height, width), &config.options())?;
-        }
         let limit = match options.queue_limit {
             0 => QUEUE_LIMIT,
             limit => limit as usize,
         };
-        let queue = Queue::new(limit, engine.width());
+        let queue = Queue::new(limit, service.engine.width());
         Ok(EngineObject {
-            engine,
-            builder,
-            config,
+            service,
             log,
             queue,
-            loaded,
-            passed_over,
             requests: Mutex::default(),
             closed: AtomicBool::new(false),
         })
@@ -152,48 +115,37 @@ impl EngineObject {
     }
 }
 
-/// Lays the host's configuration over what is there.
-fn lay(options: &diffbir_engine_options, builder: &mut Builder) -> Outcome<()> {
+/// The layers of the host's configuration.
+fn layers(options: &diffbir_engine_options) -> Outcome<Layers> {
+    let mut layers = Layers::default();
     if let Some(path) = optional_path("config_file", options.config_file)? {
-        builder.file(&path)?;
+        layers.file(&path)?;
     }
     if let Some(yaml) = optional_text("config_yaml", options.config_yaml)? {
-        let invalid = |e: Error| Error::config(format!("config_yaml: {e}"));
-        builder.yaml(&yaml, Path::new("")).map_err(invalid)?;
+        layers.yaml(&yaml)?;
     }
-    set_all(builder, options.settings, options.setting_count)?;
-    for (key, field) in [
-        ("bundle", options.bundle),
-        ("runtime.library", options.runtime_library),
-    ] {
-        if let Some(value) = optional_text(key, field)? {
-            builder.put(key, json!(value))?;
-        }
-    }
-    Ok(())
+    bundles::environment(&mut layers);
+    layers.set(
+        texts("settings", options.settings, options.setting_count)?
+            .iter()
+            .map(String::as_str),
+    )?;
+    let mut layer = ConfigLayer {
+        bundle: optional_text("bundle", options.bundle)?.map(PathBuf::from),
+        ..ConfigLayer::default()
+    };
+    let library = optional_text("runtime_library", options.runtime_library)?;
+    layer.runtime.library = library.map(|path| PathBuf::from(path).into());
+    layers.push(Origin::Given, layer);
+    Ok(layers)
 }
 
-/// Lays `count` strings `key=value` over what is there.
-pub(super) fn set_all(
-    builder: &mut Builder,
-    settings: *const *const c_char,
-    count: usize,
-) -> Outcome<()> {
-    for &setting in slice("settings", settings, count)? {
-        builder.set(&text("settings", setting)?)?;
-    }
-    Ok(())
-}
-
-fn bundle_of(options: &diffbir_engine_options) -> Outcome<std::path::PathBuf> {
-    let mut builder = Builder::new()?;
-    lay(options, &mut builder)?;
-    let named = builder.build()?.bundle;
-    named.ok_or_else(|| {
-        Failure::from(Error::bundle(
-            "no bundle: set `bundle`, there or in the configuration",
-        ))
-    })
+/// `count` strings of the caller's.
+pub(super) fn texts(what: &str, list: *const *const c_char, count: usize) -> Outcome<Vec<String>> {
+    slice(what, list, count)?
+        .iter()
+        .map(|&string| text(what, string))
+        .collect()
 }
 
 /// Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when
@@ -238,7 +190,10 @@ pub extern "C" fn diffbir_engine_bundle(
 ) -> *mut diffbir_error {
     guard(|| {
         let engine = handles::get(engine)?;
-        let (bundle, manifest) = (engine.engine.bundle(), engine.engine.bundle().manifest());
+        let (bundle, manifest) = (
+            engine.service.engine.bundle(),
+            engine.service.engine.bundle().manifest(),
+        );
         let facts = json!({
             "dir": bundle.dir(), "sha256": bundle.hash(), "family": manifest.family, "weights": manifest.weights.source,
             "tasks": manifest.tasks.keys().collect::<Vec<_>>(), "defaults": manifest.defaults,
@@ -258,10 +213,10 @@ pub extern "C" fn diffbir_engine_runtime(
 ) -> *mut diffbir_error {
     guard(|| {
         let engine = handles::get(engine)?;
-        let candidate = &engine.loaded.candidate;
+        let candidate = &engine.service.loaded.candidate;
         let facts = json!({
-            "library": candidate.path, "origin": candidate.origin.to_string(), "version": engine.loaded.version,
-            "providers": engine.config.runtime.providers, "passed_over": engine.passed_over,
+            "library": candidate.path, "origin": candidate.origin.to_string(), "version": engine.service.loaded.version,
+            "providers": engine.service.config.runtime.providers, "passed_over": engine.service.skipped,
             "devices": library::devices(None)?,
         });
         give_string("json", json, &facts.to_string())
@@ -277,7 +232,7 @@ pub extern "C" fn diffbir_engine_configuration(
 ) -> *mut diffbir_error {
     guard(|| {
         let engine = handles::get(engine)?;
-        let config = serde_json::to_string(&engine.config)
+        let config = serde_json::to_string(&engine.service.config)
             .map_err(|e| Error::internal("the configuration cannot be written").with_source(e))?;
         give_string("json", json, &config)
     })

@@ -15,7 +15,7 @@ use super::handles::{self, diffbir_error, diffbir_image};
 use super::pixels::Pixels;
 use super::strings::give_bytes;
 use super::structs::{diffbir_encode_options, diffbir_pixels};
-use crate::config::OutputConfig;
+use crate::config::OutputOptions;
 use crate::imageio::{self, Alpha, EncodeOptions, Format, Kept, Rgb};
 
 /// What is behind a `diffbir_image`.
@@ -27,7 +27,7 @@ pub struct ImageObject {
     kept: Kept,
     /// The PNG's text chunk.
     text: BTreeMap<String, String>,
-    output: OutputConfig,
+    output: OutputOptions,
 }
 
 impl ImageObject {
@@ -36,7 +36,7 @@ impl ImageObject {
         deep: Option<Array3<u16>>,
         kept: Kept,
         text: BTreeMap<String, String>,
-        output: &OutputConfig,
+        output: &OutputOptions,
     ) -> Self {
         ImageObject {
             rgb: rgb.as_standard_layout().into_owned(),

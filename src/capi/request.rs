@@ -13,8 +13,9 @@ use super::pixels::Pixels;
 use super::restore::Progress;
 use super::strings::give_string;
 use super::structs::{diffbir_options, diffbir_pixels, diffbir_progress_fn};
-use super::work::{Input, RequestObject, Work, configured};
+use super::work::{RequestObject, Work, configured};
 use crate::imageio::Picture;
+use crate::service::Source;
 
 /// Makes a request for `engine`. Free it with `diffbir_request_free`.
 #[unsafe(no_mangle)]
@@ -25,7 +26,7 @@ pub extern "C" fn diffbir_request_new(
     guard(|| {
         expect_place("out", out)?;
         let engine = handles::get(engine)?;
-        let work = Work::new(None, engine.config.clone());
+        let work = Work::new(None, engine.service.config.clone());
         give(
             "out",
             out,
@@ -54,7 +55,7 @@ pub extern "C" fn diffbir_request_set_file(
     path: *const c_char,
 ) -> *mut diffbir_error {
     guard(|| {
-        let input = Input::File(self::path("path", path)?);
+        let input = Source::File(self::path("path", path)?);
         handles::get(request)?.change(|work| work.input = Some(input))
     })
 }
@@ -72,7 +73,7 @@ pub extern "C" fn diffbir_request_set_bytes(
         if bytes.is_empty() {
             return Err(Failure::argument("size is 0"));
         }
-        request.change(|work| work.input = Some(Input::Bytes(bytes.into())))
+        request.change(|work| work.input = Some(Source::Bytes(bytes.into())))
     })
 }
 
@@ -87,7 +88,7 @@ pub extern "C" fn diffbir_request_set_pixels(
         let request = handles::get(request)?;
         let (rgb, alpha) = Pixels::of("pixels", pixels)?.read();
         let picture = Arc::new(Picture::of_pixels(rgb, alpha));
-        request.change(|work| work.input = Some(Input::Pixels(picture)))
+        request.change(|work| work.input = Some(Source::Picture(picture)))
     })
 }
 

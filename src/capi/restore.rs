@@ -18,15 +18,13 @@ use super::structs::{
     diffbir_encode_options, diffbir_event, diffbir_log_level, diffbir_options, diffbir_progress,
     diffbir_progress_fn,
 };
-use super::work::{Input, RequestObject, Work, configured};
+use super::work::{RequestObject, Work, configured};
 use crate::cancel::Cancel;
-use crate::config::Existing;
-use crate::engine::Request;
+use crate::config::{Existing, OutputOptions};
+use crate::engine::Noise;
 use crate::error::{Error, Result};
-use crate::imageio::{self, EncodeOptions, Picture};
-use crate::options::Options;
 use crate::pipeline::{Event, Stage};
-use crate::prompts;
+use crate::service::{Done, Job, Source};
 
 /// A result.
 pub(super) struct Finished {
@@ -160,71 +158,48 @@ pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<
         }
     };
     check()?;
-    let Picture {
-        rgb,
-        deep,
-        kept,
-        dropped,
-    } = picture(work)?;
-    for what in dropped {
-        let message = format!("the result will not have the input's {what}");
-        engine.log.say(diffbir_log_level::Warning, &message);
-    }
-    let mut request = Request::new(rgb, options(work)?);
-    request.cancel = stop.clone();
-    request.deep = deep;
-    let output = &work.config.output;
-    // Which kind of file it will be is not known yet: PNG and TIFF can have 16 bits.
-    request.deep_results = EncodeOptions {
-        depth: output.depth,
-        ..EncodeOptions::default()
-    }
-    .is_deep(&kept);
+    let source = work.input.as_ref();
+    let job = Job {
+        source: source.ok_or_else(|| Error::internal("a request without input runs"))?,
+        config: &work.config,
+        format: None,
+        noise: Noise::Seed,
+        cancel: stop.clone(),
+    };
     let mut observe = |event: Event<'_>| {
         check()?;
         work.progress.event(&event)
     };
-    let restored = engine.engine.restore(&request, &mut observe)?;
-    let provenance = serde_json::to_value(&restored.provenance)
+    let done = engine.service.run(job, &engine.log, &mut observe)?;
+    for property in &done.dropped {
+        let message = format!("the result does not keep the input's {property}");
+        engine.log.say(diffbir_log_level::Warning, &message);
+    }
+    finished(done, &work.config.output)
+}
+
+fn finished(done: Done, output: &OutputOptions) -> Outcome<Finished> {
+    let provenance = serde_json::to_value(&done.restored.provenance)
         .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
-    let mut deep = restored.deep.into_iter();
-    let samples = restored.samples.into_iter().enumerate();
-    let samples = samples
-        .map(|(k, rgb)| {
-            let text = restored.provenance.text(k)?;
-            Ok(Arc::new(ImageObject::new(
-                rgb,
-                deep.next(),
-                kept.clone(),
-                text,
-                output,
-            )))
-        })
+    let text = |k| done.restored.provenance.text(k);
+    let texts: Vec<_> = (0..done.restored.samples.len())
+        .map(text)
         .collect::<Result<_>>()?;
+    let mut deep = done.restored.deep.into_iter();
+    let samples = done.restored.samples.into_iter().zip(texts);
+    let image = |(rgb, text)| {
+        Arc::new(ImageObject::new(
+            rgb,
+            deep.next(),
+            done.kept.clone(),
+            text,
+            output,
+        ))
+    };
     Ok(Finished {
-        samples,
+        samples: samples.map(image).collect(),
         provenance,
     })
-}
-
-fn picture(work: &Work) -> Result<Picture> {
-    let decoding = work.config.input.decoding();
-    match &work.input {
-        Some(Input::File(path)) => imageio::read(path, decoding).map_err(|e| e.at(path.display())),
-        Some(Input::Bytes(bytes)) => imageio::decode(bytes, decoding),
-        Some(Input::Pixels(picture)) => Ok(Picture::clone(picture)),
-        None => Err(Error::internal("a request without input runs")),
-    }
-}
-
-fn options(work: &Work) -> Result<Options> {
-    let mut options = work.config.options();
-    if let Some(Input::File(path)) = &work.input
-        && work.config.input.captions
-    {
-        prompts::put_caption(path, &mut options.sampling.prompt)?;
-    }
-    Ok(options)
 }
 
 /// Restores the picture in the file `input` and writes the result's first sample to `output`, whose name says what kind
@@ -245,7 +220,7 @@ pub extern "C" fn diffbir_restore_file(
         let config = configured(&engine, &growing::read(options)?)?;
         let overwrite = config.output.existing == Existing::Overwrite;
         image::refuse_existing(&output, overwrite)?;
-        let input = Input::File(path("input", input)?);
+        let input = Source::File(path("input", input)?);
         let request = RequestObject::new(engine, Work::new(Some(input), config));
         request.run()?;
         let image = request.sample(0)?;

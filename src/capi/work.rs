@@ -1,20 +1,18 @@
 //! The work of a request and how far it is: ready, busy, done.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::boundary::{Failure, Outcome, caught, optional_text};
-use super::engine::{EngineObject, set_all};
+use super::engine::{EngineObject, texts};
 use super::error::diffbir_code;
 use super::image::ImageObject;
 use super::restore::{self, Finished, Progress};
 use super::structs::diffbir_options;
 use crate::cancel::Cancel;
-use crate::config::Config;
-use crate::imageio::Picture;
+use crate::config::{Config, ConfigLayer, Origin};
+use crate::options::Strength;
+use crate::service::Source;
 
 /// What is behind a `diffbir_request`.
 pub struct RequestObject {
@@ -43,7 +41,7 @@ enum Phase {
 /// What is to be done.
 #[derive(Clone)]
 pub(super) struct Work {
-    pub(super) input: Option<Input>,
+    pub(super) input: Option<Source>,
     pub(super) config: Config,
     pub(super) progress: Progress,
     pub(super) cancel: Option<Cancel>,
@@ -51,7 +49,7 @@ pub(super) struct Work {
 
 impl Work {
     /// `input` as the engine's configuration says.
-    pub(super) fn new(input: Option<Input>, config: Config) -> Self {
+    pub(super) fn new(input: Option<Source>, config: Config) -> Self {
         Work {
             input,
             config,
@@ -59,13 +57,6 @@ impl Work {
             cancel: None,
         }
     }
-}
-
-#[derive(Clone)]
-pub(super) enum Input {
-    File(PathBuf),
-    Bytes(Arc<[u8]>),
-    Pixels(Arc<Picture>),
 }
 
 fn invalid_state(message: &str) -> Failure {
@@ -215,52 +206,37 @@ impl RequestObject {
 
 /// The configuration of a request whose options are `options`.
 pub(super) fn configured(engine: &EngineObject, options: &diffbir_options) -> Outcome<Config> {
-    let mut builder = engine.builder.clone();
-    let texts = [
-        ("restore.task", options.task),
-        ("sampling.sampler", options.sampler),
-        ("sampling.prompt", options.prompt),
-        ("sampling.negative_prompt", options.negative_prompt),
-    ];
-    for (key, field) in texts {
-        if let Some(value) = optional_text(key, field)? {
-            builder.put(key, json!(value))?;
-        }
-    }
-    let numbers = [
-        ("restore.upscale", options.upscale),
-        ("sampling.cfg_scale", options.cfg_scale),
-        ("sampling.strength", options.strength),
-        ("guidance.scale", options.guidance_scale),
-    ];
-    for (key, value) in numbers.into_iter().filter(|(_, value)| !value.is_nan()) {
-        if value.is_infinite() {
-            return Err(Failure::new(
+    let layer = layer(options)?;
+    let settings = texts("settings", options.settings, options.setting_count)?;
+    Ok(engine.service.configured(|layers| {
+        layers.push(Origin::Given, layer);
+        layers.set(settings.iter().map(String::as_str))
+    })?)
+}
+
+/// The fields that the host has set.
+fn layer(options: &diffbir_options) -> Outcome<ConfigLayer> {
+    let number = |value: f64| (!value.is_nan()).then_some(value);
+    let count = |value: u32| (value != 0).then_some(value as usize);
+    let mut layer = ConfigLayer::default();
+    layer.restore.task = optional_text("task", options.task)?;
+    layer.restore.upscale = number(options.upscale);
+    layer.sampling.sampler = optional_text("sampler", options.sampler)?;
+    layer.sampling.prompt = optional_text("prompt", options.prompt)?;
+    layer.sampling.negative_prompt = optional_text("negative_prompt", options.negative_prompt)?;
+    layer.sampling.cfg_scale = number(options.cfg_scale);
+    layer.sampling.strength = number(options.strength).map(Strength::All);
+    layer.sampling.steps = count(options.steps);
+    layer.sampling.samples = count(options.samples);
+    layer.sampling.seed = match options.seed {
+        -1 => None,
+        seed => Some(u64::try_from(seed).map_err(|_| {
+            Failure::new(
                 diffbir_code::Option,
-                format!("{key} is {value}"),
-            ));
-        }
-        builder.put(key, json!(value))?;
-    }
-    let counts = [
-        ("sampling.steps", i64::from(options.steps), 0),
-        ("sampling.samples", i64::from(options.samples), 0),
-        ("sampling.seed", options.seed, -1),
-    ];
-    for (key, value, _) in counts
-        .into_iter()
-        .filter(|(_, value, unset)| value != unset)
-    {
-        builder.put(key, json!(value))?;
-    }
-    set_all(&mut builder, options.settings, options.setting_count)?;
-    let config = builder.build()?;
-    if config.runtime != engine.config.runtime || config.bundle != engine.config.bundle {
-        return Err(Failure::new(
-            diffbir_code::Option,
-            "bundle and runtime are the engine's: a request cannot change them",
-        ));
-    }
-    engine.engine.check(&config.options())?;
-    Ok(config)
+                format!("seed is {seed}, expected -1 (unset) or a number from 0"),
+            )
+        })?),
+    };
+    layer.guidance.scale = number(options.guidance_scale);
+    Ok(layer)
 }

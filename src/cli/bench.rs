@@ -11,35 +11,41 @@ mod times;
 mod watch;
 
 use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 
 use crate::bundle::Bundle;
 use crate::cancel::Cancel;
 use crate::cli::args::{Bench, Size};
 use crate::cli::report::Reporter;
-use crate::cli::setup::{self, Setup};
+use crate::cli::say;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::service::{Opened, Silent, startup};
 
 /// Runs the command.
 ///
 /// # Errors
 /// A bundle or a runtime that cannot be used, a measurement that fails.
-pub fn run(args: &Bench, cancel: &Cancel, reporter: &Reporter) -> Result<()> {
+pub fn run(args: &Bench, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<()> {
+    let opened = Opened::open_or_demo(args.layers()?, reporter)?;
     if let Some(one) = &args.measure {
-        return measure(args, one);
+        return Ok(measure(opened, one)?);
     }
-    let fallback = Some(Path::new("onnx/demo").to_owned());
-    let Setup { config, bundle } = setup::prepare(&args.common, fallback)?;
-    let mut say = |message: String| reporter.note(&message);
-    setup::verify(&bundle, args.common.verify, &mut say)?;
-    let loaded = setup::ensure_runtime(&config, &mut say)?;
     match (args.graphs, args.memory) {
-        (true, _) => graphs::run(args, &config, &bundle, reporter),
-        (_, true) => sizes::run(args, &config, &bundle, reporter),
-        _ => times::run(args, &config, bundle, loaded, cancel, reporter),
+        (true, _) => {
+            startup::verify(&opened.bundle, args.bundle.verify, reporter)?;
+            graphs::run(args, &opened.config, &opened.bundle, reporter)?;
+        }
+        (_, true) => {
+            startup::verify(&opened.bundle, args.bundle.verify, reporter)?;
+            sizes::run(args, &opened.config, &opened.bundle, reporter)?;
+        }
+        _ => {
+            let service = opened.start(args.bundle.verify, reporter)?;
+            times::run(args, &service, cancel, reporter)?;
+        }
     }
+    Ok(())
 }
 
 /// Measures `what` in a process of its own.
@@ -56,7 +62,7 @@ fn child<T: serde::de::DeserializeOwned>(
         .arg("--bundle")
         .arg(bundle.dir())
         .args(["--measure", what]);
-    let config = serde_yaml::to_string(config).map_err(|e| failed(&e))?;
+    let config = config.to_yaml()?;
     let mut file = tempfile::NamedTempFile::with_suffix(".yaml").map_err(|e| failed(&e))?;
     file.write_all(config.as_bytes()).map_err(|e| failed(&e))?;
     command.arg("--config").arg(file.path());
@@ -71,7 +77,7 @@ fn child<T: serde::de::DeserializeOwned>(
 }
 
 /// In a child: measures one thing and prints it.
-fn measure(args: &Bench, what: &str) -> Result<()> {
+fn measure(opened: Opened, what: &str) -> Result<()> {
     let wrong = || {
         Error::option(format!(
             "--measure {what}: expected GRAPH=EDGE or restore=WxH"
@@ -79,13 +85,13 @@ fn measure(args: &Bench, what: &str) -> Result<()> {
     };
     let (what, size) = what.split_once('=').ok_or_else(wrong)?;
     let size: Size = size.parse().map_err(|_| wrong())?;
-    let Setup { config, bundle } = setup::prepare(&args.common, None)?;
-    setup::ensure_runtime(&config, &mut |_| {})?;
+    let Opened { bundle, config, .. } = opened;
+    startup::load(&config.runtime, &Silent)?;
     let value = match what {
         "restore" => serde_json::to_value(sizes::measure(bundle, &config, size)?),
         graph => serde_json::to_value(graphs::measure(&bundle, &config, graph, size.0)?),
     };
     let value = value.map_err(|e| Error::internal("a figure cannot be written").with_source(e))?;
-    println!("{value}");
+    say::print(&format!("{value}\n"));
     Ok(())
 }

@@ -1,77 +1,66 @@
 //! `diffbir demo`: the pictures that ship with the repository, restored with the demo bundle, and a sheet of them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::bundle::MANIFEST;
 use crate::cancel::Cancel;
 use crate::cli::args::Demo;
 use crate::cli::inputs::{self, Job, Results};
 use crate::cli::report::Reporter;
-use crate::cli::restore::{Session, Tally};
+use crate::cli::restore::{Run, Tally};
 use crate::cli::sheet;
 use crate::config::{DEFAULT_MAX_PIXELS, Existing, OutputFormat};
 use crate::engine::Noise;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::imageio::{self, DecodeOptions};
-
-/// The demo bundle, relative to the repository.
-const BUNDLE: &str = "onnx/demo";
+use crate::service::{Opened, bundles};
 
 /// Runs the command.
-pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> Result<Tally> {
-    let folder = find_demo()?;
-    let stages = args.output.join("stages");
-    let mut common = args.common.clone();
-    common.overwrite = true;
-    common.save_stages.get_or_insert_with(|| stages.clone());
-    let stages = common.save_stages.clone().unwrap_or(stages);
-    let pictures = folder.join("pictures").to_string_lossy().into_owned();
+pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<Tally> {
+    let stages = args
+        .save_stages
+        .clone()
+        .unwrap_or_else(|| args.output.join("stages"));
+    let mut opened = Opened::open_or_demo(args.layers()?, reporter)?;
+    let output = &mut opened.config.output;
+    output.existing = Existing::Overwrite;
+    output.save_stages = Some(stages.clone());
+    let pictures = bundles::demo()?
+        .join("pictures")
+        .to_string_lossy()
+        .into_owned();
     let results = Results {
-        samples: 1,
+        samples: opened.config.options.sampling.samples,
         format: OutputFormat::Png,
         existing: Existing::Overwrite,
     };
     let jobs = inputs::plan(&[pictures], &args.output, false, results)?;
-    let session = Session::open(&common, Some(&folder), jobs.len(), reporter)?;
-    if session.engine().bundle().manifest().weights.source == "random" {
+    let service = opened.start(args.bundle.verify, reporter)?;
+    reporter.start(&service, jobs.len());
+    if service.engine.bundle().manifest().weights.source == "random" {
         reporter.note(
-            "note: this bundle has random weights: it shows that the pipeline runs, and what comes out is noise. Give --bundle \
-             to restore with real weights",
+            "note: this bundle has random weights: it shows that the pipeline runs, and its results are noise. Give --bundle to \
+             restore with real weights",
         );
     }
-    let tally = session.run((&jobs, false), Noise::Seed, cancel, reporter)?;
+    let run = Run {
+        service: &service,
+        reporter,
+        noise: Noise::Seed,
+        cancel,
+        in_order: false,
+    };
+    let tally = run.all(&jobs)?;
     if tally.failed == 0 {
         let path = args.output.join("sheet.png");
         write_sheet(&jobs, &stages, &path)?;
-        reporter.note(&format!(
+        let message = format!(
             "before, stage 1 and after, side by side: {}",
             path.display()
-        ));
+        );
+        reporter.note(&message);
     }
     Ok(tally)
-}
-
-/// `onnx/demo` in the working folder or in one above the executable.
-fn find_demo() -> Result<PathBuf> {
-    let executable = std::env::current_exe().unwrap_or_default();
-    let above = executable.ancestors().skip(1).take(4).map(Path::to_owned);
-    let places: Vec<PathBuf> = [PathBuf::from(".")]
-        .into_iter()
-        .chain(above)
-        .map(|dir| dir.join(BUNDLE))
-        .collect();
-    places
-        .iter()
-        .find(|dir| dir.join(MANIFEST).is_file())
-        .cloned()
-        .ok_or_else(|| {
-            let list: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
-            Error::bundle(format!(
-                "the demo bundle is not there; looked for {}",
-                list.join(", ")
-            ))
-        })
 }
 
 fn write_sheet(jobs: &[Job], stages: &Path, path: &Path) -> Result<()> {
@@ -93,7 +82,7 @@ fn write_sheet(jobs: &[Job], stages: &Path, path: &Path) -> Result<()> {
             pictures: vec![
                 ("before".to_owned(), read(&job.input)?.rgb),
                 ("stage 1".to_owned(), read(&stage1)?.rgb),
-                ("after".to_owned(), read(&job.output)?.rgb),
+                ("after".to_owned(), read(&job.file(0))?.rgb),
             ],
         });
     }

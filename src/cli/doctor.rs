@@ -1,78 +1,187 @@
-//! `diffbir doctor`: what is found, what each graph would run on, and why not on something else.
+//! `diffbir doctor`: the library that is found, the providers that load, the provider of each graph, and reasons.
 
 mod text;
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
 
 use crate::bundle::Bundle;
 use crate::cli::args::Doctor;
 use crate::cli::report::Reporter;
-use crate::cli::setup;
-use crate::error::Result;
+use crate::cli::say;
+use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::runtime::{self, Loaded, Provider, ProviderKind, RuntimeOptions, Session, library};
+use crate::service::{Host, Level, bundles, startup};
 
-/// Runs the command. A missing runtime, and a provider or graph that does not load, is an error after all has been said.
-pub fn run(args: &Doctor, reporter: &Reporter) -> Result<()> {
-    let config = setup::without_bundle(&args.common)?;
-    let options = config.runtime.options()?;
-    let candidates = library::candidates(options.library.as_deref());
-    let mut notes = Vec::new();
-    let loaded = setup::ensure_runtime(&config, &mut |note| notes.push(note));
-    let mut facts = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "candidates": candidates.iter().map(|c| json!({ "path": c.path, "origin": c.origin.to_string() }))
-            .collect::<Vec<_>>(),
-        "notes": notes,
-    });
+/// The facts that the command reports.
+#[derive(Debug, Default, Serialize)]
+struct Facts {
+    version: &'static str,
+    candidates: Vec<Candidate>,
+    notes: Vec<String>,
+    library: Option<Library>,
+    providers: Vec<ProviderFacts>,
+    devices: Vec<library::DeviceInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    graphs: Vec<GraphFacts>,
+}
+
+#[derive(Debug, Serialize)]
+struct Candidate {
+    path: PathBuf,
+    origin: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Library {
+    Loaded {
+        path: PathBuf,
+        origin: String,
+        version: String,
+        build: String,
+    },
+    Missing {
+        error: String,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct ProviderFacts {
+    provider: ProviderKind,
+    configured: bool,
+    optional: bool,
+    loads: bool,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+}
+
+#[derive(Debug, Serialize)]
+struct Problem {
+    reason: String,
+    remedy: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum GraphFacts {
+    Loaded {
+        graph: String,
+        provider: String,
+        nodes: BTreeMap<String, usize>,
+        copies: usize,
+    },
+    Failed {
+        graph: String,
+        error: String,
+    },
+}
+
+/// Collects the notes of the library's search, and installs as the program does.
+struct Notes<'a> {
+    reporter: &'a Reporter,
+    notes: std::sync::Mutex<Vec<String>>,
+}
+
+impl Host for Notes<'_> {
+    fn note(&self, _: Level, message: &str) {
+        let notes = self.notes.lock();
+        notes
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(message.to_owned());
+    }
+
+    fn install_runtime(&self) -> Result<bool> {
+        self.reporter.install_runtime()
+    }
+}
+
+/// Runs the command. A missing runtime, and a provider or graph that does not load, is an error after the report.
+pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
+    let layers = args.layers()?;
+    let options = layers.resolve(&Options::default())?.runtime;
+    let notes = Notes {
+        reporter,
+        notes: std::sync::Mutex::default(),
+    };
+    let candidates = library::candidates(options.library.path());
+    let loaded = startup::load(&options, &notes);
+    let mut facts = Facts {
+        version: env!("CARGO_PKG_VERSION"),
+        candidates: candidates
+            .into_iter()
+            .map(|c| Candidate {
+                origin: c.origin.to_string(),
+                path: c.path,
+            })
+            .collect(),
+        notes: notes.notes.into_inner().unwrap_or_default(),
+        ..Facts::default()
+    };
     let outcome = match loaded {
         Ok(loaded) => {
-            let bundle = config.bundle.as_deref().map(Bundle::open).transpose()?;
+            let bundle = layers.bundle().map(Bundle::open).transpose()?;
+            let fallback = || {
+                bundles::demo()
+                    .ok()
+                    .and_then(|folder| Bundle::open(&folder).ok())
+            };
+            let bundle = bundle.or_else(fallback);
             examine(loaded, &options, bundle.as_ref(), &mut facts, reporter)?
         }
         Err(error) => {
-            facts["library"] = json!({ "error": error.to_string() });
+            facts.library = Some(Library::Missing {
+                error: error.to_string(),
+            });
             Err(error)
         }
     };
     if args.json {
-        println!("{facts:#}")
+        let text = serde_json::to_string_pretty(&facts)
+            .map_err(|e| Error::internal("the facts cannot be written").with_source(e))?;
+        say::print(&format!("{text}\n"));
     } else {
-        print!("{}", text::describe(&facts))
+        say::print(&facts.to_string());
     }
-    outcome
+    Ok(outcome?)
 }
 
-/// Notes what there is besides the library, and returns what is wrong with it.
+/// Notes all but the library's search; the inner result is the first thing that is wrong.
 fn examine(
     loaded: &Loaded,
     options: &RuntimeOptions,
     bundle: Option<&Bundle>,
-    facts: &mut Value,
+    facts: &mut Facts,
     reporter: &Reporter,
 ) -> Result<Result<()>> {
-    facts["library"] = json!({
-        "path": loaded.candidate.path, "origin": loaded.candidate.origin.to_string(), "version": loaded.version,
-        "build": loaded.build
+    facts.library = Some(Library::Loaded {
+        path: loaded.candidate.path.clone(),
+        origin: loaded.candidate.origin.to_string(),
+        version: loaded.version.to_string(),
+        build: loaded.build.to_string(),
     });
-    facts["providers"] = providers(options)?;
-    // A plugin's devices are there once it was tried.
-    facts["devices"] = json!(library::devices(None)?);
+    facts.providers = providers(options)?;
+    // A plugin's devices are known once it was tried.
+    facts.devices = library::devices(None)?;
     let mut outcome = runtime::check_providers(options).map(drop);
     if let Some(bundle) = bundle {
-        facts["bundle"] = json!(bundle.dir());
+        facts.bundle = Some(bundle.dir().to_owned());
         outcome = runtime::check(&bundle.graph_files(), options).map(drop);
         // Where a provider is missing, every graph would say the same.
         if outcome.is_ok() {
-            let (graphs, loads) = graphs(bundle, options, reporter);
-            facts["graphs"] = graphs;
-            outcome = loads;
+            outcome = graphs(bundle, options, reporter, &mut facts.graphs);
         }
     }
     Ok(outcome)
 }
 
-/// The configured providers, then all others, whether each loads, and what it needs if not.
-fn providers(options: &RuntimeOptions) -> Result<Value> {
+/// The configured providers, then all others.
+fn providers(options: &RuntimeOptions) -> Result<Vec<ProviderFacts>> {
     let mut all: Vec<(Provider, bool)> = Vec::new();
     for provider in options.all_providers() {
         if !all.iter().any(|(known, _)| known == provider) {
@@ -84,43 +193,54 @@ fn providers(options: &RuntimeOptions) -> Result<Value> {
             all.push((Provider::new(kind), false));
         }
     }
-    let entry = |(provider, configured): &(Provider, bool)| -> Result<Value> {
+    let entry = |(provider, configured): (Provider, bool)| {
         let kind = provider.kind();
-        let mut entry = json!({
-            "provider": kind, "configured": configured, "optional": provider.optional, "loads": true
-        });
-        if let Err(reason) = runtime::probe(provider, options)? {
-            entry["loads"] = json!(false);
-            entry["reason"] = json!(reason);
-            entry["remedy"] = json!(kind.remedy());
-        }
-        Ok(entry)
+        let problem = runtime::probe(&provider, options)?
+            .err()
+            .map(|reason| Problem {
+                reason: reason.to_string(),
+                remedy: kind.remedy(),
+            });
+        Ok(ProviderFacts {
+            provider: kind,
+            configured,
+            optional: provider.optional,
+            loads: problem.is_none(),
+            problem,
+        })
     };
-    Ok(Value::Array(all.iter().map(entry).collect::<Result<_>>()?))
+    all.into_iter().map(entry).collect()
 }
 
-/// Loads every graph of the bundle in turn and tells how many nodes each provider runs, and how many copies between
-/// devices stand between them.
-fn graphs(bundle: &Bundle, options: &RuntimeOptions, reporter: &Reporter) -> (Value, Result<()>) {
-    let mut list = Vec::new();
+/// Loads every graph of the bundle in turn and counts the nodes of each provider and the copies between devices.
+fn graphs(
+    bundle: &Bundle,
+    options: &RuntimeOptions,
+    reporter: &Reporter,
+    facts: &mut Vec<GraphFacts>,
+) -> Result<()> {
     let mut outcome = Ok(());
     for graph in bundle.graph_files() {
         if graph.bytes > 1 << 28 {
-            reporter.note(&format!(
-                "loading {} ({:.1} GB)",
-                graph.name,
-                graph.bytes as f64 / 1e9
-            ));
+            let gigabytes = graph.bytes as f64 / 1e9;
+            reporter.note(&format!("loading {} ({gigabytes:.1} GB)", graph.name));
         }
-        match Session::load_counting_copies(&graph, options) {
-            Ok((session, copies)) => list.push(json!({
-                "graph": graph.name, "provider": session.provider(), "nodes": session.nodes(), "copies": copies
-            })),
+        facts.push(match Session::load_counting_copies(&graph, options) {
+            Ok((session, copies)) => GraphFacts::Loaded {
+                graph: graph.name,
+                provider: session.provider().to_owned(),
+                nodes: session.nodes().clone(),
+                copies,
+            },
             Err(error) => {
-                list.push(json!({ "graph": graph.name, "error": error.to_string() }));
+                let failed = GraphFacts::Failed {
+                    graph: graph.name,
+                    error: error.to_string(),
+                };
                 outcome = Err(error);
+                failed
             }
-        }
+        });
     }
-    (Value::Array(list), outcome)
+    outcome
 }

@@ -10,26 +10,16 @@ mod settings;
 
 use std::path::Path;
 
-use crate::cli::args::{Common, Restore};
+use crate::cli::args::Restore;
 use crate::cli::inputs::Job;
 use crate::cli::report::Reporter;
-use crate::cli::restore::Session;
-use crate::cli::setup;
-use crate::config::{Existing, InputConfig};
+use crate::config::{Existing, InputOptions};
 use crate::error::{Error, Result};
+use crate::service::{Service, Source};
 use crate::{imageio, prompts};
 
 use names::Naming;
 use record::{Record, Start};
-
-/// The command's flags, where results of a sequence that exist are left out unless they are to be replaced.
-pub fn flags(args: &Restore) -> Result<Common> {
-    let mut common = args.common.clone();
-    if args.frames && setup::without_bundle(&common)?.output.existing != Existing::Overwrite {
-        common.skip_existing = true;
-    }
-    Ok(common)
-}
 
 /// A sequence whose frames belong together.
 pub struct Sequence {
@@ -42,7 +32,7 @@ impl Sequence {
     /// # Errors
     /// [`Option`](crate::error::ErrorKind::Option): names that are not of one sequence, two frames of one number, of
     /// two sizes or kinds, or with two captions. [`Input`](crate::error::ErrorKind::Input): a frame that is no picture.
-    pub fn of(jobs: &mut Vec<Job>, input: &InputConfig, reporter: &Reporter) -> Result<Self> {
+    pub fn of(jobs: &mut Vec<Job>, input: &InputOptions, reporter: &Reporter) -> Result<Self> {
         let paths: Vec<&Path> = jobs.iter().map(|job| job.input.as_path()).collect();
         let naming = Naming::of(&paths)?;
         let numbers = sort(jobs, &naming)?;
@@ -64,16 +54,16 @@ impl Sequence {
     pub fn settle(
         &self,
         jobs: &[Job],
-        session: &Session,
+        service: &Service,
         args: &Restore,
         reporter: &Reporter,
     ) -> Result<()> {
         let Some(first) = jobs.first() else {
             return Ok(());
         };
-        let options = session.options(first, reporter)?;
+        let options = Source::File(first.input.clone()).options(&service.config)?;
         let settings = settings::of(
-            session,
+            service,
             &options,
             self.naming.sequence(),
             args.replay_noise.as_deref(),
@@ -81,7 +71,7 @@ impl Sequence {
         Record::of(first, &self.naming).begin(&Start {
             settings,
             jobs,
-            overwrite: session.config().output.existing == Existing::Overwrite,
+            overwrite: service.config.output.existing == Existing::Overwrite,
             dry: args.dry_run,
             reporter,
         })
@@ -109,7 +99,7 @@ fn sort(jobs: &mut Vec<Job>, naming: &Naming) -> Result<Vec<u64>> {
 }
 
 /// Refuses a frame of another size or kind than the first, without decoding any.
-fn check_headers(jobs: &[Job], input: &InputConfig) -> Result<()> {
+fn check_headers(jobs: &[Job], input: &InputOptions) -> Result<()> {
     let header = |job: &Job| {
         imageio::header(&job.input, input.decoding()).map_err(|e| e.at(job.input.display()))
     };

@@ -3,33 +3,43 @@
 use serde_json::Value;
 
 use crate::bundle::{Bundle, Graph};
-use crate::cli::args::{Common, Inspect};
-use crate::cli::setup;
-use crate::error::{Error, Result};
+use crate::cli::args::{ConfigCommand, Inspect};
+use crate::cli::report::Reporter;
+use crate::cli::say;
+use crate::config::Layers;
+use crate::error::Error;
+use crate::options::Options;
+use crate::service::{Opened, bundles, startup};
 
 /// Shows what a bundle holds, after verifying its files.
-pub fn run(args: &Inspect) -> Result<()> {
-    let bundle = Bundle::open(&args.bundle)?;
-    setup::verify(&bundle, args.verify, &mut |message| eprintln!("{message}"))?;
+pub fn run(args: &Inspect, reporter: &Reporter) -> anyhow::Result<()> {
+    let bundle = match &args.bundle {
+        Some(folder) => Bundle::open(folder)?,
+        None => {
+            let mut layers = Layers::default();
+            bundles::environment(&mut layers);
+            Opened::open_or_demo(layers, reporter)?.bundle
+        }
+    };
+    startup::verify(&bundle, args.verify, reporter)?;
     if args.json {
         let text = serde_json::to_string_pretty(bundle.manifest())
             .map_err(|e| Error::internal("the manifest cannot be written").with_source(e))?;
-        println!("{text}");
+        say::print(&format!("{text}\n"));
         return Ok(());
     }
-    print!("{}", describe(&bundle));
+    say::print(&describe(&bundle));
     Ok(())
 }
 
-/// Prints the effective configuration as YAML.
-pub fn print_config(common: &Common) -> Result<()> {
-    let config = match setup::without_bundle(common)?.bundle {
-        Some(_) => setup::prepare(common, None)?.config,
-        None => setup::without_bundle(common)?,
+/// Prints the effective configuration as YAML: over the bundle's defaults where one is named, else over v1's.
+pub fn print_config(args: &ConfigCommand) -> anyhow::Result<()> {
+    let layers = args.layers()?;
+    let config = match layers.bundle() {
+        Some(_) => Opened::open(layers)?.config,
+        None => layers.resolve(&Options::default())?,
     };
-    let text = serde_yaml::to_string(&config)
-        .map_err(|e| Error::internal("the configuration cannot be written").with_source(e))?;
-    print!("{text}");
+    say::print(&config.to_yaml()?);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The program: parse, call the engine, report.
+//! The program: parse, call the service, report.
 
 mod args;
 mod bench;
@@ -12,18 +12,20 @@ mod plan;
 mod replay;
 mod report;
 mod restore;
-mod setup;
+mod say;
 mod sheet;
-mod workers;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
+use anyhow::Context;
 
 use crate::cancel::Cancel;
-use crate::error::{ErrorKind, Result};
-use args::{Cli, Command, Reporting, RuntimeCommand};
+use crate::error::{Error, ErrorKind};
+use crate::runtime;
+pub use args::option_table;
+use args::{Command, Reporting, RuntimeCommand};
 use report::Reporter;
 use restore::Tally;
 
@@ -33,7 +35,11 @@ pub const REPORT_SCHEMA: &str = report::SCHEMA;
 /// Runs the program on the process's arguments and returns its exit code.
 pub fn run() -> ExitCode {
     let start = Instant::now();
-    let cli = Cli::parse();
+    let cli = match args::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(exit_code) => return ExitCode::from(exit_code),
+    };
+    runtime::own_process();
     let cancel = Cancel::default();
     stop_on_signal(&cancel);
     let reporting = match &cli.command {
@@ -41,60 +47,68 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => args.reporting.clone(),
         Command::Bench(args) => Reporting {
             json: args.json,
-            quiet: false,
+            ..Reporting::default()
         },
-        _ => Reporting {
-            json: false,
-            quiet: false,
-        },
+        _ => Reporting::default(),
     };
     let reporter = Reporter::new(&reporting, start);
-    let outcome = match &cli.command {
-        Command::Restore(args) => restore::run(args, &cancel, &reporter),
-        Command::Demo(args) => demo::run(args, &cancel, &reporter),
-        Command::Inspect(args) => inspect::run(args).map(nothing_failed),
-        Command::Doctor(args) => doctor::run(args, &reporter).map(nothing_failed),
-        Command::Bench(args) => bench::run(args, &cancel, &reporter).map(nothing_failed),
-        Command::Config(args) => inspect::print_config(&args.common).map(nothing_failed),
+    finish(command(&cli.command, &cancel, &reporter), reporting.json)
+}
+
+fn command(command: &Command, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<Tally> {
+    match command {
+        Command::Restore(args) => return restore::run(args, cancel, reporter),
+        Command::Demo(args) => return demo::run(args, cancel, reporter),
+        Command::Inspect(args) => inspect::run(args, reporter)?,
+        Command::Doctor(args) => doctor::run(args, reporter)?,
+        Command::Bench(args) => bench::run(args, cancel, reporter)?,
+        Command::Config(args) => inspect::print_config(args)?,
         Command::Runtime(args) => match args.command {
-            RuntimeCommand::Install(args) => install_runtime(args, &reporter).map(nothing_failed),
+            RuntimeCommand::Install(args) => install_runtime(args, reporter)?,
         },
-    };
-    finish(outcome, reporting.json)
+        Command::Man { dir } => write_man_pages(dir)?,
+        Command::Completions { shell } => print_completions(*shell),
+    }
+    Ok(Tally::default())
 }
 
-fn nothing_failed(_: ()) -> Tally {
-    Tally::default()
-}
-
-fn install_runtime(args: args::Install, reporter: &Reporter) -> Result<()> {
+fn install_runtime(args: args::Install, reporter: &Reporter) -> anyhow::Result<()> {
     for package in install::packages(args) {
         let folder = install::install(package, &mut |message| reporter.note(&message))?;
-        println!("{}", folder.display());
+        say::print(&format!("{}\n", folder.display()));
     }
     Ok(())
 }
 
-fn finish(outcome: Result<Tally>, json: bool) -> ExitCode {
-    match outcome {
-        Ok(tally) if tally.done == 0 && tally.failed > 0 && tally.failed == tally.too_large => {
-            ExitCode::from(ErrorKind::Resources.exit_code())
-        }
-        Ok(tally) if tally.failed > 0 => ExitCode::from(ErrorKind::Input.exit_code()),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            let exit_code = error.kind().exit_code();
-            if json {
-                let error = report::error_value(&error);
-                println!(
-                    "{}",
-                    serde_json::json!({ "event": "error", "error": error, "exit_code": exit_code })
-                );
-            }
-            eprintln!("error: {error}");
-            ExitCode::from(exit_code)
-        }
+fn write_man_pages(dir: &Path) -> anyhow::Result<()> {
+    let unwritable = |e: std::io::Error| Error::input("cannot be written").with_source(e);
+    std::fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(args::command(), dir))
+        .map_err(unwritable)
+        .with_context(|| dir.display().to_string())
+}
+
+fn print_completions(shell: clap_complete::Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut args::command(), "diffbir", &mut script);
+    say::print(&String::from_utf8_lossy(&script));
+}
+
+/// The exit code of an outcome; its error is reported. A command adds context to an error on its way up; the library's error
+/// inside has the kind.
+fn finish(outcome: anyhow::Result<Tally>, json: bool) -> ExitCode {
+    let error = match outcome {
+        Ok(tally) => return ExitCode::from(tally.exit_code()),
+        Err(error) => error,
+    };
+    let kind = error
+        .downcast_ref()
+        .map_or(ErrorKind::Internal, Error::kind);
+    if json {
+        say::print(&format!("{}\n", report::error_line(&error, kind)));
     }
+    say::error(&format!("error: {}", report::in_words(&error)));
+    ExitCode::from(kind.exit_code())
 }
 
 /// The first Ctrl-C asks the run to stop between steps; the second ends the process at once.
@@ -105,9 +119,9 @@ fn stop_on_signal(cancel: &Cancel) {
             std::process::exit(i32::from(ErrorKind::Cancelled.exit_code()));
         }
         cancel.cancel();
-        eprintln!("stopping after this step; press Ctrl-C again to stop at once");
+        say::error("stopping after this step; press Ctrl-C again to stop at once");
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("Ctrl-C will stop at once: {error}");
+        say::error(&format!("Ctrl-C will stop at once: {error}"));
     }
 }

@@ -13,15 +13,15 @@ use crate::nets::vae::DOWNSCALE;
 use crate::pipeline::{CleanerPlan, Plan, Stage, VaePlan};
 use crate::tiling::Layout;
 
-use super::restore::Session;
+use crate::service::{Service, Source};
 
 /// Prints the plan of one input.
-pub fn print(session: &Session, job: &Job, reporter: &Reporter) -> Result<()> {
-    let lq = imageio::read(&job.input, session.decoding())?.rgb;
-    let (height, width, _) = lq.dim();
-    let plan = session
-        .engine()
-        .plan((height, width), &session.options(job, reporter)?)?;
+pub fn print(service: &Service, job: &Job, reporter: &Reporter) -> Result<()> {
+    let header = imageio::header(&job.input, service.config.input.decoding())?;
+    let options = Source::File(job.input.clone()).options(&service.config)?;
+    let plan = service
+        .engine
+        .plan((header.height, header.width), &options)?;
     let record = json!({ "event": "plan", "input": job.input, "plan": plan });
     reporter.picture(
         &record,

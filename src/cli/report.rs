@@ -1,9 +1,9 @@
-//! What a run tells: progress bars on a terminal, plain lines elsewhere, JSON lines on request.
+//! The reports of a run: progress bars on a terminal, plain lines elsewhere, JSON lines on request.
 //!
 //! Bars, lines and notes go to standard error; JSON lines go to standard output and keep to
 //! `src/cli/report.schema.json`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::args::Reporting;
-use crate::error::Error;
+use crate::cli::inputs::Job;
+use crate::cli::restore::{Tally, files};
+use crate::cli::{install, plan, say};
+use crate::error::{Error, ErrorKind, Result};
 use crate::memory;
 use crate::pipeline::{Event, Samples, Stage};
 use crate::runtime::{self, PassedOver};
 use crate::samplers::StepInfo;
+use crate::service::{Done, Host, Level, Service};
 
 /// The schema of `--json`: every line is one object that fits it.
 pub const SCHEMA: &str = include_str!("report.schema.json");
@@ -55,16 +59,21 @@ impl Reporter {
     pub fn note(&self, message: &str) {
         match &self.mode {
             Mode::Bars(bar) => bar.println(message),
-            Mode::Lines => eprintln!("{message}"),
+            Mode::Lines => say::error(message),
             Mode::Json => self.json(json!({ "event": "note", "message": message })),
             Mode::Quiet => {}
         }
     }
 
-    /// The run begins.
-    pub fn start(&self, mut facts: Value) {
-        facts["event"] = json!("start");
-        self.json(facts);
+    /// A run of `service` over `inputs` pictures begins.
+    pub fn start(&self, service: &Service, inputs: usize) {
+        let bundle = service.engine.bundle();
+        let loaded = service.loaded;
+        self.json(json!({
+            "event": "start", "version": env!("CARGO_PKG_VERSION"), "bundle": bundle.dir(),
+            "bundle_sha256": bundle.hash(), "family": bundle.manifest().family, "inputs": inputs,
+            "runtime": { "library": loaded.candidate.path, "version": loaded.version },
+        }));
     }
 
     /// Work on `input` goes on.
@@ -77,6 +86,10 @@ impl Reporter {
                     bar.set_position(bar.length().unwrap_or(1));
                 }
                 self.json(json!({ "event": "stage", "input": input, "stage": stage.name(), "seconds": seconds }));
+            }
+            // A plan is worth a note where not everything fits at once.
+            Event::Planned(plan) if !plan.is_whole() => {
+                Reporter::note(self, &format!("{}: {}", input.display(), plan::text(plan)));
             }
             Event::Planned(_)
             | Event::Loaded(..)
@@ -102,7 +115,7 @@ impl Reporter {
                 bar.set_position(step as u64);
             }
             Mode::Lines if step == 1 || step == total || step.is_multiple_of(10) => {
-                eprintln!("{}: step {step}/{total}", file_name(input));
+                say::error(&format!("{}: step {step}/{total}", file_name(input)));
             }
             Mode::Lines | Mode::Quiet => {}
             Mode::Json => self.json(json!({
@@ -112,11 +125,39 @@ impl Reporter {
         }
     }
 
-    /// A picture is done, was left out, or failed.
+    /// A picture is done.
+    pub fn done(&self, job: &Job, done: &Done) -> Result<()> {
+        let (width, height) = {
+            let (height, width) = done.restored.plan.output;
+            (width, height)
+        };
+        let provenance = serde_json::to_value(&done.restored.provenance)
+            .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
+        let record = json!({
+            "event": "picture", "status": "done", "input": job.input, "outputs": files(job), "width": width,
+            "height": height, "dropped": done.dropped, "seconds": done.seconds, "plan": done.restored.plan,
+            "provenance": provenance,
+        });
+        self.picture(&record, &summary(job, (width, height), done));
+        Ok(())
+    }
+
+    /// A picture was skipped because its result exists.
+    pub fn skipped(&self, job: &Job) {
+        let record = json!({
+            "event": "picture", "status": "skipped", "input": job.input, "outputs": files(job)
+        });
+        self.picture(
+            &record,
+            &format!("{} exists, skipped", job.file(0).display()),
+        );
+    }
+
+    /// A result, as a line or as a record.
     pub fn picture(&self, record: &Value, line: &str) {
         match &self.mode {
             Mode::Bars(bar) => bar.println(line),
-            Mode::Lines => eprintln!("{line}"),
+            Mode::Lines => say::error(line),
             Mode::Json => self.json(record.clone()),
             Mode::Quiet => {}
         }
@@ -127,37 +168,89 @@ impl Reporter {
         let line = format!("error: {}: {error}", input.display());
         match &self.mode {
             Mode::Bars(bar) => bar.println(line),
-            Mode::Lines | Mode::Quiet => eprintln!("{line}"),
+            Mode::Lines | Mode::Quiet => say::error(&line),
             Mode::Json => self.json(json!({
                 "event": "picture", "input": input, "status": "failed", "error": error_value(error)
             })),
         }
     }
 
-    /// The run is over: how many pictures were done, left out and failed, and which optional providers it went without.
-    pub fn end(&self, (done, skipped, failed): (usize, usize, usize), passed_over: &[PassedOver]) {
+    /// The run is over. `without` are the optional providers that did not load.
+    pub fn end(&self, tally: &Tally, without: &[PassedOver]) {
+        let Tally {
+            done,
+            skipped,
+            failed,
+            ..
+        } = tally;
         if let Mode::Bars(bar) = &self.mode {
             bar.finish_and_clear();
         }
-        let counts = format!("{done} done, {skipped} left out, {failed} failed");
+        let counts = format!("{done} done, {skipped} skipped, {failed} failed");
         match &self.mode {
             Mode::Json => self.json(json!({
                 "event": "end", "done": done, "skipped": skipped, "failed": failed,
                 "seconds": self.start.elapsed().as_secs_f64(), "startup_seconds": self.startup_seconds(),
                 "peak_memory_bytes": memory::peak(),
-                "passed_over": passed_over,
+                "passed_over": without,
             })),
-            Mode::Bars(_) | Mode::Lines if failed > 0 => eprintln!("{counts}"),
+            Mode::Bars(_) | Mode::Lines if *failed > 0 => say::error(&counts),
             _ => {}
         }
     }
 
     fn json(&self, value: Value) {
         if let Mode::Json = self.mode {
-            // A reader that went away is no reason to lose the pictures.
-            let _ = writeln!(std::io::stdout().lock(), "{value}");
+            say::print(&format!("{value}\n"));
         }
     }
+}
+
+impl Host for Reporter {
+    fn note(&self, _: Level, message: &str) {
+        Reporter::note(self, message);
+    }
+
+    fn install_runtime(&self) -> Result<bool> {
+        let mut say = |message: String| Reporter::note(self, &message);
+        install::install(install::Package::Cpu, &mut say).map(|_| true)
+    }
+}
+
+/// The last line of a run that failed as a whole.
+pub fn error_line(error: &anyhow::Error, kind: ErrorKind) -> Value {
+    let message = in_words(error);
+    json!({
+        "event": "error", "error": { "kind": kind.name(), "message": message }, "exit_code": kind.exit_code()
+    })
+}
+
+/// An error with the context that commands added. The library's own error names its causes itself.
+pub fn in_words(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for part in error.chain() {
+        parts.push(part.to_string());
+        if part.is::<Error>() {
+            break;
+        }
+    }
+    parts.join(": ")
+}
+
+fn summary(job: &Job, (width, height): (usize, usize), done: &Done) -> String {
+    let seconds = done.seconds.get("total").copied().unwrap_or(0.0);
+    let mut line = format!(
+        "{} -> {} ({width}x{height}, {seconds:.1} s)",
+        job.input.display(),
+        match job.samples {
+            1 => job.file(0).display().to_string(),
+            n => format!("{} … {}", job.file(0).display(), job.file(n - 1).display()),
+        },
+    );
+    if !done.dropped.is_empty() {
+        line.push_str(&format!("; not carried over: {}", done.dropped.join(", ")));
+    }
+    line
 }
 
 /// An error as it stands in `--json`.

@@ -9,11 +9,13 @@ use crate::tensor::Image;
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum LossKind {
-    /// Mean square.
+    /// Mean square error
     #[default]
     Mse,
-    /// Mean square with less weight where the target has edges. For pictures only.
+    /// Mean square error with less weight on edges; in rgb only
+    #[cfg_attr(feature = "cli", value(alias = "w_mse"))]
     WMse,
 }
 

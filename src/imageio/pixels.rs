@@ -59,13 +59,16 @@ impl Pixels<'_> {
 /// Bits per channel of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "DepthName", into = "DepthName")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Depth {
-    /// As the input's, where the kind of file can.
+    /// The input's, where the file format has it
     #[default]
     Auto,
-    /// 8.
+    /// 8
+    #[cfg_attr(feature = "cli", value(name = "8"))]
     Eight,
-    /// 16, where the kind of file can.
+    /// 16, where the file format has it
+    #[cfg_attr(feature = "cli", value(name = "16"))]
     Sixteen,
 }
 

@@ -116,7 +116,7 @@ impl<'de> de::Visitor<'de> for Visitor {
     type Value = DenoiserTiles;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("auto, none, SIZE:STRIDE, { size, stride } or { size, overlap }")
+        f.write_str("auto, none, SIZE[:STRIDE], { size, stride } or { size, overlap }")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<DenoiserTiles, E> {
@@ -124,13 +124,14 @@ impl<'de> de::Visitor<'de> for Visitor {
             "auto" => Ok(DenoiserTiles::Auto),
             "none" => Ok(DenoiserTiles::None),
             _ => {
-                let sizes = text.split_once(':').map(|(a, b)| (a.parse(), b.parse()));
-                let Some((Ok(size), Ok(stride))) = sizes else {
-                    return Err(E::invalid_value(de::Unexpected::Str(text), &self));
-                };
-                Ok(DenoiserTiles::Reference(Tiles { size, stride }))
+                let tiles = text.parse().map(DenoiserTiles::Reference);
+                tiles.map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
             }
         }
+    }
+
+    fn visit_u64<E: de::Error>(self, size: u64) -> std::result::Result<DenoiserTiles, E> {
+        self.visit_str(&size.to_string())
     }
 
     /// `null`, as other keys are unset.
@@ -185,16 +186,18 @@ mod tests {
             assert_eq!(parse(&value), Ok(tiles));
             assert_eq!(serde_json::to_value(tiles).ok(), Some(value));
         }
-        assert_eq!(parse(&json!("512:256")), Ok(reference));
+        for text in [json!("512:256"), json!("512"), json!(512)] {
+            assert_eq!(parse(&text), Ok(reference));
+        }
         assert_eq!(parse(&Value::Null), Ok(DenoiserTiles::None));
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         for (value, says) in [
-            (json!("smooth"), "expected auto, none, SIZE:STRIDE"),
-            (json!("512:x"), "expected auto, none, SIZE:STRIDE"),
-            (json!(512), "expected auto, none, SIZE:STRIDE"),
+            (json!("smooth"), "expected auto, none, SIZE[:STRIDE]"),
+            (json!("512:x"), "expected auto, none, SIZE[:STRIDE]"),
+            (json!(-512), "expected auto, none, SIZE[:STRIDE]"),
             (json!({ "size": 512 }), "expected a stride"),
             (
                 json!({ "size": 512, "stride": 256, "overlap": 128 }),

@@ -1,28 +1,31 @@
-//! Restoration guidance as it is asked for.
+//! The options of restoration guidance.
 
 use serde::{Deserialize, Serialize};
 
-use super::expect;
+use crate::declare::{Section, options};
 use crate::error::{Error, Result};
 use crate::guidance::{LossKind, Rule, Semantics, Space};
 
-/// Restoration guidance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct GuidanceOptions {
-    /// The loss. Default: mse.
-    pub loss: LossKind,
-    /// Where it is computed. Default: latent.
-    pub space: Space,
-    /// How strongly to guide; 0 does not. Default: 0.
-    pub scale: f64,
-    /// Only timesteps below this are guided, counted from 1 to 1000. Default: 1001.
-    pub start: i64,
-    /// Only timesteps above this are guided. Default: -1.
-    pub stop: i64,
-    /// How often in each step, at least 1. Default: the family's, 5 for v1 and 1 for the others.
-    pub repeat: Option<usize>,
-    /// What the scale means. Default: as in the bundle's family.
-    pub semantics: SemanticsOption,
+options! {
+    /// Restoration guidance.
+    struct GuidanceOptions, layer GuidanceLayer, section "guidance";
+    /// Restoration guidance: pulls the result toward the stage-1 image; 0 is off. The unit is the bundle's family's.
+    scale: f64 = 0.0, [0.0, 1e9], (long = "guidance-scale", alias = "g_scale", allow_negative_numbers = true);
+    /// The loss of guidance.
+    loss: LossKind = LossKind::Mse, (long = "guidance-loss", alias = "g_loss");
+    /// Space in which the loss is computed.
+    space: Space = Space::Latent, (long = "guidance-space", alias = "g_space");
+    /// Guide model timesteps below this, counted from 1 to 1000.
+    start: i64 = 1001, [-1.0, 1e6],
+        (long = "guidance-start", alias = "g_start", value_name = "TIMESTEP", allow_negative_numbers = true);
+    /// Guide model timesteps above this.
+    stop: i64 = -1, [-1.0, 1e6],
+        (long = "guidance-stop", alias = "g_stop", value_name = "TIMESTEP", allow_negative_numbers = true);
+    /// Family whose meaning the scale has: family (the bundle's), v1 or v2.
+    semantics: SemanticsOption = SemanticsOption::Family, (skip);
+    optional:
+    /// Gradient steps of guidance per sampling step. Unset: 5 for v1, 1 for the other families.
+    repeat: usize, [1.0, 1000.0], (long = "guidance-repeat", alias = "g_repeat", value_name = "N", num_args = 1);
 }
 
 /// Which family's meaning the guidance options have.
@@ -38,28 +41,9 @@ pub enum SemanticsOption {
     V2,
 }
 
-impl Default for GuidanceOptions {
-    fn default() -> Self {
-        GuidanceOptions {
-            loss: LossKind::Mse,
-            space: Space::Latent,
-            scale: 0.0,
-            start: 1001,
-            stop: -1,
-            repeat: None,
-            semantics: SemanticsOption::Family,
-        }
-    }
-}
-
 impl GuidanceOptions {
     pub(super) fn validate(&self) -> Result<()> {
-        expect("guidance.scale", self.scale, "a number from 0 up", |x| {
-            x.is_finite() && x >= 0.0
-        })?;
-        if self.repeat == Some(0) {
-            return Err(Error::option("guidance.repeat is 0, expected at least 1"));
-        }
+        self.check_ranges()?;
         if self.stop >= self.start {
             return Err(Error::option(format!(
                 "guidance.start is {} and guidance.stop {}: timesteps fall, so start has to be above stop",

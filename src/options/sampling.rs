@@ -1,93 +1,101 @@
-//! How stage 2 samples.
+//! The options of sampling.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Speed, expect};
+use super::Speed;
+use crate::declare::{Section, in_range, options};
 use crate::denoise::Cfg;
 use crate::error::{Error, Result};
 use crate::nets::cldm::Reuse;
 use crate::nets::contract::CONTROLS;
 use crate::rng::Rng;
 use crate::samplers::{self, Knobs, Sampler};
-use crate::schedule::Fidelity;
 
-/// How stage 2 samples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SamplingOptions {
-    /// The sampler, by the reference's name. Default: the bundle's.
-    pub sampler: String,
-    /// Steps, at least 1. Default: the bundle's.
-    pub steps: usize,
-    /// Scale of classifier-free guidance; 1 runs no uncond branch. Default: the bundle's.
-    pub cfg_scale: f64,
-    /// Raises the guidance scale from 1 to `cfg_scale + 1` over the steps. Default: false.
-    pub rescale_cfg: bool,
-    /// The positive prompt. Default: the bundle's.
-    pub prompt: String,
-    /// The negative prompt. Default: the bundle's.
-    pub negative_prompt: String,
-    /// Weight of the control module's residuals. Default: 1.
-    pub strength: Strength,
-    /// What sampling starts from. Default: noise.
-    pub start_point: StartPoint,
-    /// The timestep up to which the condition is noised, 0 (not at all) to the last of the schedule. Default: 0.
-    pub noise_aug: usize,
-    /// See [`Knobs::s_churn`]. Default: the sampler's.
-    pub s_churn: Option<f64>,
-    /// See [`Knobs::s_tmin`]. Default: the sampler's.
-    pub s_tmin: Option<f64>,
-    /// See [`Knobs::s_tmax`]. Default: the sampler's.
-    pub s_tmax: Option<f64>,
-    /// See [`Knobs::s_noise`]. Default: the sampler's.
-    pub s_noise: Option<f64>,
-    /// See [`Knobs::eta`]. Default: the sampler's.
-    pub eta: Option<f64>,
-    /// See [`Knobs::order`]. Default: the sampler's.
-    pub order: Option<usize>,
-    /// What to do where the reference's result is of no use. Default: sound.
-    pub fidelity: Fidelity,
-    /// Seed of the noise, as `torch.manual_seed` takes it. Default: 231.
-    pub seed: u64,
-    /// How the seed becomes the noise of several samples. Default: per sample.
-    pub seed_mode: SeedMode,
-    /// The generator. Default: `torch-cpu`.
-    pub rng: Rng,
-    /// How many samples to make of each picture, at least 1. Default: 1.
-    pub samples: usize,
-    /// How many of them run at once, at least 1. Default: 1.
-    pub batch_size: usize,
-    /// Which approximations are made. Default: exact.
-    pub speed: Speed,
-    /// The deep features that an evaluation of the denoiser takes over from an earlier one (see [`Deep`](crate::nets::Deep))
-    /// may be older than its timestep by this share of it, see [`Reuse`]; 0 to 10, 0 takes none. Default: as `speed` says.
-    pub deep_reuse: Option<f64>,
-    /// The same for the control module's residuals. Not together with `deep_reuse`, which leaves out the same and more.
-    /// Default: 0.
-    pub control_reuse: f64,
-    /// The lowest and the highest timestep at which the uncond branch runs (Kynkäänniemi et al., arXiv 2404.07724).
-    /// Default: at all.
-    pub cfg_interval: Option<[f64; 2]>,
+options! {
+    /// The sampler, its noise and its prompts.
+    struct SamplingOptions, layer SamplingLayer, section "sampling";
+    /// Sampler, by the reference's name.
+    sampler: String = "spaced".to_owned(), (long = "sampler", value_parser = sampler_name());
+    /// Sampling steps.
+    steps: usize = 50, [1.0, 1e5], (long = "steps", value_name = "N");
+    /// Scale of classifier-free guidance; 1 is off (the unconditional branch does not run).
+    cfg_scale: f64 = 1.0, [-1000.0, 1000.0], (long = "cfg-scale", alias = "cfg_scale", allow_negative_numbers = true);
+    /// Raise the CFG scale from 1 to cfg-scale + 1 over the steps.
+    rescale_cfg: bool = false,
+        (long = "rescale-cfg", alias = "rescale_cfg", num_args = 0, default_missing_value = "true");
+    /// Positive prompt.
+    prompt: String = String::new(), (long = "prompt", alias = "pos_prompt", value_name = "TEXT");
+    /// Negative prompt.
+    negative_prompt: String = String::new(), (long = "negative-prompt", alias = "neg_prompt", value_name = "TEXT");
+    /// Weight of the ControlNet's residuals: one number, or 13 with commas between (12 skip connections from the finest
+    /// up, then the middle block).
+    strength: Strength = Strength::All(1.0), (long = "strength", allow_hyphen_values = true);
+    /// Start of sampling: noise, or cond for the noised latent of the stage-1 image.
+    start_point: StartPoint = StartPoint::Noise, (long = "start-point", alias = "start_point_type", alias = "start_point");
+    /// Noise the condition up to this model timestep; 0 is off.
+    noise_aug: usize = 0, [0.0, 1e5], (long = "noise-aug", alias = "noise_aug", value_name = "TIMESTEP");
+    /// Seed of the noise, as for `torch.manual_seed`.
+    seed: u64 = 231, (long = "seed");
+    /// Noise of several samples: per-sample (sample k from seed + k) or stream (one stream, as the reference draws).
+    seed_mode: SeedMode = SeedMode::PerSample, (long = "seed-mode", alias = "seed_mode");
+    /// Generator: torch-cpu, or torch-cuda[:MULTIPROCESSORS[xTHREADS]] for the numbers torch draws on such a GPU.
+    rng: Rng = Rng::TorchCpu, (long = "rng");
+    /// Samples per picture, written as NAME_0.png, NAME_1.png …
+    samples: usize = 1, [1.0, 1024.0], (long = "samples", alias = "n_samples", value_name = "N");
+    /// Samples that run in one batch.
+    batch_size: usize = 1, [1.0, 1024.0], (long = "batch-size", alias = "batch_size", value_name = "N");
+    /// Approximations: exact has none; docs/speed.md has the measured loss of the others.
+    speed: Speed = Speed::Exact, (long = "speed");
+    /// Feature caching of the ControlNet's residuals: reuse those of an earlier step whose age is at most this share of
+    /// the timestep. Excludes deep_reuse, which skips the same work and more.
+    control_reuse: f64 = 0.0, [0.0, 10.0], (skip);
+    optional:
+    /// Noise added before each step, as a share of all steps' (Karras et al., algorithm 2). Unset: 0.
+    s_churn: f64, (long = "s-churn", alias = "s_churn", num_args = 1, allow_negative_numbers = true);
+    /// Smallest sigma at which s_churn acts. Unset: 0.
+    s_tmin: f64, (long = "s-tmin", alias = "s_tmin", num_args = 1, allow_negative_numbers = true);
+    /// Largest sigma at which s_churn acts. Unset: 300.
+    s_tmax: f64, (long = "s-tmax", alias = "s_tmax", num_args = 1, allow_negative_numbers = true);
+    /// Factor on all added noise. Unset: 1.
+    s_noise: f64, (long = "s-noise", alias = "s_noise", num_args = 1, allow_negative_numbers = true);
+    /// Stochasticity: 0 deterministic, 1 ancestral. Unset: 1 (ddim: 0).
+    eta: f64, (long = "eta", num_args = 1, allow_negative_numbers = true);
+    /// Order of the solver: edm_lms 1 to 4, unipc 2 or 3. Unset: 1 (unipc: 2).
+    order: usize, (long = "order", num_args = 1);
+    /// Feature caching (DeepCache): reuse deep UNet features of an earlier step whose age is at most this share of the
+    /// timestep. Unset: as speed says (exact 0, balanced 0.25, fast 0.4).
+    deep_reuse: f64, [0.0, 10.0], (skip);
+    /// Lowest and highest model timestep with classifier-free guidance (arXiv 2404.07724), [LOW, HIGH]. Unset: all.
+    cfg_interval: [f64; 2], (skip);
+}
+
+#[cfg(feature = "cli")]
+fn sampler_name() -> impl clap::builder::TypedValueParser<Value = String> {
+    let names = samplers::SAMPLERS.iter().map(|sampler| sampler.name);
+    clap::builder::PossibleValuesParser::new(names)
 }
 
 /// What sampling starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum StartPoint {
-    /// Noise.
+    /// Noise
     #[default]
     Noise,
-    /// The stage-1 picture's latent, noised to the last timestep.
+    /// The latent of the stage-1 image, noised to the last timestep
     Cond,
 }
 
 /// How the seed becomes the noise of several samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum SeedMode {
-    /// Sample k starts from `seed + k`, whatever runs beside it.
+    /// Sample k starts from seed + k, whatever runs beside it
     #[default]
     PerSample,
-    /// One stream for all samples of a picture, a batch drawn at once: the reference's way.
+    /// One stream for all samples of a picture, a batch drawn at once, as in the reference
     Stream,
 }
 
@@ -101,36 +109,24 @@ pub enum Strength {
     Each(Vec<f64>),
 }
 
-impl Default for SamplingOptions {
-    /// DiffBIR v1's published command.
-    fn default() -> Self {
-        SamplingOptions {
-            sampler: "spaced".to_owned(),
-            steps: 50,
-            cfg_scale: 1.0,
-            rescale_cfg: false,
-            prompt: String::new(),
-            negative_prompt: String::new(),
-            strength: Strength::All(1.0),
-            start_point: StartPoint::Noise,
-            noise_aug: 0,
-            s_churn: None,
-            s_tmin: None,
-            s_tmax: None,
-            s_noise: None,
-            eta: None,
-            order: None,
-            fidelity: Fidelity::Sound,
-            seed: 231,
-            seed_mode: SeedMode::PerSample,
-            rng: Rng::TorchCpu,
-            samples: 1,
-            batch_size: 1,
-            speed: Speed::Exact,
-            deep_reuse: None,
-            control_reuse: 0.0,
-            cfg_interval: None,
-        }
+impl std::str::FromStr for Strength {
+    type Err = Error;
+
+    /// One number, or several with commas between.
+    fn from_str(text: &str) -> Result<Self> {
+        let numbers: Vec<f64> = text
+            .split(',')
+            .map(|number| number.trim().parse())
+            .collect::<Result<_, _>>()
+            .map_err(|_| {
+                Error::option(format!(
+                    "`{text}`: expected a number, or {CONTROLS} with commas between"
+                ))
+            })?;
+        Ok(match numbers.as_slice() {
+            [one] => Strength::All(*one),
+            _ => Strength::Each(numbers),
+        })
     }
 }
 
@@ -144,10 +140,9 @@ impl SamplingOptions {
             )));
         }
         self.knobs().check(sampler.name, sampler.knobs)?;
-        let number = f64::is_finite;
-        expect("sampling.cfg_scale", self.cfg_scale, "a number", number)?;
+        self.check_ranges()?;
         for strength in self.strengths()? {
-            expect("sampling.strength", strength.into(), "a number", number)?;
+            in_range("sampling.strength", f64::from(strength), (-1000.0, 1000.0))?;
         }
         if let Some([low, high]) = self.cfg_interval
             && (low.is_nan() || high.is_nan() || low > high)
@@ -156,15 +151,7 @@ impl SamplingOptions {
                 "sampling.cfg_interval is [{low}, {high}], expected two timesteps, the lower one first"
             )));
         }
-        self.reuse()?;
-        for (key, count) in [("samples", self.samples), ("batch_size", self.batch_size)] {
-            if count == 0 {
-                return Err(Error::option(format!(
-                    "sampling.{key} is 0, expected at least 1"
-                )));
-            }
-        }
-        Ok(())
+        self.reuse().map(drop)
     }
 
     /// The sampler that [`sampler`](field@Self::sampler) names.
@@ -191,12 +178,6 @@ impl SamplingOptions {
     pub fn reuse(&self) -> Result<Reuse> {
         let deep = self.deep_reuse.unwrap_or_else(|| self.speed.deep_reuse());
         let control = self.control_reuse;
-        for (key, share) in [("deep", deep), ("control", control)] {
-            let what = "a share of the timestep, 0 to 10";
-            expect(&format!("sampling.{key}_reuse"), share, what, |x| {
-                (0.0..=10.0).contains(&x)
-            })?;
-        }
         match (deep > 0.0, control > 0.0) {
             (true, true) => Err(Error::option(
                 "sampling.control_reuse and deep_reuse (or speed): choose one",

@@ -228,7 +228,7 @@ impl Batch<'_> {
             steps: options.steps,
             cfg: options.cfg(),
             knobs: options.knobs(),
-            fidelity: options.fidelity,
+            fidelity: self.pipeline.options.restore.fidelity,
         };
         let mut run = Run {
             model: &mut model,

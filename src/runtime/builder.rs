@@ -11,7 +11,7 @@ pub(super) fn builder(
     graph: &GraphFile,
     options: &RuntimeOptions,
 ) -> Result<(SessionBuilder, Option<EngineCache>)> {
-    let environment = library::environment(options.library.as_deref())?;
+    let environment = library::environment(options.library.path())?;
     let threads = options.threads_of(&graph.name);
     let failed =
         |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);

@@ -78,7 +78,7 @@ impl EngineCache {
         let device = nvidia::device_name(settings.device_id);
         let key = Key {
             hashes: &graph.hashes,
-            runtime: &library::load(options.library.as_deref())?.version,
+            runtime: &library::load(options.library.path())?.version,
             tensorrt: nvidia::tensorrt_version(),
             device: device.as_deref(),
         };

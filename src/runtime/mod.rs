@@ -41,10 +41,14 @@ mod values;
 mod variants;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::declare::options;
+use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
 
+#[cfg(feature = "onnx")]
+pub use heap::own_process;
 #[cfg(feature = "onnx")]
 pub use library::{Loaded, load};
 pub use provider::{Provider, ProviderKind, Scalar, Settings, Untyped};
@@ -103,58 +107,128 @@ pub enum IoBinding {
     Never,
 }
 
-/// What sessions are made with.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RuntimeOptions {
-    /// The library; `None` looks for one. Default: `None`.
-    pub library: Option<PathBuf>,
-    /// Execution providers in order of preference. Default: the CPU.
-    pub providers: Vec<Provider>,
-    /// Providers of single graphs, instead of [`providers`](Self::providers). Default: none.
-    pub graphs: BTreeMap<String, Vec<Provider>>,
-    /// Session configuration entries, passed through as they are. Default: none.
-    pub options: Untyped,
-    /// When sessions are released. Default: [`MemoryPolicy::Auto`].
-    pub memory: MemoryPolicy,
-    /// Whether the process's allocator is told, once memory is short, to give large blocks back at once. For programs
-    /// whose process is their own: it costs a few percent of the time and holds for everybody in the process. Default:
-    /// false.
-    pub return_memory: bool,
-    /// Devices that requests are served on at once, by their numbers: each has its sessions, whose providers stand on it.
-    /// Default: none, one set of sessions on the devices that providers name.
-    pub devices: Vec<u32>,
-    /// How many sets of sessions share the machine's memory. Default: 1.
-    pub sharing: usize,
-    /// Whether a graph's variant for the first of its providers is taken, where the bundle has one. Default: true.
-    pub variants: bool,
-    /// Whether inputs and outputs stay on the device. Default: auto.
-    pub io_binding: IoBinding,
-    /// Whether that is the one in 8 bits for the CPU, where the bundle has one: faster, and an approximation. Default: false.
-    pub int8: bool,
+/// Which libonnxruntime is loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(from = "PathBuf", into = "PathBuf")]
+pub enum LibraryChoice {
+    /// The first that is found and fits.
+    #[default]
+    Auto,
+    /// This file.
+    Path(PathBuf),
 }
 
-impl Default for RuntimeOptions {
-    fn default() -> Self {
-        RuntimeOptions {
-            library: None,
-            providers: vec![Provider::new(ProviderKind::Cpu)],
-            graphs: BTreeMap::new(),
-            options: Untyped::new(),
-            memory: MemoryPolicy::Auto,
-            return_memory: false,
-            devices: Vec::new(),
-            sharing: 1,
-            variants: true,
-            io_binding: IoBinding::Auto,
-            int8: false,
+impl LibraryChoice {
+    /// The file, where one is named.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            LibraryChoice::Auto => None,
+            LibraryChoice::Path(path) => Some(path),
+        }
+    }
+}
+
+impl From<PathBuf> for LibraryChoice {
+    fn from(path: PathBuf) -> Self {
+        match path.as_os_str() == "auto" {
+            true => LibraryChoice::Auto,
+            false => LibraryChoice::Path(path),
+        }
+    }
+}
+
+impl From<LibraryChoice> for PathBuf {
+    fn from(choice: LibraryChoice) -> Self {
+        choice.path().unwrap_or(Path::new("auto")).to_owned()
+    }
+}
+
+/// Overrides for one graph.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphOptions {
+    /// Its execution providers in order of preference.
+    pub providers: Vec<Provider>,
+}
+
+options! {
+    /// ONNX Runtime and its execution providers.
+    struct RuntimeOptions, layer RuntimeLayer, section "runtime";
+    /// Path of libonnxruntime, or auto to search for one.
+    library: LibraryChoice = LibraryChoice::Auto, (skip);
+    /// Never install anything.
+    offline: bool = false, (long = "offline", num_args = 0, default_missing_value = "true");
+    /// When models are unloaded: auto (keep where all fit the memory, else sequential), keep, sequential (one model at a
+    /// time) or least (as sequential, denoiser weights streamed in every step).
+    memory: MemoryPolicy = MemoryPolicy::Auto, (skip);
+    /// Execution providers in order of preference, each a name (cpu) or a name with options (cuda: { device_id: 0 }).
+    providers: Vec<Provider> = vec![Provider::new(ProviderKind::Cpu)], (skip);
+    /// Overrides for single graphs: NAME: { providers: [...] }.
+    graphs: BTreeMap<String, GraphOptions> = BTreeMap::new(), (skip);
+    /// Session configuration entries, passed to ONNX Runtime unchanged.
+    options: Untyped = Untyped::new(), (skip);
+    /// Device numbers on which pictures are restored at once, each with its own sessions. Empty: the providers' devices.
+    devices: Vec<u32> = Vec::new(), (skip);
+    /// Run a bundle's graphs in the variant made for the first of their providers.
+    variants: bool = true, (skip);
+    /// Keep inputs and outputs on the device between runs: auto (on CUDA and TensorRT), always, never.
+    io_binding: IoBinding = IoBinding::Auto, (skip);
+    /// Run the int8 variants on the CPU, where the bundle has them: faster, an approximation.
+    int8: bool = false, (skip);
+    optional:
+    /// Warm up before the first picture: restore one of this size in pixels, [WIDTH, HEIGHT].
+    warm_up: [usize; 2], (skip);
+}
+
+/// The longest side of a picture to warm up with, in pixels, and the largest number of devices.
+const MAX_WARM_UP: usize = 1 << 16;
+const MAX_DEVICES: usize = 256;
+
+impl RuntimeLayer {
+    /// Takes relative paths from `folder`.
+    pub(crate) fn resolve_paths(&mut self, folder: &Path) {
+        if let Some(LibraryChoice::Path(path)) = &mut self.library {
+            *path = folder.join(&path);
+        }
+        let graphs = self.graphs.iter_mut().flat_map(BTreeMap::values_mut);
+        let lists = graphs.map(|graph| &mut graph.providers);
+        for provider in lists.chain(&mut self.providers).flatten() {
+            provider.settings.resolve_paths(folder);
         }
     }
 }
 
 impl RuntimeOptions {
-    /// The providers that `graph` is given.
+    pub(crate) fn validate(&self) -> Result<()> {
+        if let Some(size) = self.warm_up
+            && size.iter().any(|side| !(1..=MAX_WARM_UP).contains(side))
+        {
+            return Err(Error::option(format!(
+                "runtime.warm_up is {size:?}, expected a width and a height of 1 to {MAX_WARM_UP} pixels"
+            )));
+        }
+        if self.devices.len() > MAX_DEVICES {
+            return Err(Error::option(format!(
+                "runtime.devices: expected at most {MAX_DEVICES}"
+            )));
+        }
+        let graphs = self.graphs.iter();
+        let lists =
+            graphs.map(|(name, graph)| (format!("graphs.{name}.providers"), &graph.providers));
+        let mut lists = lists.chain([("providers".to_owned(), &self.providers)]);
+        match lists.find(|(_, list)| list.is_empty()) {
+            Some((key, _)) => Err(Error::option(format!(
+                "runtime.{key}: expected at least one provider, such as `cpu`"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The providers of `graph`.
     pub fn providers_of(&self, graph: &str) -> &[Provider] {
-        self.graphs.get(graph).unwrap_or(&self.providers)
+        self.graphs
+            .get(graph)
+            .map_or(&self.providers, |graph| &graph.providers)
     }
 
     /// The options of each set of sessions: one for each of [`devices`](Self::devices), or these.
@@ -164,19 +238,27 @@ impl RuntimeOptions {
         }
         let on = |device: &u32| {
             let mut options = self.clone();
-            let graphs = options.graphs.values_mut().flatten();
+            let graphs = options
+                .graphs
+                .values_mut()
+                .flat_map(|graph| &mut graph.providers);
             for provider in options.providers.iter_mut().chain(graphs) {
                 provider.settings.stand_on(*device);
             }
-            options.sharing = self.devices.len();
             options
         };
         self.devices.iter().map(on).collect()
     }
 
-    /// All providers that some graph may be given.
+    /// How many sets of sessions share the machine's memory.
+    pub fn sharing(&self) -> usize {
+        self.devices.len().max(1)
+    }
+
+    /// The providers of all graphs.
     pub fn all_providers(&self) -> impl Iterator<Item = &Provider> {
-        self.providers.iter().chain(self.graphs.values().flatten())
+        let graphs = self.graphs.values().flat_map(|graph| &graph.providers);
+        self.providers.iter().chain(graphs)
     }
 
     /// The threads that `graph` runs on where it runs on the CPU.

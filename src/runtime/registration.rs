@@ -107,8 +107,8 @@ fn refused(kind: ProviderKind, reason: &str) -> Error {
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no library.
 pub fn probe(provider: &Provider, options: &RuntimeOptions) -> Result<Outcome> {
     provider.check_replay(options.io_binding)?;
-    let environment = library::environment(options.library.as_deref())?;
-    let loaded = library::load(options.library.as_deref())?;
+    let environment = library::environment(options.library.path())?;
+    let loaded = library::load(options.library.path())?;
     let mut tried = TRIED
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -158,7 +158,7 @@ pub(super) fn append_all(
     options: &RuntimeOptions,
     mut builder: SessionBuilder,
 ) -> Result<SessionBuilder> {
-    let environment = library::environment(options.library.as_deref())?;
+    let environment = library::environment(options.library.path())?;
     let mut given = Vec::new();
     for provider in providers {
         let kind = provider.kind();

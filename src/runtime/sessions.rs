@@ -77,7 +77,7 @@ impl Sessions {
 impl Networks for Sessions {
     fn stage(&mut self, graphs: &[&str], keep: bool) {
         self.shrink = !keep;
-        if !keep && self.options.return_memory {
+        if !keep && heap::is_ours() {
             heap::return_large_blocks();
         }
         if self
@@ -111,7 +111,7 @@ impl Networks for Sessions {
     }
 
     fn sharing(&self) -> usize {
-        self.options.sharing
+        self.options.sharing()
     }
 
     fn on_host(&self) -> bool {

@@ -17,14 +17,15 @@ pub use edm::EdmSchedule;
 pub use log_snr::{LogSnrSchedule, linspace};
 pub use spaced::{SpacedSchedule, SpacedStep, space_timesteps};
 
-/// What to do where the reference's result is of no use.
+/// Whether known faults of the reference are fixed or reproduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Fidelity {
-    /// A sound result.
+    /// Fixed
     #[default]
     Sound,
-    /// The reference's, to the digit.
+    /// Reproduced bit by bit
     Reference,
 }
 

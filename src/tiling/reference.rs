@@ -2,6 +2,8 @@
 //!
 //! Source: `make_tiled_fn`, `sliding_windows` and `gaussian_weights`, diffbir/utils/common.py at 3f8b530.
 
+use std::str::FromStr;
+
 use ndarray::{Array2, Array4};
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +12,54 @@ use crate::error::{Error, Result};
 
 /// The size and stride of square tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct Tiles {
     /// Edge of a tile.
     pub size: usize,
     /// Distance of two tiles' corners, at most the size.
     pub stride: usize,
+}
+
+/// Tiles as they are written: `SIZE`, `SIZE:STRIDE`, or a mapping.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Size(usize),
+    Text(String),
+    Sizes { size: usize, stride: usize },
+}
+
+impl TryFrom<Written> for Tiles {
+    type Error = Error;
+
+    fn try_from(written: Written) -> Result<Self> {
+        match written {
+            Written::Size(size) => size.to_string().parse(),
+            Written::Text(text) => text.parse(),
+            Written::Sizes { size, stride } => Ok(Tiles { size, stride }),
+        }
+    }
+}
+
+impl FromStr for Tiles {
+    type Err = Error;
+
+    /// `SIZE:STRIDE`, or `SIZE` with a stride of half the size.
+    fn from_str(text: &str) -> Result<Self> {
+        let (size, stride) = match text.split_once(':') {
+            Some((size, stride)) => (size.parse().ok(), stride.parse().ok()),
+            None => {
+                let size: Option<usize> = text.parse().ok();
+                (size, size.map(|size| size / 2))
+            }
+        };
+        match size.zip(stride) {
+            Some((size, stride)) => Ok(Tiles { size, stride }),
+            None => Err(Error::option(format!(
+                "`{text}`: expected SIZE or SIZE:STRIDE, in pixels"
+            ))),
+        }
+    }
 }
 
 impl Tiles {

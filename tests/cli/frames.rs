@@ -129,7 +129,7 @@ fn a_stopped_run_goes_on() {
     assert!(made < 3, "the run was over before it was stopped");
     let run = program.tiny_bundle(&args);
     run.code(0);
-    run.says(&["f_0001.png exists, left out"]);
+    run.says(&["f_0001.png exists, skipped"]);
     assert_eq!(
         results(&program),
         ["f_0001.png", "f_0002.png", "f_0003.png"]

@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Common;
+use super::groups::{self, BundleArgs, ModelArgs, RuntimeArgs};
+use crate::config::{ConfigLayer, Layers};
+use crate::error::Result;
 
-/// Height and width, as typed: `WIDTHxHEIGHT`, or the edge of a square.
+/// Height and width, at most 65536, as typed: `WIDTHxHEIGHT`, or the edge of a square.
 #[derive(Debug, Clone, Copy)]
 pub struct Size(pub usize, pub usize);
+
+const EDGES: std::ops::RangeInclusive<usize> = 1..=65536;
 
 impl std::str::FromStr for Size {
     type Err = String;
@@ -16,8 +20,10 @@ impl std::str::FromStr for Size {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let (width, height) = text.split_once('x').unwrap_or((text, text));
         match (height.parse(), width.parse()) {
-            (Ok(height), Ok(width)) if height > 0 && width > 0 => Ok(Size(height, width)),
-            _ => Err("expected an edge or WIDTHxHEIGHT, in pixels".to_owned()),
+            (Ok(height), Ok(width)) if EDGES.contains(&height) && EDGES.contains(&width) => {
+                Ok(Size(height, width))
+            }
+            _ => Err("expected an edge or WIDTHxHEIGHT, in pixels, at most 65536".to_owned()),
         }
     }
 }
@@ -25,24 +31,24 @@ impl std::str::FromStr for Size {
 /// `diffbir bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// The result's size in pixels: an edge, or WIDTHxHEIGHT; else the bundle's short edge squared
+    /// The result's size in pixels: an edge, or WIDTHxHEIGHT [default: the bundle's short edge squared]
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["memory", "graphs"])]
     pub size: Option<Size>,
-    /// How many runs are timed, after one that is not
+    /// Timed runs, after one that is not timed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..),
         conflicts_with_all = ["memory", "graphs"])]
     pub runs: u16,
-    /// Run once for each line on standard input instead, until that ends, and tell each run: for scripts that let several
-    /// programs take turns
+    /// Run once for each line on standard input instead, until it ends, and report each run: for interleaved runs with other
+    /// programs
     #[arg(long, requires = "json", conflicts_with = "runs")]
     pub paced: bool,
-    /// Write the picture of the runs and what the stages make of it, as safetensors: for other programs to be compared with
+    /// Write the input and the stages' results as safetensors, for comparison with other programs
     #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "graphs"])]
     pub tensors: Option<PathBuf>,
-    /// Measure what restorations of several sizes take of memory instead, each in a process of its own
+    /// Measure the memory of restorations of several sizes instead, each in a process of its own
     #[arg(long)]
     pub memory: bool,
-    /// With --memory: the sizes of the results, in pixels: edges, or WIDTHxHEIGHT
+    /// With --memory: sizes of the results in pixels, edges or WIDTHxHEIGHT
     #[arg(
         long,
         value_name = "SIZE,…",
@@ -51,18 +57,36 @@ pub struct Bench {
         requires = "memory"
     )]
     pub sizes: Vec<Size>,
-    /// Measure what each graph takes of memory instead
+    /// Measure the memory of each graph instead
     #[arg(long)]
     pub graphs: bool,
-    /// With --graphs: write the figures into the bundle as memory.yaml, which plans are made from
+    /// With --graphs: write the figures into the bundle as memory.yaml, the planner's cost model
     #[arg(long, requires = "graphs")]
     pub write: bool,
     /// In a child process: measure one thing
     #[arg(long, hide = true)]
     pub measure: Option<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub bundle: BundleArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
+}
+
+impl Bench {
+    /// As [`Restore::layers`](super::Restore::layers).
+    ///
+    /// # Errors
+    /// As [`Restore::layers`](super::Restore::layers).
+    pub fn layers(&self) -> Result<Layers> {
+        let layer = ConfigLayer {
+            runtime: self.runtime.layer()?,
+            ..self.model.layer()?
+        };
+        self.bundle.layers("bench", groups::MODEL, layer)
+    }
 }

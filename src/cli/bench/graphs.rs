@@ -43,7 +43,7 @@ pub(super) fn run(
     ];
     let mut forms = BTreeMap::new();
     for config in &configs {
-        let sessions = Sessions::new(bundle.graph_files(), config.runtime.options()?);
+        let sessions = Sessions::new(bundle.graph_files(), config.runtime.clone());
         for (graph, listed) in &bundle.manifest().graphs {
             let variant = sessions.form(graph).variant;
             let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
@@ -153,7 +153,7 @@ pub(super) fn measure(
 ) -> Result<GraphPoint> {
     let graph = bundle.manifest().graphs.get(name);
     let graph = graph.ok_or_else(|| Error::option(format!("--measure: no graph `{name}`")))?;
-    let mut sessions = Sessions::new(bundle.graph_files(), config.runtime.options()?);
+    let mut sessions = Sessions::new(bundle.graph_files(), config.runtime.clone());
     let unknown = || Error::runtime("this system does not tell what a process takes of memory");
     let before = memory::resident().ok_or_else(unknown)?;
     let network = sessions.get(name)?;

@@ -9,7 +9,6 @@ use super::{child, picture};
 use crate::bundle::Bundle;
 use crate::cli::args::{Bench, Size};
 use crate::cli::report::Reporter;
-use crate::cli::setup;
 use crate::config::Config;
 use crate::engine::{Engine, Request};
 use crate::error::Result;
@@ -67,8 +66,8 @@ struct StagePoint {
 
 /// In a child: restores a picture to `size`.
 pub(super) fn measure(bundle: Bundle, config: &Config, size: Size) -> Result<RunPoint> {
-    let options = config.options();
-    let engine = Engine::open(bundle, setup::runtime_options(config)?);
+    let options = config.options.clone();
+    let engine = Engine::open(bundle, config.runtime.clone());
     let lq = picture::of(size, options.restore.upscale);
     let mut measured = Vec::new();
     let restored = engine.restore(&Request::new(lq, options), &mut |event| {

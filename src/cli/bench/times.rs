@@ -8,60 +8,55 @@ use serde_json::{Value, json};
 
 use super::watch::{Run, Spread, Watch};
 use super::{picture, tensors::Tensors};
-use crate::bundle::Bundle;
 use crate::cancel::Cancel;
 use crate::cli::args::{Bench, Size};
 use crate::cli::report::Reporter;
-use crate::cli::setup;
-use crate::config::Config;
+use crate::cli::say;
 use crate::engine::{Engine, Request, Restored};
 use crate::error::{Error, Result};
 use crate::memory::{self, Bytes};
 use crate::pipeline::Stage;
 use crate::runtime::{Loaded, RuntimeOptions};
+use crate::service::Service;
 
 /// Restores a synthetic picture once to load everything, then several times with the clock running.
 pub(super) fn run(
     args: &Bench,
-    config: &Config,
-    bundle: Bundle,
-    loaded: &Loaded,
+    service: &Service,
     cancel: &Cancel,
     reporter: &Reporter,
 ) -> Result<()> {
-    let edge = bundle.manifest().min_short_edge;
+    let engine = &service.engine;
+    let edge = engine.bundle().manifest().min_short_edge;
     let size = args.size.unwrap_or(Size(edge, edge));
-    let runtime = setup::runtime_options(config)?;
-    let machine = Machine::of(&runtime);
-    let engine = Engine::open(bundle, runtime);
-    let options = config.options();
+    let options = service.config.options.clone();
     let mut request = Request::new(picture::of(size, options.restore.upscale), options);
     request.cancel = cancel.clone();
 
     let mut tensors = args.tensors.as_ref().map(|_| Tensors::default());
-    let (warm_up, restored) = once(&engine, &request, tensors.as_mut())?;
+    let (warm_up, restored) = once(engine, &request, tensors.as_mut())?;
     if let (Some(tensors), Some(path)) = (tensors, &args.tensors) {
         tensors.write(&request.lq, path)?;
     }
     let facts = Facts {
-        engine: &engine,
+        engine,
         request: &request,
         restored: &restored,
-        loaded,
-        machine,
+        loaded: service.loaded,
+        machine: Machine::of(&service.config.runtime),
         warm_up,
         startup: reporter.startup_seconds(),
     };
     let runs = match args.paced {
-        true => paced(&engine, &request, &facts)?,
+        true => paced(engine, &request, &facts)?,
         false => (0..args.runs)
-            .map(|_| Ok(once(&engine, &request, None)?.0))
+            .map(|_| Ok(once(engine, &request, None)?.0))
             .collect::<Result<_>>()?,
     };
     let report = Report::of(&runs, &facts);
     match args.json {
-        true => println!("{}", facts.json(&report, &runs)),
-        false => print!("{}", facts.text(&report)),
+        true => say::print(&format!("{}\n", facts.json(&report, &runs))),
+        false => say::print(&facts.text(&report)),
     }
     Ok(())
 }
@@ -83,14 +78,12 @@ fn once(
 /// A run for each line of standard input.
 fn paced(engine: &Engine, request: &Request, facts: &Facts<'_>) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
-    println!(
-        "{}",
-        facts.json(&Report::of(&[], facts), &[]).with_event("ready")
-    );
+    let ready = facts.json(&Report::of(&[], facts), &[]).with_event("ready");
+    say::print(&format!("{ready}\n"));
     for line in std::io::stdin().lock().lines() {
         line.map_err(|e| Error::input("standard input cannot be read").with_source(e))?;
         let (run, _) = once(engine, request, None)?;
-        println!("{}", json!(run).with_event("run"));
+        say::print(&format!("{}\n", json!(run).with_event("run")));
         runs.push(run);
     }
     Ok(runs)

@@ -1,100 +1,115 @@
-//! What `doctor` prints.
+//! The report of `doctor` as text.
 
-use serde_json::Value;
+use std::fmt;
 
-/// The facts as a person reads them.
-pub(super) fn describe(facts: &Value) -> String {
-    let mut lines = vec![format!("diffbir {}", text(&facts["version"]))];
-    lines.extend(library(facts));
-    lines.push("providers".to_owned());
-    lines.extend(list(facts, "providers").iter().map(provider));
-    lines.push("   (* in the configuration)".to_owned());
-    lines.push("devices".to_owned());
-    for device in list(facts, "devices") {
-        let fields = ["name", "vendor", "provider"].map(|key| text(&device[key]));
-        lines.push(format!("  {} {} for {}", fields[0], fields[1], fields[2]));
+use super::{Facts, GraphFacts, Library, ProviderFacts};
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "diffbir {}\nlibrary", self.version)?;
+        for candidate in &self.candidates {
+            writeln!(
+                f,
+                "  searched {} ({})",
+                candidate.path.display(),
+                candidate.origin
+            )?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  {note}")?;
+        }
+        if let Some(library) = &self.library {
+            writeln!(f, "  {library}")?;
+        }
+        writeln!(f, "providers")?;
+        for provider in &self.providers {
+            writeln!(f, "{provider}")?;
+        }
+        writeln!(f, "   (* in the configuration)\ndevices")?;
+        for device in &self.devices {
+            writeln!(
+                f,
+                "  {} {} for {}",
+                device.name, device.vendor, device.provider
+            )?;
+        }
+        self.fmt_graphs(f)
     }
-    lines.extend(graphs(facts));
-    lines.join("\n") + "\n"
 }
 
-fn text(value: &Value) -> String {
-    let plain = value.as_str().map(str::to_owned);
-    plain.unwrap_or_else(|| value.to_string())
-}
-
-fn list(facts: &Value, key: &str) -> Vec<Value> {
-    facts[key].as_array().cloned().unwrap_or_default()
-}
-
-fn library(facts: &Value) -> Vec<String> {
-    let mut lines = vec!["library".to_owned()];
-    for candidate in list(facts, "candidates") {
-        lines.push(format!(
-            "  looked at {} ({})",
-            text(&candidate["path"]),
-            text(&candidate["origin"])
-        ));
+impl Facts {
+    fn fmt_graphs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.bundle, self.graphs.is_empty()) {
+            (None, _) => writeln!(f, "graphs: give --bundle to see the provider of each"),
+            (Some(_), true) => writeln!(f, "graphs: not loaded, because of the providers above"),
+            (Some(bundle), false) => {
+                let bundle = bundle.display();
+                writeln!(
+                    f,
+                    "graphs of {bundle}: nodes of each provider, and copies between devices"
+                )?;
+                self.graphs
+                    .iter()
+                    .try_for_each(|graph| writeln!(f, "{graph}"))
+            }
+        }
     }
-    lines.extend(
-        list(facts, "notes")
-            .iter()
-            .map(|note| format!("  {}", text(note))),
-    );
-    match facts["library"].get("error") {
-        Some(error) => lines.push(format!("  none: {}", text(error))),
-        None => lines.push(format!(
-            "  in use: ONNX Runtime {}, {}\n  {}",
-            text(&facts["library"]["version"]),
-            text(&facts["library"]["path"]),
-            text(&facts["library"]["build"])
-        )),
+}
+
+impl fmt::Display for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Library::Loaded {
+                path,
+                version,
+                build,
+                ..
+            } => write!(
+                f,
+                "in use: ONNX Runtime {version}, {}\n  {build}",
+                path.display()
+            ),
+            Library::Missing { error } => write!(f, "none: {error}"),
+        }
     }
-    lines
 }
 
-fn provider(entry: &Value) -> String {
-    let state = match entry["loads"].as_bool() {
-        Some(true) => "loads".to_owned(),
-        _ => format!(
-            "does not load: {}.\n{:17}Needed: {}",
-            text(&entry["reason"]),
-            "",
-            text(&entry["remedy"])
-        ),
-    };
-    let (mark, optional) = match (entry["configured"].as_bool(), entry["optional"].as_bool()) {
-        (Some(true), Some(true)) => ("*", "optional, "),
-        (Some(true), _) => ("*", ""),
-        _ => (" ", ""),
-    };
-    format!(" {mark} {:<13} {optional}{state}", text(&entry["provider"]))
-}
-
-fn graphs(facts: &Value) -> Vec<String> {
-    let graphs = list(facts, "graphs");
-    if graphs.is_empty() {
-        let why = match facts.get("bundle") {
-            Some(_) => "not loaded, because of what is missing above",
-            None => "give --bundle to see what each would run on",
+impl fmt::Display for ProviderFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.configured { "*" } else { " " };
+        let optional = if self.configured && self.optional {
+            "optional, "
+        } else {
+            ""
         };
-        return vec![format!("graphs: {why}")];
+        write!(f, " {mark} {:<13} {optional}", self.provider.name())?;
+        match &self.problem {
+            None => f.write_str("loads"),
+            Some(problem) => write!(
+                f,
+                "does not load: {}.\n{:17}Needed: {}",
+                problem.reason, "", problem.remedy
+            ),
+        }
     }
-    let mut lines = vec!["graphs: nodes of each provider, and copies between devices".to_owned()];
-    lines.extend(graphs.iter().map(|entry| {
-        let state = match entry.get("error") {
-            Some(error) => text(error),
-            None => format!("{}, copies: {}", nodes(&entry["nodes"]), entry["copies"]),
-        };
-        format!("  {:<16} {state}", text(&entry["graph"]))
-    }));
-    lines
 }
 
-fn nodes(nodes: &Value) -> String {
-    let counts = nodes.as_object().into_iter().flatten();
-    let counts: Vec<String> = counts
-        .map(|(provider, count)| format!("{provider} {count}"))
-        .collect();
-    counts.join(", ")
+impl fmt::Display for GraphFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GraphFacts::Failed { graph, error } => write!(f, "  {graph:<16} {error}"),
+            GraphFacts::Loaded {
+                graph,
+                nodes,
+                copies,
+                ..
+            } => {
+                let nodes: Vec<String> = nodes
+                    .iter()
+                    .map(|(provider, count)| format!("{provider} {count}"))
+                    .collect();
+                write!(f, "  {graph:<16} {}, copies: {copies}", nodes.join(", "))
+            }
+        }
+    }
 }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::cli::restore::Session;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::runtime::Provider;
+use crate::service::Service;
 
 /// What decides the results of `sequence`: nothing that only decides about memory, time or place.
 pub fn of(
-    session: &Session,
+    service: &Service,
     options: &Options,
     sequence: PathBuf,
     replay: Option<&Path>,
@@ -21,13 +21,13 @@ pub fn of(
     let internal =
         |e: serde_json::Error| Error::internal("the settings cannot be written").with_source(e);
     let mut settings = serde_json::to_value(options.without_memory()).map_err(internal)?;
-    let bundle = session.engine().bundle().hash();
-    let (input, output) = (&session.config().input, &session.config().output);
+    let bundle = service.engine.bundle().hash();
+    let (input, output) = (&service.config.input, &service.config.output);
     settings["engine"] = json!(env!("CARGO_PKG_VERSION"));
     settings["bundle"] = json!(bundle);
     settings["sequence"] = json!(sequence.to_string_lossy());
     settings["noise"] = json!(noise(replay)?);
-    settings["runtime"] = providers(session)?;
+    settings["runtime"] = providers(service)?;
     settings["input"] = json!({ "profiles": input.profiles });
     settings["output"] = json!({
         "format": output.format, "quality": output.quality, "depth": output.depth, "keep_grey": output.keep_grey,
@@ -47,14 +47,16 @@ fn noise(replay: Option<&Path>) -> Result<String> {
 }
 
 /// The names of the providers; their threads, devices and limits may change on the way.
-fn providers(session: &Session) -> Result<Value> {
-    let runtime = session.config().runtime.options()?;
+fn providers(service: &Service) -> Result<Value> {
+    let runtime = &service.config.runtime;
     let names = |providers: &[Provider]| -> Vec<String> {
         let names = providers.iter().map(|provider| provider.kind().to_string());
         names.collect()
     };
     let graphs = runtime.graphs.iter();
-    let graphs: BTreeMap<_, _> = graphs.map(|(graph, own)| (graph, names(own))).collect();
+    let graphs: BTreeMap<_, _> = graphs
+        .map(|(graph, own)| (graph, names(&own.providers)))
+        .collect();
     Ok(json!({ "providers": names(&runtime.providers), "graphs": graphs }))
 }
 

@@ -4,6 +4,7 @@ mod cpu;
 mod kind;
 mod nvidia;
 mod openvino;
+mod parse;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -41,7 +41,7 @@ fn denoiser(has_int8: bool) -> GraphFile {
 
 fn on(providers: Vec<Provider>) -> RuntimeOptions {
     RuntimeOptions {
-        library: Some(PathBuf::from("/nowhere/libonnxruntime.so")),
+        library: PathBuf::from("/nowhere/libonnxruntime.so").into(),
         providers,
         ..RuntimeOptions::default()
     }

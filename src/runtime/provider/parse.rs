@@ -1,13 +1,15 @@
 //! One execution provider as it is written: `cpu`, or `cuda: { device_id: 0, options: { … } }`.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::{Map, Value};
 
+use super::{Provider, ProviderKind, Settings, Untyped};
 use crate::error::{Error, Result, nearest};
-use crate::runtime::{Provider, ProviderKind, Settings, Untyped};
+use crate::wording;
 
 /// Options that are paths: `~/` is the user's home, and what is relative is taken from the configuration's folder.
 const PATHS: [&str; 3] = ["library", "engine_cache", "runtime_cache"];
@@ -15,25 +17,72 @@ const PATHS: [&str; 3] = ["library", "engine_cache", "runtime_cache"];
 /// Options of every provider.
 const COMMON: [&str; 2] = ["optional", "options"];
 
-/// The providers of `list`, which stands at `place`.
-///
-/// # Errors
-/// [`Option`](crate::error::ErrorKind::Option): none, an unknown one, or an option that it does not take.
-pub(super) fn parse_all(list: &[Value], place: &str) -> Result<Vec<Provider>> {
-    if list.is_empty() {
-        return Err(Error::option(format!(
-            "{place}: expected at least one provider, such as `cpu`"
-        )));
+impl Provider {
+    /// The provider called `name`, with default options.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option) for an unknown name, with the nearest one.
+    pub fn by_name(name: &str) -> Result<Self> {
+        kind(name).map(Provider::new)
     }
-    list.iter()
-        .enumerate()
-        .map(|(i, value)| parse(value).map_err(|e| e.at(format!("{place}[{i}]"))))
-        .collect()
+}
+
+impl<'de> Deserialize<'de> for Provider {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        parse(&Value::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Provider {
+    /// The name alone where every option is at its default.
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let name = self.kind().name();
+        if *self == Provider::new(self.kind()) {
+            return serializer.serialize_str(name);
+        }
+        let mut options = self.settings.to_map().map_err(ser::Error::custom)?;
+        if self.optional {
+            options.insert("optional".to_owned(), Value::Bool(true));
+        }
+        if !self.options.is_empty() {
+            let untyped = serde_json::to_value(&self.options).map_err(ser::Error::custom)?;
+            options.insert("options".to_owned(), untyped);
+        }
+        BTreeMap::from([(name, options)]).serialize(serializer)
+    }
+}
+
+impl Settings {
+    fn to_map(&self) -> serde_json::Result<Map<String, Value>> {
+        let value = match self {
+            Settings::Cpu(options) => serde_json::to_value(options),
+            Settings::Cuda(options) => serde_json::to_value(options),
+            Settings::Tensorrt(options) => serde_json::to_value(options),
+            Settings::TensorrtRtx(options) => serde_json::to_value(options),
+            Settings::OpenVino(options) => serde_json::to_value(options),
+        };
+        value.and_then(serde_json::from_value)
+    }
+
+    /// Takes relative paths from `folder`.
+    pub(in crate::runtime) fn resolve_paths(&mut self, folder: &Path) {
+        let paths = match self {
+            Settings::Tensorrt(options) => vec![&mut options.engine_cache],
+            Settings::TensorrtRtx(options) => {
+                vec![&mut options.library, &mut options.runtime_cache]
+            }
+            Settings::OpenVino(options) => vec![&mut options.library],
+            Settings::Cpu(_) | Settings::Cuda(_) => Vec::new(),
+        };
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&path);
+        }
+    }
 }
 
 fn parse(value: &Value) -> Result<Provider> {
     match value {
-        Value::String(name) => Ok(Provider::new(kind(name)?)),
+        Value::String(name) => Provider::by_name(name),
         Value::Object(map) if map.len() == 1 => {
             let (name, options) = map
                 .iter()
@@ -41,7 +90,7 @@ fn parse(value: &Value) -> Result<Provider> {
                 .ok_or_else(|| Error::internal("an empty mapping of length 1"))?;
             match options {
                 Value::Object(options) => with_options(kind(name)?, options),
-                Value::Null => Ok(Provider::new(kind(name)?)),
+                Value::Null => Provider::by_name(name),
                 _ => Err(Error::option(format!(
                     "{name}: expected a mapping of options"
                 ))),
@@ -106,7 +155,7 @@ fn typed<T: Default + Serialize + DeserializeOwned>(
     if let Some(key) = options.keys().find(|key| !known.contains(&key.as_str())) {
         let nearest = nearest(key, known.iter().copied());
         return Err(Error::option(format!(
-            "unknown key `{kind}.{key}`: did you mean `{nearest}`? Known here: {}. What ONNX Runtime knows besides goes under \
+            "unknown key `{kind}.{key}`: did you mean `{nearest}`? Known here: {}. Other keys of ONNX Runtime go under \
              `{kind}.options`",
             known.join(", ")
         )));
@@ -118,11 +167,11 @@ fn typed<T: Default + Serialize + DeserializeOwned>(
     }
     serde_path_to_error::deserialize(Value::Object(options)).map_err(|e| {
         let key = e.path().to_string();
-        Error::option(format!("{kind}.{key}: {}", e.into_inner()))
+        wording::bad_value(&format!("{kind}.{key}"), &e.into_inner().to_string())
     })
 }
 
-/// What OpenVINO's plugin passes over when it is given as an option is refused, naming what has the effect.
+/// Refuses options that OpenVINO's plugin ignores, naming the key that has the effect.
 fn refuse_without_effect(provider: &Provider) -> Result<()> {
     const INSTEAD: [(&str, &str); 6] = [
         ("device_type", "openvino.device"),
@@ -149,23 +198,6 @@ fn at_home(path: &str) -> String {
     match (path.strip_prefix("~/"), dirs::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest).to_string_lossy().into_owned(),
         _ => path.to_owned(),
-    }
-}
-
-/// Takes relative paths of the providers in `list` from `folder`.
-pub(super) fn resolve_paths(list: &mut Value, folder: &Path) {
-    let entries = list.as_array_mut().into_iter().flatten();
-    let options = entries
-        .filter_map(Value::as_object_mut)
-        .flat_map(|entry| entry.values_mut())
-        .filter_map(Value::as_object_mut);
-    for options in options {
-        for key in PATHS {
-            if let Some(Value::String(path)) = options.get_mut(key) {
-                let full: PathBuf = folder.join(at_home(path));
-                *path = full.to_string_lossy().into_owned();
-            }
-        }
     }
 }
 
@@ -211,7 +243,7 @@ mod tests {
             ..OpenVinoOptions::default()
         };
         assert_eq!(openvino.settings, Settings::OpenVino(expected));
-        let rtx = read(json!({ "tensorrt-rtx": { "memory_limit": 4096 } }));
+        let rtx = read(json!({ "tensorrt-rtx": { "memory_limit": "4096B" } }));
         let expected = TensorrtRtxOptions {
             memory_limit: Some(Bytes(4096)),
             ..TensorrtRtxOptions::default()
@@ -240,7 +272,7 @@ mod tests {
             ),
             (
                 json!({ "cuda": { "fp16": true } }),
-                "goes under `cuda.options`",
+                "go under `cuda.options`",
             ),
             (
                 json!({ "cuda": { "memory_limit": "lots" } }),
@@ -248,15 +280,15 @@ mod tests {
             ),
             (
                 json!({ "cuda": { "device_id": "first" } }),
-                "cuda.device_id: invalid type",
+                "cuda.device_id: string \"first\", expected a whole number from 0",
             ),
             (
                 json!({ "cuda": { "conv_search": "best" } }),
-                "cuda.conv_search: unknown variant",
+                "cuda.conv_search: unknown value",
             ),
             (
                 json!({ "openvino": { "precision": "f64" } }),
-                "openvino.precision: unknown variant",
+                "openvino.precision: unknown value",
             ),
             (
                 json!({ "cuda": { "optional": "yes" } }),
@@ -281,9 +313,28 @@ mod tests {
 
     #[test]
     fn relative_paths_are_taken_from_the_files_folder() {
-        let mut list = json!(["cpu", { "tensorrt": { "engine_cache": "trt" } }, { "openvino": { "library": "/a/b.so" } }]);
-        resolve_paths(&mut list, Path::new("/conf"));
-        assert_eq!(list[1]["tensorrt"]["engine_cache"], "/conf/trt");
-        assert_eq!(list[2]["openvino"]["library"], "/a/b.so");
+        let resolved = |value| {
+            let mut provider = read(value);
+            provider.settings.resolve_paths(Path::new("/conf"));
+            serde_json::to_value(provider).unwrap()
+        };
+        let tensorrt = resolved(json!({ "tensorrt": { "engine_cache": "trt" } }));
+        assert_eq!(tensorrt["tensorrt"]["engine_cache"], "/conf/trt");
+        let openvino = resolved(json!({ "openvino": { "library": "/a/b.so" } }));
+        assert_eq!(openvino["openvino"]["library"], "/a/b.so");
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for value in [
+            json!("cuda"),
+            json!({ "cuda": { "device_id": 1, "optional": true, "options": { "a": 1 } } }),
+            json!({ "tensorrt": { "fp16": true, "engine_cache": "/trt" } }),
+            json!({ "tensorrt-rtx": { "memory_limit": 4096000 } }),
+            json!({ "openvino": { "device": "GPU" } }),
+        ] {
+            let provider = read(value);
+            assert_eq!(read(serde_json::to_value(&provider).unwrap()), provider);
+        }
     }
 }

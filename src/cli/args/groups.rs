@@ -1,0 +1,240 @@
+//! Groups of flags, and the sections of the configuration that a command uses.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{ConfigLayer, Existing, Layers, Origin};
+use crate::error::{Error, Result};
+use crate::options::{DenoiserTiles, GuidanceLayer, RestoreLayer, SamplingLayer, TilingLayer};
+use crate::runtime::{MemoryPolicy, Provider, RuntimeLayer};
+use crate::service::bundles;
+use crate::tiling::Tiles;
+
+/// Sections that act in `doctor`.
+pub(super) const RUNTIME: &[&str] = &["bundle", "runtime"];
+/// Those that act where a model runs.
+pub(super) const MODEL: &[&str] = &[
+    "bundle", "runtime", "restore", "sampling", "guidance", "tiling",
+];
+/// All of them.
+pub(super) const ALL: &[&str] = &[
+    "bundle", "runtime", "restore", "sampling", "guidance", "tiling", "input", "output",
+];
+
+/// The bundle and the configuration.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Bundle and configuration")]
+pub struct BundleArgs {
+    /// YAML configuration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the exported bundle [default: DIFFBIR_BUNDLE, the configuration's, the user's data folder, the demo's]
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// Set any configuration key, such as runtime.memory=sequential; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Read and hash every file of the bundle, also those known to be sound
+    #[arg(long)]
+    pub verify: bool,
+}
+
+impl BundleArgs {
+    /// The layers of the file, the environment, `--set` and `flags`. `--set` may give keys of `sections` alone, those that
+    /// act in `command`.
+    pub(super) fn layers(
+        &self,
+        command: &str,
+        sections: &[&str],
+        mut flags: ConfigLayer,
+    ) -> Result<Layers> {
+        let mut layers = Layers::default();
+        if let Some(path) = &self.config {
+            layers.file(path)?;
+        }
+        bundles::environment(&mut layers);
+        for assignment in &self.set {
+            let section = assignment.split(['.', '=']).next().unwrap_or_default();
+            if ALL.contains(&section) && !sections.contains(&section) {
+                return Err(Error::option(format!(
+                    "--set {assignment}: keys of `{section}` have no effect on `diffbir {command}`"
+                )));
+            }
+        }
+        layers.set(self.set.iter().map(String::as_str))?;
+        flags.bundle = self.bundle.clone();
+        layers.push(Origin::Given, flags);
+        Ok(layers)
+    }
+}
+
+/// ONNX Runtime.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Execution")]
+pub struct RuntimeArgs {
+    /// Execution provider instead of the configured ones: cpu, cuda, tensorrt, tensorrt-rtx, openvino
+    #[arg(long, value_name = "PROVIDER")]
+    device: Option<String>,
+    /// Lowest memory: one model loaded at a time, denoiser weights streamed every step (about 3x slower)
+    #[arg(long)]
+    low_memory: bool,
+    #[command(flatten)]
+    runtime: RuntimeLayer,
+}
+
+impl RuntimeArgs {
+    pub(super) fn layer(&self) -> Result<RuntimeLayer> {
+        let mut layer = self.runtime.clone();
+        if let Some(name) = &self.device {
+            layer.providers = Some(vec![Provider::by_name(name).map_err(|e| e.at("--device"))?]);
+        }
+        if self.low_memory {
+            layer.memory = Some(MemoryPolicy::Least);
+        }
+        Ok(layer)
+    }
+}
+
+/// The options that decide a result's pixels.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    #[command(flatten, next_help_heading = "Restoration")]
+    restore: RestoreLayer,
+    #[command(flatten, next_help_heading = "Sampling")]
+    sampling: SamplingLayer,
+    #[command(flatten, next_help_heading = "Guidance")]
+    guidance: GuidanceLayer,
+    #[command(flatten)]
+    tiles: TileArgs,
+}
+
+impl ModelArgs {
+    /// The layer of these sections.
+    pub(super) fn layer(&self) -> Result<ConfigLayer> {
+        Ok(ConfigLayer {
+            restore: self.restore.clone(),
+            sampling: self.sampling.clone(),
+            guidance: self.guidance.clone(),
+            tiling: self.tiles.layer()?,
+            ..ConfigLayer::default()
+        })
+    }
+}
+
+/// Existing results.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ExistingArgs {
+    /// Replace results that exist
+    #[arg(long, conflicts_with = "skip_existing")]
+    overwrite: bool,
+    /// Skip inputs whose results exist
+    #[arg(long)]
+    skip_existing: bool,
+}
+
+impl ExistingArgs {
+    pub(super) fn choice(self) -> Option<Existing> {
+        match (self.overwrite, self.skip_existing) {
+            (true, _) => Some(Existing::Overwrite),
+            (_, true) => Some(Existing::Skip),
+            _ => None,
+        }
+    }
+}
+
+/// Tiles, and the reference's spellings of them.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Tiles and memory")]
+pub struct TileArgs {
+    /// Tile a stage, sizes in pixels: cleaner or cldm (ControlNet and UNet) in the reference's tiles, whose stride is half the
+    /// size by default; cldm=auto (tiles above 1024x1024 pixels) or cldm=none; cleaner_exact, vae_encoder or vae_decoder in
+    /// lossless tiles (identical to untiled). May be given for several stages
+    #[arg(long, value_name = "STAGE=SIZE[:STRIDE]")]
+    tile: Vec<String>,
+    #[command(flatten)]
+    tiling: TilingLayer,
+    /// The reference's switch of guidance: here the scale alone decides.
+    #[arg(long, hide = true)]
+    guidance: bool,
+    #[arg(long = "cleaner_tiled", hide = true)]
+    cleaner_tiled: bool,
+    #[arg(long = "cleaner_tile_size", hide = true, default_value_t = 512)]
+    cleaner_tile_size: usize,
+    #[arg(long = "cleaner_tile_stride", hide = true, default_value_t = 256)]
+    cleaner_tile_stride: usize,
+    #[arg(long = "cldm_tiled", hide = true)]
+    cldm_tiled: bool,
+    #[arg(long = "cldm_tile_size", hide = true, default_value_t = 512)]
+    cldm_tile_size: usize,
+    #[arg(long = "cldm_tile_stride", hide = true, default_value_t = 256)]
+    cldm_tile_stride: usize,
+    #[arg(long = "vae_encoder_tiled", hide = true)]
+    vae_encoder_tiled: bool,
+    #[arg(long = "vae_encoder_tile_size", hide = true, default_value_t = 256)]
+    vae_encoder_tile_size: usize,
+    #[arg(long = "vae_decoder_tiled", hide = true)]
+    vae_decoder_tiled: bool,
+    #[arg(long = "vae_decoder_tile_size", hide = true, default_value_t = 256)]
+    vae_decoder_tile_size: usize,
+}
+
+impl TileArgs {
+    fn layer(&self) -> Result<TilingLayer> {
+        let mut layer = self.tiling.clone();
+        if self.vae_encoder_tiled {
+            layer.vae_encoder = Some(Some(self.vae_encoder_tile_size));
+        }
+        if self.vae_decoder_tiled {
+            layer.vae_decoder = Some(Some(self.vae_decoder_tile_size));
+        }
+        if self.cleaner_tiled {
+            layer.cleaner = Some(Some(Tiles {
+                size: self.cleaner_tile_size,
+                stride: self.cleaner_tile_stride,
+            }));
+        }
+        if self.cldm_tiled {
+            layer.cldm = Some(DenoiserTiles::Reference(Tiles {
+                size: self.cldm_tile_size,
+                stride: self.cldm_tile_stride,
+            }));
+        }
+        for text in &self.tile {
+            set_tiles(&mut layer, text).map_err(|e| e.at(format!("--tile {text}")))?;
+        }
+        Ok(layer)
+    }
+}
+
+/// Puts `STAGE=TILES` into `layer`.
+fn set_tiles(layer: &mut TilingLayer, text: &str) -> Result<()> {
+    let wrong = || {
+        Error::option(
+            "expected cleaner or cldm =SIZE or =SIZE:STRIDE, cldm=auto or cldm=none, or cleaner_exact, vae_encoder or \
+             vae_decoder =SIZE",
+        )
+    };
+    let (stage, tiles) = text.split_once('=').ok_or_else(wrong)?;
+    let pixels = || {
+        tiles
+            .parse()
+            .map(|pixels| Some(Some(pixels)))
+            .map_err(|_| wrong())
+    };
+    match (stage, tiles) {
+        ("cleaner", tiles) => layer.cleaner = Some(Some(tiles.parse().map_err(|_| wrong())?)),
+        ("cldm", "auto") => layer.cldm = Some(DenoiserTiles::Auto),
+        ("cldm", "none") => layer.cldm = Some(DenoiserTiles::None),
+        ("cldm", tiles) => {
+            layer.cldm = Some(DenoiserTiles::Reference(
+                tiles.parse().map_err(|_| wrong())?,
+            ));
+        }
+        ("cleaner_exact", _) => layer.cleaner_exact = pixels()?,
+        ("vae_encoder", _) => layer.vae_encoder = pixels()?,
+        ("vae_decoder", _) => layer.vae_decoder = pixels()?,
+        _ => return Err(wrong()),
+    }
+    Ok(())
+}

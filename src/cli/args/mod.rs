@@ -1,0 +1,262 @@
+//! The command line as typed. Flags of configuration keys are the layers themselves ([`declare`](crate::declare)); a command
+//! flattens the groups that act in it, and refuses the others.
+
+mod bench;
+mod groups;
+mod help;
+mod table;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{ConfigLayer, InputLayer, Layers, OutputLayer};
+use crate::error::Result;
+
+pub use bench::{Bench, Size};
+use groups::{BundleArgs, ExistingArgs, ModelArgs, RuntimeArgs};
+pub use help::{command, parse};
+pub use table::option_table;
+
+/// Blind image restoration with DiffBIR on ONNX Runtime.
+#[derive(Debug, Parser)]
+#[command(name = "diffbir", version, about, max_term_width = 100, args_override_self = true, after_help = help::ENVIRONMENT)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The program's commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Restore pictures
+    #[command(after_help = help::RESTORE)]
+    Restore(Box<Restore>),
+    /// Restore the pictures that ship with the repository and write a before/after sheet
+    Demo(Box<Demo>),
+    /// Show the contents of a bundle, and verify it
+    Inspect(Inspect),
+    /// Show which ONNX Runtime is found, its providers, and the provider of each graph
+    Doctor(Box<Doctor>),
+    /// Print the effective configuration as YAML
+    Config(Box<ConfigCommand>),
+    /// Time each stage and the whole, or measure the memory of runs and graphs
+    Bench(Box<Bench>),
+    /// Manage the ONNX Runtime library
+    Runtime(Runtime),
+    /// Write man pages
+    Man {
+        /// Folder for the pages
+        dir: PathBuf,
+    },
+    /// Print a completion script
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `diffbir restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// Files, folders and globs
+    #[arg(required_unless_present = "input")]
+    pub inputs: Vec<String>,
+    /// The reference's spelling of an input.
+    #[arg(long, hide = true)]
+    pub input: Option<String>,
+    /// A picture file (png, jpg, webp, tif, bmp) for one input, else a folder
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Search folders recursively
+    #[arg(long)]
+    pub recursive: bool,
+    /// Restore the inputs as the frames of one sequence, numbered in their names: same size, same noise, same prompt. Re-run
+    /// the same command to resume an interrupted run
+    #[arg(long)]
+    pub frames: bool,
+    /// Print the plan and the memory of each input, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replay recorded noise instead of the seed's: a safetensors file with noise.0, noise.1 …
+    #[arg(long, value_name = "FILE")]
+    pub replay_noise: Option<PathBuf>,
+    #[command(flatten)]
+    pub bundle: BundleArgs,
+    #[command(flatten)]
+    pub options: RestoreArgs,
+    #[command(flatten)]
+    pub reporting: Reporting,
+}
+
+/// Every configuration key that has a flag.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    #[command(flatten, next_help_heading = "Input and output")]
+    input: InputLayer,
+    #[command(flatten)]
+    output: OutputLayer,
+    #[command(flatten)]
+    existing: ExistingArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+}
+
+impl RestoreArgs {
+    fn layer(&self) -> Result<ConfigLayer> {
+        let mut output = self.output.clone();
+        output.existing = self.existing.choice();
+        Ok(ConfigLayer {
+            input: self.input.clone(),
+            output,
+            runtime: self.runtime.layer()?,
+            ..self.model.layer()?
+        })
+    }
+}
+
+impl Restore {
+    /// The configuration's layers.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a value that is not accepted.
+    pub fn layers(&self) -> Result<Layers> {
+        self.bundle
+            .layers("restore", groups::ALL, self.options.layer()?)
+    }
+}
+
+/// `diffbir demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Folder for the results and the sheet
+    #[arg(short, long, default_value = "restored")]
+    pub output: PathBuf,
+    /// Folder for the stage-1, decoded and colour-corrected images [default: stages in the output folder]
+    #[arg(long, value_name = "DIR")]
+    pub save_stages: Option<PathBuf>,
+    #[command(flatten)]
+    pub bundle: BundleArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+    #[command(flatten)]
+    pub reporting: Reporting,
+}
+
+impl Demo {
+    /// As [`Restore::layers`].
+    ///
+    /// # Errors
+    /// As [`Restore::layers`].
+    pub fn layers(&self) -> Result<Layers> {
+        let layer = ConfigLayer {
+            runtime: self.runtime.layer()?,
+            ..self.model.layer()?
+        };
+        self.bundle.layers("demo", groups::MODEL, layer)
+    }
+}
+
+/// `diffbir inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Folder of the bundle [default: as for restore]
+    pub bundle: Option<PathBuf>,
+    /// Read and hash every file, also those known to be sound
+    #[arg(long)]
+    pub verify: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `diffbir doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    bundle: BundleArgs,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Doctor {
+    /// As [`Restore::layers`].
+    ///
+    /// # Errors
+    /// As [`Restore::layers`].
+    pub fn layers(&self) -> Result<Layers> {
+        let layer = ConfigLayer {
+            runtime: self.runtime.layer()?,
+            ..ConfigLayer::default()
+        };
+        self.bundle.layers("doctor", groups::RUNTIME, layer)
+    }
+}
+
+/// `diffbir config`.
+#[derive(Debug, Args)]
+pub struct ConfigCommand {
+    #[command(flatten)]
+    bundle: BundleArgs,
+    #[command(flatten)]
+    options: RestoreArgs,
+}
+
+impl ConfigCommand {
+    /// As [`Restore::layers`].
+    ///
+    /// # Errors
+    /// As [`Restore::layers`].
+    pub fn layers(&self) -> Result<Layers> {
+        self.bundle
+            .layers("config", groups::ALL, self.options.layer()?)
+    }
+}
+
+/// `diffbir runtime`.
+#[derive(Debug, Args)]
+pub struct Runtime {
+    #[command(subcommand)]
+    pub command: RuntimeCommand,
+}
+
+/// `diffbir runtime …`.
+#[derive(Debug, Subcommand)]
+pub enum RuntimeCommand {
+    /// Put the pinned ONNX Runtime, or plugins for it, into the per-user cache, through pip
+    Install(Install),
+}
+
+/// `diffbir runtime install`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Install {
+    /// The build with the CUDA and TensorRT providers (255 MB)
+    #[arg(long)]
+    pub gpu: bool,
+    /// The OpenVINO provider, a plugin (53 MB)
+    #[arg(long)]
+    pub openvino: bool,
+    /// The TensorRT provider for RTX cards, a plugin (147 MB)
+    #[arg(long)]
+    pub tensorrt_rtx: bool,
+}
+
+/// How a command reports.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Reporting")]
+pub struct Reporting {
+    /// Print JSON lines on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(long, conflicts_with = "json")]
+    pub quiet: bool,
+}

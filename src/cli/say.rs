@@ -1,0 +1,14 @@
+//! Standard output and standard error. A stream that is closed or full never ends the work.
+
+use std::io::Write;
+
+/// A line on standard error.
+pub fn error(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Text on standard output.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,115 @@
+//! Options of reading pictures and writing results.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::declare::options;
+use crate::imageio::{DecodeOptions, Depth, EncodeOptions, Format};
+
+/// The largest picture that is decoded by default, in pixels.
+pub const DEFAULT_MAX_PIXELS: u64 = 100_000_000;
+
+options! {
+    /// Reading pictures.
+    struct InputOptions, layer InputLayer, section "input";
+    /// Largest picture that is decoded, in pixels.
+    max_pixels: u64 = DEFAULT_MAX_PIXELS, [1.0, 1e11], (long = "max-pixels", value_name = "N");
+    /// Convert colours to sRGB for the networks, and back, by the picture's profile. --ignore-profiles: take them as they
+    /// are.
+    profiles: bool = true, (long = "ignore-profiles", num_args = 0, default_missing_value = "false");
+    /// Read NAME.txt beside a picture as its caption, put before the prompt. --no-captions: do not.
+    captions: bool = true, (long = "no-captions", num_args = 0, default_missing_value = "false");
+    optional:
+}
+
+impl InputOptions {
+    /// How a picture is read.
+    pub fn decoding(&self) -> DecodeOptions {
+        DecodeOptions {
+            max_pixels: self.max_pixels,
+            profiles: self.profiles,
+        }
+    }
+}
+
+/// Treatment of a result that exists already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Existing {
+    /// Refuse before any work.
+    #[default]
+    Refuse,
+    /// Replace it.
+    Overwrite,
+    /// Keep it and continue with the next picture.
+    Skip,
+}
+
+/// File format of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum OutputFormat {
+    /// From the output file name; PNG for folders
+    #[default]
+    Auto,
+    /// The input's
+    Input,
+    /// PNG
+    Png,
+    /// JPEG
+    Jpeg,
+    /// WebP, lossless
+    Webp,
+    /// TIFF
+    Tiff,
+    /// BMP
+    Bmp,
+}
+
+impl OutputFormat {
+    /// The format, where it does not depend on a name.
+    pub fn fixed(self) -> Option<Format> {
+        match self {
+            OutputFormat::Auto | OutputFormat::Input => None,
+            OutputFormat::Png => Some(Format::Png),
+            OutputFormat::Jpeg => Some(Format::Jpeg),
+            OutputFormat::Webp => Some(Format::Webp),
+            OutputFormat::Tiff => Some(Format::Tiff),
+            OutputFormat::Bmp => Some(Format::Bmp),
+        }
+    }
+}
+
+options! {
+    /// Writing results.
+    struct OutputOptions, layer OutputLayer, section "output";
+    /// File format of results.
+    format: OutputFormat = OutputFormat::Auto, (long = "format");
+    /// JPEG quality.
+    quality: u8 = 95, [1.0, 100.0], (long = "quality", value_name = "N");
+    /// Bits per channel of PNG and TIFF: auto (16 where the input has more than 8), 8 or 16.
+    depth: Depth = Depth::Auto, (long = "depth");
+    /// Write the result of a grey picture as grey.
+    keep_grey: bool = false, (long = "keep-grey", num_args = 0, default_missing_value = "true");
+    /// Results that exist already: refuse (before any work), overwrite, skip.
+    existing: Existing = Existing::Refuse, (skip);
+    /// Write into the PNG how it was made. --no-metadata: do not.
+    metadata: bool = true, (long = "no-metadata", num_args = 0, default_missing_value = "false");
+    optional:
+    /// Folder for the stage-1, decoded and colour-corrected images, as PNG. Unset: they are not written.
+    save_stages: PathBuf, (long = "save-stages", value_name = "DIR", num_args = 1);
+}
+
+impl OutputOptions {
+    /// How a result of `format` is encoded.
+    pub fn encoding(&self, format: Format) -> EncodeOptions {
+        EncodeOptions {
+            format,
+            quality: self.quality,
+            depth: self.depth,
+            keep_grey: self.keep_grey,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Layers of the configuration: typed as they are read, merged and validated once.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_yaml::{Mapping, Value};
+
+use super::{Config, InputLayer, OutputLayer, keys};
+use crate::error::{Error, Result};
+use crate::options::{GuidanceLayer, Options, RestoreLayer, SamplingLayer, TilingLayer};
+use crate::runtime::RuntimeLayer;
+use crate::wording;
+
+/// The longest configuration that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+/// `runtime.graphs.NAME.providers` is the longest key.
+const MAX_PARTS: usize = 4;
+
+/// The values that one source gives; fields that it does not give are `None`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ConfigLayer {
+    /// The bundle's folder.
+    pub bundle: Option<PathBuf>,
+    /// Task, size, colours.
+    pub restore: RestoreLayer,
+    /// The sampler, its noise and its prompts.
+    pub sampling: SamplingLayer,
+    /// Restoration guidance.
+    pub guidance: GuidanceLayer,
+    /// Tiles and memory.
+    pub tiling: TilingLayer,
+    /// ONNX Runtime and its execution providers.
+    pub runtime: RuntimeLayer,
+    /// Reading pictures.
+    pub input: InputLayer,
+    /// Writing results.
+    pub output: OutputLayer,
+}
+
+impl ConfigLayer {
+    /// Types a tree of keys and values.
+    fn of(tree: Value) -> Result<Self> {
+        let mut tree = match tree {
+            Value::Null => Mapping::new(),
+            Value::Mapping(mapping) => keys::check(mapping)?,
+            _ => {
+                return Err(Error::option(
+                    "expected a mapping with sections such as `sampling`",
+                ));
+            }
+        };
+        Ok(ConfigLayer {
+            bundle: section(&mut tree, "bundle")?,
+            restore: section(&mut tree, "restore")?,
+            sampling: section(&mut tree, "sampling")?,
+            guidance: section(&mut tree, "guidance")?,
+            tiling: section(&mut tree, "tiling")?,
+            runtime: section(&mut tree, "runtime")?,
+            input: section(&mut tree, "input")?,
+            output: section(&mut tree, "output")?,
+        })
+    }
+
+    fn apply(self, config: &mut Config) {
+        if let Some(bundle) = self.bundle {
+            config.bundle = Some(bundle);
+        }
+        self.restore.apply(&mut config.options.restore);
+        self.sampling.apply(&mut config.options.sampling);
+        self.guidance.apply(&mut config.options.guidance);
+        self.tiling.apply(&mut config.options.tiling);
+        self.runtime.apply(&mut config.runtime);
+        self.input.apply(&mut config.input);
+        self.output.apply(&mut config.output);
+    }
+
+    /// Takes relative paths from `folder`.
+    fn resolve_paths(&mut self, folder: &Path) {
+        let absolute = |path: &mut PathBuf| *path = folder.join(&path);
+        self.bundle.iter_mut().for_each(absolute);
+        self.output
+            .save_stages
+            .iter_mut()
+            .flatten()
+            .for_each(absolute);
+        self.runtime.resolve_paths(folder);
+    }
+}
+
+/// Types the section `name` of a tree.
+fn section<T: DeserializeOwned + Default>(tree: &mut Mapping, name: &str) -> Result<T> {
+    let Some(value) = tree.remove(name) else {
+        return Ok(T::default());
+    };
+    serde_path_to_error::deserialize(value).map_err(|e| {
+        let path = e.path().to_string();
+        let key = match path.as_str() {
+            "." => name.to_owned(),
+            path => format!("{name}.{path}"),
+        };
+        wording::bad_value(&key, &e.into_inner().to_string())
+    })
+}
+
+/// Where a layer comes from, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A configuration file: its errors are of the kind [`Config`](crate::error::ErrorKind::Config).
+    File(PathBuf),
+    /// A host's YAML text, the same.
+    Text,
+    /// The environment.
+    Environment,
+    /// `--set`.
+    Set,
+    /// Flags of the command line, or a host's structure.
+    Given,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Text => f.write_str("config_yaml"),
+            Origin::Environment => f.write_str("the environment"),
+            Origin::Set => f.write_str("--set"),
+            Origin::Given => f.write_str("options"),
+        }
+    }
+}
+
+impl Origin {
+    /// `error` as one of this layer.
+    fn blame(&self, error: Error) -> Error {
+        match self {
+            Origin::File(_) | Origin::Text => Error::config(format!("{self}: {error}")),
+            Origin::Set | Origin::Environment => error.at(self),
+            Origin::Given => error,
+        }
+    }
+}
+
+/// Layers over a bundle's defaults, the lowest first.
+#[derive(Debug, Clone, Default)]
+pub struct Layers(Vec<(Origin, ConfigLayer)>);
+
+impl Layers {
+    /// Lays the values of a YAML file over the layers that are there. Relative paths in it are taken from its folder.
+    ///
+    /// # Errors
+    /// [`Config`](crate::error::ErrorKind::Config), naming the file and the key.
+    pub fn file(&mut self, path: &Path) -> Result<()> {
+        let text = read(path)?;
+        let origin = Origin::File(path.to_owned());
+        let folder = path.parent().unwrap_or(Path::new("."));
+        self.text(origin, &text, folder)
+    }
+
+    /// Lays the values of YAML text over the layers that are there; relative paths are taken from the working folder.
+    ///
+    /// # Errors
+    /// [`Config`](crate::error::ErrorKind::Config), naming the key.
+    pub fn yaml(&mut self, text: &str) -> Result<()> {
+        self.text(Origin::Text, text, Path::new(""))
+    }
+
+    fn text(&mut self, origin: Origin, text: &str, folder: &Path) -> Result<()> {
+        let layer = parse(text).and_then(ConfigLayer::of);
+        let mut layer = layer.map_err(|e| origin.blame(e))?;
+        layer.resolve_paths(folder);
+        self.push(origin, layer);
+        Ok(())
+    }
+
+    /// Lays `assignments` over the layers that are there: dotted keys and YAML values, `key=value`. Of two that give one
+    /// key the later one wins.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option): no assignment, an unknown key, a value of another kind.
+    pub fn set<'a>(&mut self, assignments: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let mut tree = Mapping::new();
+        for assignment in assignments {
+            assign(&mut tree, assignment).map_err(|e| Origin::Set.blame(e))?;
+        }
+        let layer = ConfigLayer::of(Value::Mapping(tree)).map_err(|e| Origin::Set.blame(e))?;
+        self.push(Origin::Set, layer);
+        Ok(())
+    }
+
+    /// Lays `layer` over the layers that are there.
+    pub fn push(&mut self, origin: Origin, layer: ConfigLayer) {
+        self.0.push((origin, layer));
+    }
+
+    /// The bundle that the topmost layer names.
+    pub fn bundle(&self) -> Option<&Path> {
+        self.0
+            .iter()
+            .rev()
+            .find_map(|(_, layer)| layer.bundle.as_deref())
+    }
+
+    /// Merges the layers over `base`, the bundle's [options](crate::bundle::Bundle::options), and validates the result.
+    ///
+    /// # Errors
+    /// That of [`Config::validate`], as one of the layer that is at fault: of a file
+    /// [`Config`](crate::error::ErrorKind::Config), of the bundle [`Bundle`](crate::error::ErrorKind::Bundle), else
+    /// [`Option`](crate::error::ErrorKind::Option).
+    pub fn resolve(&self, base: &Options) -> Result<Config> {
+        let config = self.merged(base, self.0.len());
+        match config.validate() {
+            Ok(()) => Ok(config),
+            Err(error) => Err(self.blame(base, error)),
+        }
+    }
+
+    fn merged(&self, base: &Options, layers: usize) -> Config {
+        let mut config = Config {
+            options: base.clone(),
+            ..Config::default()
+        };
+        for (_, layer) in &self.0[..layers] {
+            layer.clone().apply(&mut config);
+        }
+        config
+    }
+
+    /// At fault is the layer with which validation begins to fail and fails to the end: a fault below it is mended above.
+    fn blame(&self, base: &Options, error: Error) -> Error {
+        let fails = |layers: &usize| self.merged(base, *layers).validate().is_err();
+        let first = (0..=self.0.len()).rev().take_while(fails).last();
+        match first.and_then(|first| first.checked_sub(1)) {
+            Some(at_fault) => self.0[at_fault].0.blame(error),
+            None => Error::bundle(format!("the bundle's defaults are not usable: {error}")),
+        }
+    }
+}
+
+/// Reads a configuration: a file, or a pipe.
+fn read(path: &Path) -> Result<String> {
+    use std::io::Read;
+    let unreadable = |e| {
+        Error::config(format!("cannot read the configuration {}", path.display())).with_source(e)
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut text = String::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(Error::config(format!(
+            "{}: a configuration has at most {MAX_BYTES} bytes",
+            path.display()
+        )));
+    }
+    Ok(text)
+}
+
+/// YAML to a tree; a key that stands twice is an error.
+fn parse(text: &str) -> Result<Value> {
+    serde_yaml::from_str(text).map_err(|e| Error::option("not valid YAML").with_source(e))
+}
+
+/// Puts `key=value` into `tree`.
+fn assign(tree: &mut Mapping, assignment: &str) -> Result<()> {
+    let Some((key, text)) = assignment.split_once('=') else {
+        return Err(Error::option(format!("`{assignment}`: expected key=value")));
+    };
+    let value = serde_yaml::from_str(text)
+        .map_err(|e| Error::option(format!("{key}: not a YAML value: `{text}`")).with_source(e))?;
+    // The keys of ONNX Runtime's session options have dots of their own.
+    let parts: Vec<&str> = match key.strip_prefix("runtime.options.") {
+        Some(option) => vec!["runtime", "options", option],
+        None => key.splitn(MAX_PARTS, '.').collect(),
+    };
+    let Some((last, path)) = parts.split_last() else {
+        return Err(keys::unknown(key));
+    };
+    let mut place = tree;
+    for part in path {
+        let below = place
+            .entry((*part).into())
+            .or_insert_with(|| Value::Mapping(Mapping::new()));
+        place = below
+            .as_mapping_mut()
+            .ok_or_else(|| Error::option(format!("{key}: {part} is given a value as well")))?;
+    }
+    place.insert((*last).into(), value);
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! The one rule for finding a bundle: the topmost layer of the configuration that names one (flag, `--set`,
+//! `DIFFBIR_BUNDLE`, configuration file), then the user's default folder; commands that may fall back to the demo bundle
+//! name it themselves.
+
+use std::path::{Path, PathBuf};
+
+use crate::bundle::MANIFEST;
+use crate::config::{ConfigLayer, Layers, Origin};
+use crate::error::{Error, Result};
+
+/// The environment variable that names a bundle.
+pub const VARIABLE: &str = "DIFFBIR_BUNDLE";
+
+/// The demo bundle, relative to the checkout or to the folder of the program.
+const DEMO: &str = "onnx/demo";
+
+/// Lays the environment over `layers`.
+pub fn environment(layers: &mut Layers) {
+    if let Some(bundle) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+        let layer = ConfigLayer {
+            bundle: Some(bundle.into()),
+            ..ConfigLayer::default()
+        };
+        layers.push(Origin::Environment, layer);
+    }
+}
+
+/// The user's default bundle, whether it is there or not: `diffbir/bundle` in the user's data folder.
+pub fn default_folder() -> Option<PathBuf> {
+    Some(dirs::data_dir()?.join("diffbir").join("bundle"))
+}
+
+/// The folder of the bundle for `layers`.
+///
+/// # Errors
+/// [`Bundle`](crate::error::ErrorKind::Bundle) where no bundle is named and the default folder has none.
+pub fn find(layers: &Layers) -> Result<PathBuf> {
+    if let Some(named) = layers.bundle() {
+        return Ok(named.to_owned());
+    }
+    let default = default_folder();
+    if let Some(folder) = default.as_deref().filter(|folder| is_bundle(folder)) {
+        return Ok(folder.to_owned());
+    }
+    let default = default.unwrap_or_default();
+    Err(Error::bundle(format!(
+        "no bundle: give --bundle DIR, set {VARIABLE}, name `bundle:` in the configuration, or put one into {}. README shows how \
+         to export one",
+        default.display()
+    )))
+}
+
+/// The demo bundle: in the working folder, or in one of the folders above the program.
+///
+/// # Errors
+/// [`Bundle`](crate::error::ErrorKind::Bundle), naming the places that were searched.
+pub fn demo() -> Result<PathBuf> {
+    let executable = std::env::current_exe().unwrap_or_default();
+    let above = executable.ancestors().skip(1).take(4).map(Path::to_owned);
+    let places: Vec<PathBuf> = [PathBuf::from(".")]
+        .into_iter()
+        .chain(above)
+        .map(|dir| dir.join(DEMO))
+        .collect();
+    if let Some(found) = places.iter().find(|dir| is_bundle(dir)) {
+        return Ok(found.clone());
+    }
+    let list: Vec<String> = places.iter().map(|dir| dir.display().to_string()).collect();
+    Err(Error::bundle(format!(
+        "the demo bundle is missing; searched {}",
+        list.join(", ")
+    )))
+}
+
+fn is_bundle(folder: &Path) -> bool {
+    folder.join(MANIFEST).is_file()
+}

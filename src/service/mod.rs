@@ -1,0 +1,43 @@
+//! From a request to a result, once for all fronts: start-up, one job, a bounded queue.
+
+pub mod bundles;
+pub mod job;
+pub mod queue;
+#[cfg(feature = "onnx")]
+pub mod startup;
+
+pub use job::{Done, Job, Source};
+#[cfg(feature = "onnx")]
+pub use startup::{Opened, Service};
+
+use crate::error::Result;
+
+/// How much a message matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Progress of start-up.
+    Info,
+    /// A result or a run differs from what may be expected.
+    Warning,
+}
+
+/// The front that a service works for.
+pub trait Host: Sync {
+    /// Receives a message.
+    fn note(&self, level: Level, message: &str);
+
+    /// Installs ONNX Runtime where none is found; returns whether it did. Default: never.
+    ///
+    /// # Errors
+    /// [`Runtime`](crate::error::ErrorKind::Runtime): the installation failed.
+    fn install_runtime(&self) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// A host that ignores messages.
+pub struct Silent;
+
+impl Host for Silent {
+    fn note(&self, _: Level, _: &str) {}
+}

@@ -1,0 +1,229 @@
+//! Start-up: open the bundle, resolve the configuration, verify, load ONNX Runtime, try the providers, warm up.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::{Host, Level, bundles};
+use crate::bundle::Bundle;
+use crate::config::{Config, Layers};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::runtime::{self, Loaded, PassedOver, RuntimeOptions, engine_cache, library};
+
+/// Files above this many bytes are announced before they are hashed.
+const LARGE_FILE: u64 = 1 << 28;
+
+/// A bundle and the configuration that follows from it; nothing is loaded yet.
+pub struct Opened {
+    /// The bundle, whose files are not verified yet.
+    pub bundle: Bundle,
+    /// The effective configuration.
+    pub config: Config,
+    layers: Layers,
+}
+
+impl Opened {
+    /// Opens the bundle that `layers` name, and resolves them over its defaults.
+    ///
+    /// # Errors
+    /// [`Bundle`](crate::error::ErrorKind::Bundle): none is named, or it is damaged. Those of [`Layers::resolve`].
+    pub fn open(layers: Layers) -> Result<Self> {
+        let folder = bundles::find(&layers)?;
+        Opened::at(layers, &folder)
+    }
+
+    /// As [`open`](Self::open), with the demo bundle where none is named, which `host` receives a note of.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_or_demo(layers: Layers, host: &dyn Host) -> Result<Self> {
+        match bundles::find(&layers) {
+            Ok(folder) => Opened::at(layers, &folder),
+            Err(error) => {
+                let Ok(demo) = bundles::demo() else {
+                    return Err(error);
+                };
+                let message = format!(
+                    "no bundle is named: using the demo model in {}; give --bundle DIR for your own",
+                    demo.display()
+                );
+                host.note(Level::Info, &message);
+                Opened::at(layers, &demo)
+            }
+        }
+    }
+
+    fn at(layers: Layers, folder: &Path) -> Result<Self> {
+        let bundle = Bundle::open(folder)?;
+        let config = layers.resolve(&bundle.options())?;
+        Ok(Opened {
+            bundle,
+            config,
+            layers,
+        })
+    }
+
+    /// Makes the engine ready: checks the options against the bundle, verifies its files (all of them with `force`, else those
+    /// that are not known to be sound), loads ONNX Runtime, tries every provider, and warms up if the configuration says so.
+    ///
+    /// # Errors
+    /// What any of these reports; see [`Engine::check`], [`Bundle::verify`], [`runtime::load`] and [`runtime::check`].
+    pub fn start(self, force: bool, host: &dyn Host) -> Result<Service> {
+        let Opened {
+            bundle,
+            config,
+            layers,
+        } = self;
+        let engine = Engine::open(bundle, config.runtime.clone());
+        // The options are checked before the files are hashed: hashing may take minutes.
+        engine.check(&config.options)?;
+        verify(engine.bundle(), force, host)?;
+        let loaded = load(&config.runtime, host)?;
+        let skipped = try_providers(engine.bundle(), &config.runtime, host)?;
+        let service = Service {
+            engine,
+            config,
+            layers,
+            loaded,
+            skipped,
+            warned: Mutex::default(),
+        };
+        service.warm_up(host)?;
+        Ok(service)
+    }
+}
+
+/// An engine that is ready.
+pub struct Service {
+    /// The engine.
+    pub engine: Engine,
+    /// The effective configuration, which a request's options are laid over.
+    pub config: Config,
+    /// ONNX Runtime.
+    pub loaded: &'static Loaded,
+    /// Optional providers that do not load on this machine.
+    pub skipped: Vec<PassedOver>,
+    layers: Layers,
+    /// Prompts that a warning was given for.
+    warned: Mutex<BTreeSet<String>>,
+}
+
+impl Service {
+    /// The configuration of a request: `lay` puts its own layers over the service's.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option): a value that is not accepted or that the bundle does not serve, or one of
+    /// the engine's own (bundle and runtime), which a request cannot change.
+    pub fn configured(&self, lay: impl FnOnce(&mut Layers) -> Result<()>) -> Result<Config> {
+        let mut layers = self.layers.clone();
+        lay(&mut layers)?;
+        let config = layers.resolve(&self.engine.bundle().options())?;
+        if config.runtime != self.config.runtime || config.bundle != self.config.bundle {
+            return Err(Error::option(
+                "bundle and runtime are the engine's: a request cannot change them",
+            ));
+        }
+        self.engine.check(&config.options)?;
+        Ok(config)
+    }
+
+    /// Notes prompts that are too long for the text encoder, each once.
+    ///
+    /// # Errors
+    /// As [`Engine::check`].
+    pub(super) fn warn_of_prompts(&self, options: &Options, host: &dyn Host) -> Result<()> {
+        for prompt in self.engine.check(options)?.prompts() {
+            let cut = prompt.truncated();
+            let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            if cut > 0 && warned.insert(prompt.text().to_owned()) {
+                let message = format!(
+                    "the prompt {:?} is too long for the text encoder: its last {cut} tokens are ignored",
+                    prompt.text()
+                );
+                host.note(Level::Warning, &message);
+            }
+        }
+        Ok(())
+    }
+
+    fn warm_up(&self, host: &dyn Host) -> Result<()> {
+        let Some([width, height]) = self.config.runtime.warm_up else {
+            return Ok(());
+        };
+        host.note(
+            Level::Info,
+            &format!("warming up on {width}x{height} pixels"),
+        );
+        self.engine.warm_up((height, width), &self.config.options)
+    }
+}
+
+/// Verifies the bundle's files; see [`Bundle::verify`].
+///
+/// # Errors
+/// [`Bundle`](crate::error::ErrorKind::Bundle).
+pub fn verify(bundle: &Bundle, force: bool, host: &dyn Host) -> Result<()> {
+    let cache = library::cache_dir();
+    bundle.verify(cache.as_deref(), force, &mut |path: &Path, bytes: u64| {
+        if bytes > LARGE_FILE {
+            let gigabytes = bytes as f64 / 1e9;
+            host.note(
+                Level::Info,
+                &format!("verifying {} ({gigabytes:.1} GB)", path.display()),
+            );
+        }
+    })
+}
+
+/// Loads ONNX Runtime. Where none is found and none is named, the host may install it, unless the configuration forbids it.
+///
+/// # Errors
+/// [`Runtime`](crate::error::ErrorKind::Runtime).
+pub fn load(options: &RuntimeOptions, host: &dyn Host) -> Result<&'static Loaded> {
+    let named = options.library.path();
+    let loaded = match runtime::load(named) {
+        Ok(loaded) => loaded,
+        Err(error) if named.is_some() || std::env::var_os("ORT_DYLIB_PATH").is_some() => {
+            return Err(error);
+        }
+        Err(error) if options.offline => {
+            return Err(Error::runtime(format!(
+                "{error}; --offline forbids to install one"
+            )));
+        }
+        Err(error) => {
+            host.note(Level::Info, &error.to_string());
+            if !host.install_runtime()? {
+                return Err(error);
+            }
+            runtime::load(None)?
+        }
+    };
+    for note in &loaded.skipped {
+        host.note(Level::Warning, note);
+    }
+    Ok(loaded)
+}
+
+/// Tries the providers before any work. The host receives a note of each optional one that does not load, and of TensorRT
+/// engines that will take minutes to build.
+///
+/// # Errors
+/// As [`runtime::check`].
+fn try_providers(
+    bundle: &Bundle,
+    options: &RuntimeOptions,
+    host: &dyn Host,
+) -> Result<Vec<PassedOver>> {
+    let graphs = bundle.graph_files();
+    let skipped = runtime::check(&graphs, options)?;
+    for provider in &skipped {
+        host.note(Level::Warning, &provider.to_string());
+    }
+    if let Some(note) = engine_cache::building_note(&graphs, options)? {
+        host.note(Level::Info, &note);
+    }
+    Ok(skipped)
+}
