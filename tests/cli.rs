@@ -342,10 +342,10 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
         ("--start-point middle", "[possible values: noise, cond]"),
         ("--seed-mode each", "[possible values: per-sample, stream]"),
         ("--rng philox", "expected torch-cpu, torch-cuda"),
-        ("--samples 0", "sampling.samples is 0, expected at least 1"),
+        ("--samples 0", "sampling.samples is 0, expected 1 to 1024"),
         (
             "--batch-size 0",
-            "sampling.batch_size is 0, expected at least 1",
+            "sampling.batch_size is 0, expected 1 to 1024",
         ),
         ("--guidance-scale -1", "guidance.scale is -1"),
         (
@@ -359,7 +359,7 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
         ("--tile cldm=96:32", "SIZE a multiple of 64"),
         ("--tile cldm=512:600", "at most SIZE"),
         ("--tile cldm=some", "cldm=auto or cldm=none"),
-        ("--set tiling.cldm=some", "tiling.cldm: invalid value"),
+        ("--set tiling.cldm=some", "tiling.cldm: string \"some\", expected auto, none, SIZE"),
         (
             "--tile cleaner=100",
             "expected a multiple of 64 for this task's cleaner",

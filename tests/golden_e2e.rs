@@ -440,7 +440,7 @@ fn prompts_through_the_text_encoder() {
         // A comma and "a cat" stand before the hundred; 75 tokens fit.
         let message = note["message"].as_str().unwrap();
         assert!(
-            message.ends_with("its last 28 tokens are left out"),
+            message.ends_with("its last 28 tokens are ignored"),
             "{message}"
         );
         let done = lines
