@@ -22,7 +22,7 @@ pub use files::{
     DEFAULT_MAX_PIXELS, Existing, InputLayer, InputOptions, OutputFormat, OutputLayer,
     OutputOptions,
 };
-pub use layers::{ConfigLayer, Layers, Origin};
+pub use layers::{ConfigLayer, Layers, Origin, resolutions};
 
 /// Every option of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]

@@ -359,7 +359,10 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
         ("--tile cldm=96:32", "SIZE a multiple of 64"),
         ("--tile cldm=512:600", "at most SIZE"),
         ("--tile cldm=some", "cldm=auto or cldm=none"),
-        ("--set tiling.cldm=some", "tiling.cldm: string \"some\", expected auto, none, SIZE"),
+        (
+            "--set tiling.cldm=some",
+            "tiling.cldm: string \"some\", expected auto, none, SIZE",
+        ),
         (
             "--tile cleaner=100",
             "expected a multiple of 64 for this task's cleaner",

@@ -24,8 +24,8 @@ use anyhow::Context;
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind};
 use crate::runtime;
-pub use args::option_table;
 use args::{Command, Reporting, RuntimeCommand};
+pub use args::{flags, option_table};
 use report::Reporter;
 use restore::Tally;
 

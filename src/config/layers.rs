@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
@@ -141,6 +142,13 @@ impl Origin {
     }
 }
 
+static RESOLUTIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// How often layers were resolved in this process: once for a run or an engine, and once for each request with options.
+pub fn resolutions() -> usize {
+    RESOLUTIONS.load(Ordering::Relaxed)
+}
+
 /// Layers over a bundle's defaults, the lowest first.
 #[derive(Debug, Clone, Default)]
 pub struct Layers(Vec<(Origin, ConfigLayer)>);
@@ -208,6 +216,7 @@ impl Layers {
     /// [`Config`](crate::error::ErrorKind::Config), of the bundle [`Bundle`](crate::error::ErrorKind::Bundle), else
     /// [`Option`](crate::error::ErrorKind::Option).
     pub fn resolve(&self, base: &Options) -> Result<Config> {
+        RESOLUTIONS.fetch_add(1, Ordering::Relaxed);
         let config = self.merged(base, self.0.len());
         match config.validate() {
             Ok(()) => Ok(config),

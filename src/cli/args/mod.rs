@@ -16,7 +16,7 @@ use crate::error::Result;
 pub use bench::{Bench, Size};
 use groups::{BundleArgs, ExistingArgs, ModelArgs, RuntimeArgs};
 pub use help::{command, parse};
-pub use table::option_table;
+pub use table::{flags, option_table};
 
 /// Blind image restoration with DiffBIR on ONNX Runtime.
 #[derive(Debug, Parser)]

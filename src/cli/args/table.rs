@@ -1,13 +1,15 @@
 //! The table of options in `docs/options.md`, from the declarations.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::help::{command, default_of, keys_of_flags};
-use crate::config::{Config, Key, keys};
+use crate::config::{Config, keys};
 
 /// Markdown: for each section of the configuration a table of its keys with flags, defaults, ranges and documentation.
 pub fn option_table() -> String {
     let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+    let flags = flags();
     let mut text = String::new();
     let mut section = "";
     for key in keys() {
@@ -28,26 +30,24 @@ pub fn option_table() -> String {
             text,
             "| `{}` | {} | {default} | {range} | {} |",
             key.name,
-            flag(key),
+            flags
+                .get(&key.path())
+                .map_or(String::new(), |flag| format!("`{flag}`")),
             doc.join(" ").replace('|', "\\|")
         );
     }
     text
 }
 
-/// The flag of `key` as typed, if it has one.
-fn flag(key: &Key) -> String {
-    let flags = keys_of_flags();
-    let is_key = |id: &str| {
-        flags
-            .get(id)
-            .is_some_and(|known| known.path() == key.path())
-    };
+/// The flags of `restore` that set a configuration key: the key's path and the flag as typed.
+pub fn flags() -> BTreeMap<String, String> {
+    let keys = keys_of_flags();
     let command = command();
     let restore = command.find_subcommand("restore");
-    let mut args = restore.into_iter().flat_map(clap::Command::get_arguments);
-    let long = args
-        .find(|arg| is_key(arg.get_id().as_str()))
-        .and_then(clap::Arg::get_long);
-    long.map_or(String::new(), |long| format!("`--{long}`"))
+    let args = restore.into_iter().flat_map(clap::Command::get_arguments);
+    args.filter_map(|arg| {
+        let key = keys.get(arg.get_id().as_str())?;
+        Some((key.path(), format!("--{}", arg.get_long()?)))
+    })
+    .collect()
 }
