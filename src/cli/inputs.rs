@@ -1,6 +1,6 @@
 //! Which pictures are restored, and where each result goes: decided in full before any work starts.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -93,16 +93,13 @@ pub fn plan(
     };
     refuse_collisions(&jobs)?;
     for job in &mut jobs {
-        let there: Vec<PathBuf> = job.files().filter(|file| file.exists()).collect();
-        match (results.existing, there.first()) {
-            (Existing::Refuse, Some(file)) => {
-                return Err(Error::option(format!(
-                    "{} exists: choose --overwrite or --skip-existing",
-                    file.display()
-                )));
+        match results.existing {
+            Existing::Refuse => refuse_existing(job)?,
+            Existing::Skip => {
+                let all = job.files().all(|file| file.exists());
+                job.skip = all;
             }
-            (Existing::Skip, Some(_)) => job.skip = there.len() == results.samples,
-            _ => {}
+            Existing::Overwrite => {}
         }
     }
     Ok(jobs)
@@ -112,6 +109,17 @@ pub fn plan(
 struct Found {
     path: PathBuf,
     folder: PathBuf,
+}
+
+fn refuse_existing(job: &Job) -> Result<()> {
+    job.files()
+        .find(|file| file.exists())
+        .map_or(Ok(()), |file| {
+            Err(Error::option(format!(
+                "{} exists: choose --overwrite or --skip-existing",
+                file.display()
+            )))
+        })
 }
 
 fn expand(inputs: &[String], recursive: bool) -> Result<Vec<Found>> {
@@ -213,26 +221,30 @@ fn in_folder(found: &Found, output: &Path, results: Results) -> Job {
     }
 }
 
+/// Refuses two jobs with one result, and a result in the place of any job's input, by whatever name that is reached. Of
+/// several samples `NAME_k.ENDING`, two jobs share one only if they share `NAME.ENDING`.
 fn refuse_collisions(jobs: &[Job]) -> Result<()> {
-    let mut writers: BTreeMap<PathBuf, &Path> = BTreeMap::new();
+    let mut writers: HashMap<&Path, &Path> = HashMap::new();
+    let inputs: HashMap<PathBuf, &Path> = jobs
+        .iter()
+        .filter_map(|job| Some((job.input.canonicalize().ok()?, job.input.as_path())))
+        .collect();
     for job in jobs {
-        for file in job.files() {
-            if let (Ok(input), Ok(output)) = (job.input.canonicalize(), file.canonicalize())
-                && input == output
-            {
-                return Err(Error::option(format!(
-                    "{} would be replaced by its own result",
-                    job.input.display()
-                )));
-            }
-            if let Some(other) = writers.insert(file.clone(), &job.input) {
-                return Err(Error::option(format!(
-                    "{} and {} would both be written to {}",
-                    other.display(),
-                    job.input.display(),
-                    file.display()
-                )));
-            }
+        if let Some(other) = writers.insert(&job.output, &job.input) {
+            return Err(Error::option(format!(
+                "{} and {} would both be written to {}",
+                other.display(),
+                job.input.display(),
+                job.file(0).display()
+            )));
+        }
+        let victim = |file: PathBuf| inputs.get(&file.canonicalize().ok()?);
+        if let Some(victim) = job.files().find_map(victim) {
+            return Err(Error::option(format!(
+                "{} is an input, and a result of {} would replace it: choose another --output",
+                victim.display(),
+                job.input.display()
+            )));
         }
     }
     Ok(())

@@ -201,9 +201,11 @@ impl Run<'_> {
             .deep
             .get(k)
             .map_or(Pixels::U8(rgb), Pixels::U16);
-        // Of several samples that are to be skipped, one alone may be there; then all are made again.
-        let replace = output.existing != Existing::Refuse;
         let path = &job.file(k);
+        if output.existing == Existing::Skip && path.exists() {
+            return Ok(());
+        }
+        let replace = output.existing == Existing::Overwrite;
         let text = done.text(k, output)?;
         imageio::write(
             Place { path, replace },

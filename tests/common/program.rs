@@ -104,35 +104,35 @@ impl Program {
 
     /// Sends SIGINT once the program prints a line that contains `sign`.
     pub fn interrupt_at(&self, args: &[&str], sign: &str) -> Run {
+        self.when(args, sign, |id| {
+            let kill = Command::new("sh")
+                .args(["-c", &format!("kill -INT {id}")])
+                .status();
+            assert!(kill.unwrap().success());
+        })
+    }
+
+    /// Calls `act` with the process's id once the program, run with the tiny bundle, prints a line that contains `sign`.
+    pub fn when(&self, args: &[&str], sign: &str, act: impl FnOnce(u32)) -> Run {
         let mut command = self.command(&[args, &["--bundle", &tiny()]].concat());
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut stdout = String::new();
-        let mut sent = false;
-        for line in lines.by_ref().map_while(Result::ok) {
-            if !sent && line.contains(sign) {
-                let kill = Command::new("sh")
-                    .args(["-c", &format!("kill -INT {}", child.id())])
-                    .status()
-                    .unwrap();
-                assert!(kill.success());
-                sent = true;
+        let mut act = Some(act);
+        for line in lines.map_while(Result::ok) {
+            if line.contains(sign)
+                && let Some(act) = act.take()
+            {
+                act(child.id());
             }
             stdout.push_str(&line);
             stdout.push('\n');
         }
-        assert!(sent, "the program never printed {sign}");
+        assert!(act.is_none(), "the program never printed {sign}: {stdout}");
         let mut stderr = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut stderr)
-            .unwrap();
+        let mut pipe = child.stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
         Run {
             code: child.wait().unwrap().code(),
             stdout,
