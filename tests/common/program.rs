@@ -70,7 +70,7 @@ impl Program {
         self.run(&[args, &["--bundle", &tiny()]].concat())
     }
 
-    /// The names of the files in `folder`, sorted; none where there is no such folder.
+    /// The names of the files in `folder` without its ledger, sorted; none where there is no such folder.
     pub fn files(&self, folder: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir().join(folder))
             .into_iter()
@@ -80,6 +80,7 @@ impl Program {
             .filter(|entry| entry.file_type().unwrap().is_file());
         let mut names: Vec<String> = files
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name != ".diffbir-ledger.jsonl")
             .collect();
         names.sort();
         names
@@ -104,12 +105,7 @@ impl Program {
 
     /// Sends SIGINT once the program prints a line that contains `sign`.
     pub fn interrupt_at(&self, args: &[&str], sign: &str) -> Run {
-        self.when(args, sign, |id| {
-            let kill = Command::new("sh")
-                .args(["-c", &format!("kill -INT {id}")])
-                .status();
-            assert!(kill.unwrap().success());
-        })
+        self.when(args, sign, |id| kill(id, "INT"))
     }
 
     /// Calls `act` with the process's id once the program, run with the tiny bundle, prints a line that contains `sign`.
@@ -141,6 +137,13 @@ impl Program {
     }
 }
 
+/// Sends a signal.
+pub fn kill(id: u32, signal: &str) {
+    let kill = format!("kill -{signal} {id}");
+    let kill = Command::new("sh").args(["-c", &kill]).status();
+    assert!(kill.unwrap().success());
+}
+
 impl Run {
     pub fn of(mut command: Command) -> Self {
         let output = command.output().unwrap();
@@ -165,6 +168,12 @@ impl Run {
             self.stdout,
             self.stderr
         );
+    }
+
+    /// A signal ended it.
+    #[track_caller]
+    pub fn killed(&self) {
+        assert_eq!(self.code, None, "stdout:\n{}", self.stdout);
     }
 
     /// Standard error holds each of `parts`, and no panic.
