@@ -19,7 +19,7 @@ use crate::nets::segments::SegmentPlan;
 use crate::options::{Options, SamplingOptions};
 use crate::runtime::{GraphFile, ProviderKind, VariantFile};
 
-pub use hashes::{Progress, sha256_file};
+pub use hashes::{Progress, sha256_bytes, sha256_file};
 pub use manifest::{
     Checkpoint, ContextEntry, Contexts, Defaults, FORMAT, Graph, HashedFile, LatentConstants,
     Manifest, Task, Variant, Weights,

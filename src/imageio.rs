@@ -13,6 +13,7 @@ mod pixels;
 mod profile;
 mod rows;
 mod tags;
+mod temporary;
 mod tiff;
 
 use std::fmt;
@@ -25,9 +26,10 @@ use crate::error::{Error, Result};
 pub use alpha::Alpha;
 pub use decode::decode;
 pub use encode::{EncodeOptions, encode, encode_png};
-pub use files::{Place, check_writable, write, write_atomic};
+pub use files::{Place, Prepared, check_writable, prepare, write, write_atomic};
 pub use format::Format;
 pub use pixels::{Depth, Pixels, luma};
+pub use temporary::{CLAIM, sweep, temporary};
 
 /// An 8-bit RGB picture, `[H, W, 3]`.
 pub type Rgb = Array3<u8>;

@@ -8,6 +8,8 @@ mod bench;
 mod frames;
 #[path = "common/program.rs"]
 mod program;
+#[path = "cli/results.rs"]
+mod results;
 
 use std::path::Path;
 

@@ -26,7 +26,7 @@ struct Stamp {
 type Ledger = BTreeMap<PathBuf, Stamp>;
 
 /// The SHA-256 of `bytes`, in hexadecimal.
-pub(super) fn sha256_bytes(bytes: &[u8]) -> String {
+pub fn sha256_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

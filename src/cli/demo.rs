@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cancel::Cancel;
 use crate::cli::args::Demo;
-use crate::cli::inputs::{self, Job, Results};
+use crate::cli::inputs::{self, Job, Results, STAGE1};
 use crate::cli::report::Reporter;
 use crate::cli::restore::{Run, Tally};
 use crate::cli::sheet;
@@ -30,11 +30,13 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<
         .to_string_lossy()
         .into_owned();
     let results = Results {
+        output: &args.output,
+        stages: Some(&stages),
         samples: opened.config.options.sampling.samples,
         format: OutputFormat::Png,
         existing: Existing::Overwrite,
     };
-    let jobs = inputs::plan(&[pictures], &args.output, false, results)?;
+    let jobs = inputs::plan(&[pictures], false, results)?.jobs;
     let service = opened.start(args.bundle.verify, reporter)?;
     reporter.start(&service, jobs.len());
     if service.engine.bundle().manifest().weights.source == "random" {
@@ -49,6 +51,7 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<
         noise: Noise::Seed,
         cancel,
         in_order: false,
+        ledger: None,
     };
     let tally = run.all(&jobs)?;
     if tally.failed == 0 {
@@ -72,7 +75,7 @@ fn write_sheet(jobs: &[Job], stages: &Path, path: &Path) -> Result<()> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let stage1 = stages.join(format!("{stem}_stage1.png"));
+        let stage1 = job.stage(stages, STAGE1, 0);
         let read = |path: &Path| {
             imageio::read(path, DecodeOptions::up_to(DEFAULT_MAX_PIXELS))
                 .map_err(|e| e.at(path.display()))

@@ -1,81 +1,38 @@
-//! `--frames`: the inputs are the frames of one sequence, restored alike, and a run that was stopped goes on.
+//! `--frames`: the inputs are the frames of one sequence, restored alike and in order.
 //!
 //! Every picture starts from the seed (or the recorded noise) afresh, and frames are of one size, so their noise is the
 //! same in either seed mode. What else could make one frame unlike the next is refused here: another size or kind, and
 //! captions that differ.
 
 mod names;
-mod record;
-mod settings;
 
 use std::path::Path;
 
-use crate::cli::args::Restore;
 use crate::cli::inputs::Job;
 use crate::cli::report::Reporter;
-use crate::config::{Existing, InputOptions};
+use crate::config::InputOptions;
 use crate::error::{Error, Result};
-use crate::service::{Service, Source};
 use crate::{imageio, prompts};
 
 use names::Naming;
-use record::{Record, Start};
 
-/// A sequence whose frames belong together.
-pub struct Sequence {
-    naming: Naming,
-}
-
-impl Sequence {
-    /// Brings `jobs` into the order of their numbers. Gaps are noted.
-    ///
-    /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option): names that are not of one sequence, two frames of one number, of
-    /// two sizes or kinds, or with two captions. [`Input`](crate::error::ErrorKind::Input): a frame that is no picture.
-    pub fn of(jobs: &mut Vec<Job>, input: &InputOptions, reporter: &Reporter) -> Result<Self> {
-        let paths: Vec<&Path> = jobs.iter().map(|job| job.input.as_path()).collect();
-        let naming = Naming::of(&paths)?;
-        let numbers = sort(jobs, &naming)?;
-        if let Some(gaps) = names::gaps(&numbers) {
-            reporter.note(&gaps);
-        }
-        check_headers(jobs, input)?;
-        if input.captions {
-            check_captions(jobs)?;
-        }
-        Ok(Sequence { naming })
+/// Brings `jobs` into the order of their numbers. Gaps are noted.
+///
+/// # Errors
+/// [`Option`](crate::error::ErrorKind::Option): names that are not of one sequence, two frames of one number, of two
+/// sizes or kinds, or with two captions. [`Input`](crate::error::ErrorKind::Input): a frame that is no picture.
+pub fn order(jobs: &mut Vec<Job>, input: &InputOptions, reporter: &Reporter) -> Result<()> {
+    let paths: Vec<&Path> = jobs.iter().map(|job| job.input.as_path()).collect();
+    let naming = Naming::of(&paths)?;
+    let numbers = sort(jobs, &naming)?;
+    if let Some(gaps) = names::gaps(&numbers) {
+        reporter.note(&gaps);
     }
-
-    /// Settles which of the results that are there stand. Writes down how this run makes its results, unless it is dry.
-    ///
-    /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option): there are results that were made in another way, or nobody knows
-    /// how, and they may not be replaced.
-    pub fn settle(
-        &self,
-        jobs: &[Job],
-        service: &Service,
-        args: &Restore,
-        reporter: &Reporter,
-    ) -> Result<()> {
-        let Some(first) = jobs.first() else {
-            return Ok(());
-        };
-        let options = Source::File(first.input.clone()).options(&service.config)?;
-        let settings = settings::of(
-            service,
-            &options,
-            self.naming.sequence(),
-            args.replay_noise.as_deref(),
-        )?;
-        Record::of(first, &self.naming).begin(&Start {
-            settings,
-            jobs,
-            overwrite: service.config.output.existing == Existing::Overwrite,
-            dry: args.dry_run,
-            reporter,
-        })
+    check_headers(jobs, input)?;
+    if input.captions {
+        check_captions(jobs)?;
     }
+    Ok(())
 }
 
 /// Sorts `jobs` by their numbers, which are returned.

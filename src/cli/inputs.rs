@@ -1,25 +1,40 @@
 //! Which pictures are restored, and where each result goes: decided in full before any work starts.
 
-use std::collections::BTreeMap;
+mod walk;
+
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Existing, OutputFormat};
 use crate::error::{Error, Result};
 use crate::imageio::Format;
+use crate::prompts;
+use crate::service::ledger::{Known, Planned};
+
+use walk::{Found, Walk};
+
+/// Intermediate pictures, as their files' names say: one of each job, and two of each sample.
+pub const STAGE1: &str = "stage1";
+/// The decoded picture.
+pub const DECODED: &str = "decoded";
+/// The colour-corrected picture.
+pub const COLOR_FIXED: &str = "color_fixed";
 
 /// One picture's way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The low-quality picture.
     pub input: PathBuf,
+    /// The folder that it lies in below the one that was named; that of its result below the output.
+    pub folder: PathBuf,
     /// The file that is written; of several samples the name without their number.
     pub output: PathBuf,
     /// Its kind.
     pub format: Format,
     /// How many samples are written.
     pub samples: usize,
-    /// Whether the result exists and is to be left as it is.
+    /// Whether its results exist and are to be left as they are.
     pub skip: bool,
 }
 
@@ -38,11 +53,48 @@ impl Job {
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         (0..self.samples).map(|k| self.file(k))
     }
+
+    /// The job as the ledger of the folder `root` sees it; with its caption where `captions` are read.
+    pub fn planned(&self, root: &Path, captions: bool) -> Planned {
+        let below = |file: PathBuf| file.strip_prefix(root).map_or(file.clone(), Path::to_owned);
+        let mut caption = String::new();
+        if captions {
+            // One that cannot be read fails with its picture.
+            let _ = prompts::put_caption(&self.input, &mut caption);
+        }
+        Planned {
+            input: self.input.clone(),
+            name: self.folder.join(self.input.file_name().unwrap_or_default()),
+            caption,
+            results: self.files().map(below).collect(),
+        }
+    }
+
+    /// The file of an intermediate picture of sample `k`, below `stages` as the result lies below the output.
+    pub fn stage(&self, stages: &Path, what: &str, k: usize) -> PathBuf {
+        let file = match what {
+            STAGE1 => self.output.clone(),
+            _ => self.file(k),
+        };
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        stages.join(&self.folder).join(format!("{stem}_{what}.png"))
+    }
+
+    /// The files of all intermediate pictures.
+    fn stages<'a>(&'a self, stages: &'a Path) -> impl Iterator<Item = PathBuf> + 'a {
+        let of_sample = |k| [DECODED, COLOR_FIXED].map(|what| self.stage(stages, what, k));
+        let first = self.stage(stages, STAGE1, 0);
+        std::iter::once(first).chain((0..self.samples).flat_map(of_sample))
+    }
 }
 
-/// How results are named.
+/// Where results go, and how they are named.
 #[derive(Debug, Clone, Copy)]
-pub struct Results {
+pub struct Results<'a> {
+    /// A file or a folder.
+    pub output: &'a Path,
+    /// The folder of intermediate pictures.
+    pub stages: Option<&'a Path>,
     /// How many each picture has.
     pub samples: usize,
     /// Their kind.
@@ -51,126 +103,96 @@ pub struct Results {
     pub existing: Existing,
 }
 
-/// The jobs of a run, in the order of the inputs.
+/// The jobs of a run.
+#[derive(Debug)]
+pub struct Jobs {
+    /// In the order of the inputs.
+    pub jobs: Vec<Job>,
+    /// Whether their results go into a folder; else there is one job and a file.
+    pub is_folder: bool,
+    /// What was found and is not restored, in words.
+    pub notes: Vec<String>,
+}
+
+/// The jobs of a run.
 ///
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option): nothing to do, two inputs with one result, a result that is an input,
 /// or one that exists and may not be replaced.
-pub fn plan(
-    inputs: &[String],
-    output: &Path,
-    recursive: bool,
-    results: Results,
-) -> Result<Vec<Job>> {
-    let found = expand(inputs, recursive)?;
-    let mut jobs = match found.as_slice() {
+pub fn plan(inputs: &[String], recursive: bool, results: Results<'_>) -> Result<Jobs> {
+    let output = results.output;
+    let is_folder = !names_a_file(output);
+    let known = Known::of(output)?;
+    let written: Vec<&Path> = [output].into_iter().chain(results.stages).collect();
+    let mut walk = Walk::new(recursive, &written, &known);
+    inputs.iter().try_for_each(|input| walk.add(input))?;
+    let mut jobs = match walk.found.as_slice() {
         [] => {
             return Err(Error::option(format!(
                 "no pictures found in {}",
                 inputs.join(", ")
             )));
         }
-        [one] if names_a_file(output) => {
+        [one] if !is_folder => {
             vec![Job {
                 input: one.path.clone(),
+                folder: PathBuf::new(),
                 output: output.to_owned(),
                 format: format_of_file(output, one, results.format)?,
                 samples: results.samples,
                 skip: false,
             }]
         }
-        many if names_a_file(output) => {
+        many if !is_folder => {
             return Err(Error::option(format!(
                 "{} inputs cannot go into one file {}: name a folder",
                 many.len(),
                 output.display()
             )));
         }
-        many => many
-            .iter()
-            .map(|found| in_folder(found, output, results))
-            .collect(),
+        many => many.iter().map(|found| in_folder(found, results)).collect(),
     };
-    refuse_collisions(&jobs)?;
+    refuse_collisions(&jobs, results.stages)?;
     for job in &mut jobs {
-        let there: Vec<PathBuf> = job.files().filter(|file| file.exists()).collect();
-        match (results.existing, there.first()) {
-            (Existing::Refuse, Some(file)) => {
-                return Err(Error::option(format!(
-                    "{} exists: choose --overwrite or --skip-existing",
-                    file.display()
-                )));
+        match results.existing {
+            Existing::Refuse => refuse_existing(job, results.stages)?,
+            // Without a folder there is no ledger that would know the result.
+            Existing::Resume if !is_folder => refuse_existing(job, None)?,
+            Existing::Skip => {
+                refuse_dangling(job)?;
+                let all = job.files().all(|file| file.exists());
+                job.skip = all;
             }
-            (Existing::Skip, Some(_)) => job.skip = there.len() == results.samples,
-            _ => {}
+            Existing::Overwrite | Existing::Resume => {}
         }
     }
-    Ok(jobs)
+    Ok(Jobs {
+        jobs,
+        is_folder,
+        notes: notes(&walk),
+    })
 }
 
-/// A picture and the folder, relative to the output, that its result goes to.
-struct Found {
-    path: PathBuf,
-    folder: PathBuf,
-}
-
-fn expand(inputs: &[String], recursive: bool) -> Result<Vec<Found>> {
-    let mut found = Vec::new();
-    for input in inputs {
-        let path = Path::new(input);
-        if path.is_dir() {
-            search(path, Path::new(""), recursive, &mut found)?;
-        } else if !path.exists() && input.contains(['*', '?', '[']) {
-            let paths = glob::glob(input)
-                .map_err(|e| Error::option(format!("`{input}` is no pattern")).with_source(e))?;
-            let files = paths
-                .filter_map(std::result::Result::ok)
-                .filter(|path| path.is_file());
-            found.extend(files.map(|path| Found {
-                path,
-                folder: PathBuf::new(),
-            }));
-        } else {
-            // A file that is not there is reported with the others that fail, so that the rest is done.
-            found.push(Found {
-                path: path.to_owned(),
-                folder: PathBuf::new(),
-            });
-        }
-    }
-    Ok(found)
-}
-
-fn search(dir: &Path, folder: &Path, recursive: bool, found: &mut Vec<Found>) -> Result<()> {
-    let unreadable = |e| Error::input(format!("cannot list {}", dir.display())).with_source(e);
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir)
-        .map_err(unreadable)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<_>>()
-        .map_err(unreadable)?;
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            if recursive && let Some(name) = path.file_name() {
-                search(&path, &folder.join(name), recursive, found)?;
-            }
-        } else if is_picture(&path) {
-            found.push(Found {
-                path,
-                folder: folder.to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn is_picture(path: &Path) -> bool {
-    Format::of_name(path).is_some()
+fn notes(walk: &Walk<'_>) -> Vec<String> {
+    let counts = [
+        (
+            walk.results,
+            "results of earlier runs are not read as inputs",
+        ),
+        (
+            walk.special,
+            "pipes, sockets or devices are not read as inputs",
+        ),
+    ];
+    let found = counts.iter().filter(|(count, _)| *count > 0);
+    found
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect()
 }
 
 /// Whether `output` is meant as a file: it is named like a picture and is no folder.
 fn names_a_file(output: &Path) -> bool {
-    !output.is_dir() && is_picture(output)
+    !output.is_dir() && Format::of_name(output).is_some()
 }
 
 /// The kind of the one result `output`, which its name says too.
@@ -190,7 +212,7 @@ fn format_of_file(output: &Path, found: &Found, asked: OutputFormat) -> Result<F
     }
 }
 
-fn in_folder(found: &Found, output: &Path, results: Results) -> Job {
+fn in_folder(found: &Found, results: Results<'_>) -> Job {
     let of_input = Format::of_name(&found.path);
     let (format, ending) = match (results.format, of_input, found.path.extension()) {
         (OutputFormat::Input, Some(format), Some(ending)) => {
@@ -206,30 +228,63 @@ fn in_folder(found: &Found, output: &Path, results: Results) -> Job {
     name.push(format!(".{ending}"));
     Job {
         input: found.path.clone(),
-        output: output.join(&found.folder).join(name),
+        folder: found.folder.clone(),
+        output: results.output.join(&found.folder).join(name),
         format,
         samples: results.samples,
         skip: false,
     }
 }
 
-fn refuse_collisions(jobs: &[Job]) -> Result<()> {
-    let mut writers: BTreeMap<PathBuf, &Path> = BTreeMap::new();
+/// All that a job writes.
+fn files<'a>(job: &'a Job, stages: Option<&'a Path>) -> impl Iterator<Item = PathBuf> + 'a {
+    let stages = stages.into_iter().flat_map(|stages| job.stages(stages));
+    job.files().chain(stages)
+}
+
+fn refuse_existing(job: &Job, stages: Option<&Path>) -> Result<()> {
+    // A link to nothing is something that is there.
+    let there = |file: &PathBuf| file.symlink_metadata().is_ok();
+    files(job, stages).find(there).map_or(Ok(()), |file| {
+        Err(Error::option(format!(
+            "{} exists: choose --overwrite, --skip-existing or, to finish an interrupted run, --resume",
+            file.display()
+        )))
+    })
+}
+
+fn refuse_dangling(job: &Job) -> Result<()> {
+    let dangling = |file: &PathBuf| file.is_symlink() && !file.exists();
+    job.files().find(dangling).map_or(Ok(()), |file| {
+        Err(Error::option(format!(
+            "{} is a link to nothing: remove it, or choose --overwrite",
+            file.display()
+        )))
+    })
+}
+
+/// Refuses two jobs that write one file, and a file that takes the place of any job's input, by whatever name that is
+/// reached.
+fn refuse_collisions(jobs: &[Job], stages: Option<&Path>) -> Result<()> {
+    let mut writers: HashMap<PathBuf, &Path> = HashMap::new();
+    let inputs: HashMap<PathBuf, &Path> = jobs
+        .iter()
+        .filter_map(|job| Some((job.input.canonicalize().ok()?, job.input.as_path())))
+        .collect();
     for job in jobs {
-        for file in job.files() {
-            if let (Ok(input), Ok(output)) = (job.input.canonicalize(), file.canonicalize())
-                && input == output
-            {
+        let input = job.input.display();
+        for file in files(job, stages) {
+            let victim = file.canonicalize().ok().and_then(|file| inputs.get(&file));
+            if let Some(victim) = victim {
                 return Err(Error::option(format!(
-                    "{} would be replaced by its own result",
-                    job.input.display()
+                    "{} is an input, and a result of {input} would replace it: choose another --output",
+                    victim.display(),
                 )));
             }
             if let Some(other) = writers.insert(file.clone(), &job.input) {
                 return Err(Error::option(format!(
-                    "{} and {} would both be written to {}",
+                    "{} and {input} would both be written to {}",
                     other.display(),
-                    job.input.display(),
                     file.display()
                 )));
             }
@@ -242,12 +297,18 @@ fn refuse_collisions(jobs: &[Job]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn results(existing: Existing, samples: usize) -> Results {
+    fn results(output: &Path, existing: Existing, samples: usize) -> Results<'_> {
         Results {
+            output,
+            stages: None,
             samples,
             format: OutputFormat::Auto,
             existing,
         }
+    }
+
+    fn jobs(inputs: &[String], recursive: bool, results: Results<'_>) -> Result<Vec<Job>> {
+        plan(inputs, recursive, results).map(|plan| plan.jobs)
     }
 
     fn touch(dir: &Path, name: &str) -> String {
@@ -261,13 +322,8 @@ mod tests {
     fn two_inputs_with_one_result_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let inputs = [touch(dir.path(), "a.jpg"), touch(dir.path(), "a.png")];
-        let error = plan(
-            &inputs,
-            &dir.path().join("out"),
-            false,
-            results(Existing::Refuse, 1),
-        )
-        .unwrap_err();
+        let output = dir.path().join("out");
+        let error = jobs(&inputs, false, results(&output, Existing::Refuse, 1)).unwrap_err();
         assert!(
             error.to_string().contains("would both be written"),
             "{error}"
@@ -282,13 +338,8 @@ mod tests {
         }
         let input = [dir.path().join("in").to_string_lossy().into_owned()];
         let outputs = |recursive| -> Vec<PathBuf> {
-            let jobs = plan(
-                &input,
-                Path::new("out"),
-                recursive,
-                results(Existing::Refuse, 1),
-            )
-            .unwrap();
+            let results = results(Path::new("out"), Existing::Refuse, 1);
+            let jobs = jobs(&input, recursive, results).unwrap();
             jobs.into_iter().map(|job| job.output).collect()
         };
         assert_eq!(
@@ -306,11 +357,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let input = [touch(dir.path(), "a.jpg")];
         let output = PathBuf::from(touch(dir.path(), "r.png"));
-        assert!(plan(&input, &output, false, results(Existing::Refuse, 1)).is_err());
-        assert!(plan(&input, &output, false, results(Existing::Skip, 1)).unwrap()[0].skip);
-        assert!(!plan(&input, &output, false, results(Existing::Overwrite, 1)).unwrap()[0].skip);
+        let plan = |existing, input| jobs(input, false, results(&output, existing, 1));
+        assert!(plan(Existing::Refuse, &input).is_err());
+        assert!(plan(Existing::Resume, &input).is_err());
+        assert!(plan(Existing::Skip, &input).unwrap()[0].skip);
+        assert!(!plan(Existing::Overwrite, &input).unwrap()[0].skip);
         let own = [output.to_string_lossy().into_owned()];
-        assert!(plan(&own, &output, false, results(Existing::Overwrite, 1)).is_err());
+        assert!(plan(Existing::Overwrite, &own).is_err());
     }
 
     #[test]
@@ -319,15 +372,14 @@ mod tests {
         let input = [touch(dir.path(), "a.jpg")];
         let output = dir.path().join("out");
         let job = || {
-            plan(&input, &output, false, results(Existing::Skip, 2))
-                .unwrap()
-                .remove(0)
+            let results = results(&output, Existing::Skip, 2);
+            jobs(&input, false, results).unwrap().remove(0)
         };
         let names: Vec<PathBuf> = job().files().collect();
         assert_eq!(names, [output.join("a_0.png"), output.join("a_1.png")]);
         touch(&output, "a_0.png");
         assert!(!job().skip);
-        assert!(plan(&input, &output, false, results(Existing::Refuse, 2)).is_err());
+        assert!(jobs(&input, false, results(&output, Existing::Refuse, 2)).is_err());
         touch(&output, "a_1.png");
         assert!(job().skip);
     }
@@ -339,9 +391,9 @@ mod tests {
         let job = |output: &str, format| {
             let results = Results {
                 format,
-                ..results(Existing::Refuse, 1)
+                ..results(Path::new(output), Existing::Refuse, 1)
             };
-            plan(&input, Path::new(output), false, results).map(|mut jobs| jobs.remove(0))
+            jobs(&input, false, results).map(|mut jobs| jobs.remove(0))
         };
         for (output, asked, file, format) in [
             ("out", OutputFormat::Auto, "out/a.png", Format::Png),

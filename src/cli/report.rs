@@ -5,9 +5,10 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::args::Reporting;
@@ -35,6 +36,7 @@ enum Mode {
 pub struct Reporter {
     mode: Mode,
     start: Instant,
+    batch: Mutex<Progress>,
 }
 
 impl Reporter {
@@ -46,7 +48,8 @@ impl Reporter {
             _ if std::io::stderr().is_terminal() => Mode::Bars(bar()),
             _ => Mode::Lines,
         };
-        Reporter { mode, start }
+        let batch = Mutex::new(Progress::of(0, 0));
+        Reporter { mode, start, batch }
     }
 
     /// Seconds from the program's start until a graph first ran, if one did.
@@ -76,6 +79,15 @@ impl Reporter {
         }));
     }
 
+    /// Work on a batch of so many pictures begins, so many of which are to be made.
+    pub fn batch(&self, pictures: usize, to_make: usize) {
+        *self.progress_of_batch() = Progress::of(pictures, to_make);
+    }
+
+    fn progress_of_batch(&self) -> MutexGuard<'_, Progress> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Work on `input` goes on.
     pub fn progress(&self, input: &Path, event: &Event<'_>) {
         match event {
@@ -103,7 +115,8 @@ impl Reporter {
         if let Mode::Bars(bar) = &self.mode {
             bar.set_position(0);
             bar.set_length(1);
-            bar.set_message(format!("{}: {}", file_name(input), stage.name()));
+            let place = self.progress_of_batch().next();
+            bar.set_message(format!("{place}{}: {}", file_name(input), stage.name()));
         }
     }
 
@@ -153,12 +166,18 @@ impl Reporter {
         );
     }
 
-    /// A result, as a line or as a record.
+    /// A result, as a line or as a record. A picture of a batch gets its place in it.
     pub fn picture(&self, record: &Value, line: &str) {
+        let (mut record, mut line) = (record.clone(), line.to_owned());
+        if record["event"] == "picture" {
+            let mut batch = self.progress_of_batch();
+            batch.count(record["status"] == "done", &mut record);
+            line.push_str(&batch.words());
+        }
         match &self.mode {
             Mode::Bars(bar) => bar.println(line),
-            Mode::Lines => say::error(line),
-            Mode::Json => self.json(record.clone()),
+            Mode::Lines => say::error(&line),
+            Mode::Json => self.json(record),
             Mode::Quiet => {}
         }
     }
@@ -169,10 +188,13 @@ impl Reporter {
         match &self.mode {
             Mode::Bars(bar) => bar.println(line),
             Mode::Lines | Mode::Quiet => say::error(&line),
-            Mode::Json => self.json(json!({
-                "event": "picture", "input": input, "status": "failed", "error": error_value(error)
-            })),
+            Mode::Json => {}
         }
+        let mut record = json!({
+            "event": "picture", "input": input, "status": "failed", "error": error_value(error)
+        });
+        self.progress_of_batch().count(false, &mut record);
+        self.json(record);
     }
 
     /// The run is over. `without` are the optional providers that did not load.
@@ -192,7 +214,7 @@ impl Reporter {
                 "event": "end", "done": done, "skipped": skipped, "failed": failed,
                 "seconds": self.start.elapsed().as_secs_f64(), "startup_seconds": self.startup_seconds(),
                 "peak_memory_bytes": memory::peak(),
-                "passed_over": without,
+                "pictures_per_minute": self.progress_of_batch().per_minute(), "passed_over": without,
             })),
             Mode::Bars(_) | Mode::Lines if *failed > 0 => say::error(&counts),
             _ => {}
@@ -251,6 +273,71 @@ fn summary(job: &Job, (width, height): (usize, usize), done: &Done) -> String {
         line.push_str(&format!("; not carried over: {}", done.dropped.join(", ")));
     }
     line
+}
+
+/// How far a batch is.
+struct Progress {
+    start: Instant,
+    pictures: usize,
+    to_make: usize,
+    /// Done, left out or failed.
+    over: usize,
+    made: usize,
+    failed: usize,
+}
+
+impl Progress {
+    fn of(pictures: usize, to_make: usize) -> Self {
+        Progress {
+            start: Instant::now(),
+            pictures,
+            to_make,
+            over: 0,
+            made: 0,
+            failed: 0,
+        }
+    }
+
+    /// Another picture is over; its place in the batch goes into `record`.
+    fn count(&mut self, made: bool, record: &mut Value) {
+        self.over += 1;
+        self.made += usize::from(made);
+        self.failed += usize::from(record["status"] == "failed");
+        record["number"] = json!(self.over);
+        record["of"] = json!(self.pictures);
+        record["seconds_left"] = json!(self.left());
+    }
+
+    /// The time that the others will take, by that of those which were made.
+    fn left(&self) -> Option<f64> {
+        let others = self.to_make.saturating_sub(self.made + self.failed);
+        let each = self.start.elapsed().as_secs_f64() / self.made as f64;
+        (self.made > 0).then_some(each * others as f64)
+    }
+
+    fn per_minute(&self) -> f64 {
+        60.0 * self.made as f64 / self.start.elapsed().as_secs_f64()
+    }
+
+    /// The place of the picture that is over, where there are several.
+    fn words(&self) -> String {
+        let left = self.left().map(|left| {
+            let left = HumanDuration(Duration::from_secs_f64(left));
+            format!(", {:.1} a minute, {left:#} left", self.per_minute())
+        });
+        match self.pictures {
+            0 | 1 => String::new(),
+            of => format!(" [{} of {of}{}]", self.over, left.unwrap_or_default()),
+        }
+    }
+
+    /// The place of the picture under way, where there are several.
+    fn next(&self) -> String {
+        match self.pictures {
+            0 | 1 => String::new(),
+            of => format!("{} of {of}: ", (self.over + 1).min(of)),
+        }
+    }
 }
 
 /// An error as it stands in `--json`.

@@ -11,16 +11,16 @@ use ndarray::Axis;
 use crate::cancel::Cancel;
 use crate::canvas::Canvas;
 use crate::cli::args::Restore;
-use crate::cli::frames::Sequence;
 use crate::cli::inputs::{self, Job, Results};
 use crate::cli::report::Reporter;
-use crate::cli::{plan, replay};
+use crate::cli::{frames, plan, replay};
 use crate::config::Existing;
 use crate::engine::Noise;
 use crate::error::{Error, ErrorKind, Result};
-use crate::imageio::{self, Pixels, Place};
+use crate::imageio::{self, Pixels};
 use crate::pipeline::{Event, Intermediate};
-use crate::service::{self, Done, Opened, Service, Source};
+use crate::service::ledger::{Begun, Ledger, Planned, Standing};
+use crate::service::{self, Done, Opened, Service, Source, settings};
 use crate::{resize, tensor};
 
 /// How a run over several pictures ended.
@@ -58,31 +58,35 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
     let mut opened = Opened::open_or_demo(args.layers()?, reporter)?;
     let output = &mut opened.config.output;
     if args.frames && output.existing != Existing::Overwrite {
-        output.existing = Existing::Skip;
+        output.existing = Existing::Resume;
     }
     let named: Vec<String> = args.inputs.iter().chain(&args.input).cloned().collect();
     let results = Results {
+        output: &args.output,
+        stages: output.save_stages.as_deref(),
         samples: opened.config.options.sampling.samples,
         format: output.format,
         existing: output.existing,
     };
-    let mut jobs = inputs::plan(&named, &args.output, args.recursive, results)?;
-    let sequence = match args.frames {
-        true => Some(Sequence::of(&mut jobs, &opened.config.input, reporter)?),
-        false => None,
-    };
+    let found = inputs::plan(&named, args.recursive, results)?;
+    found.notes.iter().for_each(|note| reporter.note(note));
+    let mut jobs = found.jobs;
+    if args.frames {
+        frames::order(&mut jobs, &opened.config.input, reporter)?;
+    }
     let service = opened.start(args.bundle.verify, reporter)?;
     reporter.start(&service, jobs.len());
-    if let Some(sequence) = &sequence {
-        sequence.settle(&jobs, &service, args, reporter)?;
-    }
-    let run = Run {
+    let mut run = Run {
         service: &service,
         reporter,
         noise: noise.map_or(Noise::Seed, Noise::Replay),
         cancel,
         in_order: args.frames,
+        ledger: None,
     };
+    if found.is_folder {
+        run.open_ledger(&mut jobs, args)?;
+    }
     match args.dry_run {
         true => run.each(&jobs, 1, |job| plan::print(&service, job, reporter)),
         false => run.all(&jobs),
@@ -101,16 +105,54 @@ pub struct Run<'a> {
     pub cancel: &'a Cancel,
     /// Whether the results are to be ready in the order of the jobs.
     pub in_order: bool,
+    /// Where finished results are written down, if they go into a folder.
+    pub ledger: Option<Ledger>,
 }
 
 impl Run<'_> {
+    /// Refuses folders that cannot be written to before the long work.
+    fn check_writable(&self, jobs: &[Job]) -> Result<()> {
+        let stages = self.service.config.output.save_stages.as_deref();
+        let stages = |job: &Job| stages.map(|stages| stages.join(&job.folder));
+        let mut folders: BTreeSet<PathBuf> = jobs.iter().filter_map(stages).collect();
+        let outputs = jobs.iter().filter_map(|job| job.output.parent());
+        folders.extend(outputs.map(Path::to_owned));
+        let mut folders = folders.iter();
+        folders.try_for_each(|folder| imageio::check_writable(folder))
+    }
+
+    /// Opens the ledger of the folder of results, and settles which of them stand.
+    fn open_ledger(&mut self, jobs: &mut [Job], args: &Restore) -> Result<()> {
+        let config = &self.service.config;
+        let bundle = self.service.engine.bundle().hash();
+        let settings = settings::of(config, bundle, args.replay_noise.as_deref())?;
+        let (folder, existing) = (&args.output, config.output.existing);
+        let planned = jobs
+            .iter()
+            .map(|job| job.planned(folder, config.input.captions));
+        let planned: Vec<Planned> = planned.collect();
+        let standings = if args.dry_run {
+            Ledger::preview(folder, &settings, &planned, existing)?
+        } else {
+            let ledger = Ledger::open(folder, &settings, &planned, existing)?;
+            self.ledger.insert(ledger).standings().clone()
+        };
+        let is_finished = |result| standings.get(result) == Some(&Standing::Finished);
+        for (job, planned) in jobs.iter_mut().zip(&planned) {
+            job.skip = planned.results.iter().all(is_finished);
+        }
+        Ok(())
+    }
+
     /// Restores every picture of `jobs`.
     ///
     /// # Errors
-    /// An error that ends the whole run: a request to stop, a bundle or runtime that fails. A picture's own failure is
-    /// counted.
+    /// An error that ends the whole run: a request to stop, a bundle or runtime that fails, a folder of results that is
+    /// gone. A picture's own failure is counted.
     pub fn all(&self, jobs: &[Job]) -> anyhow::Result<Tally> {
-        check_writable(jobs)?;
+        self.check_writable(jobs)?;
+        let to_make = jobs.iter().filter(|job| !job.skip).count();
+        self.reporter.batch(jobs.len(), to_make);
         self.each(jobs, self.workers(), |job| self.one(job))
     }
 
@@ -130,6 +172,7 @@ impl Run<'_> {
     ) -> anyhow::Result<Tally> {
         let tally = Mutex::new(Tally::default());
         service::queue::each(jobs, workers, |job| self.counted(job, &tally, &work))?;
+        self.ledger.as_ref().map_or(Ok(()), Ledger::close)?;
         let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.reporter.end(&tally, &self.service.skipped);
         Ok(tally)
@@ -149,6 +192,7 @@ impl Run<'_> {
             self.reporter.skipped(job);
             return Ok(());
         }
+        self.ledger.as_ref().map_or(Ok(()), Ledger::check)?;
         match work(job) {
             Ok(()) => count(&|tally| tally.done += 1),
             Err(error) if is_of_one_picture(&error) => {
@@ -165,6 +209,10 @@ impl Run<'_> {
 
     fn one(&self, job: &Job) -> Result<()> {
         let start = Instant::now();
+        let captions = self.service.config.input.captions;
+        let begin = |ledger: &Ledger| ledger.begin(job.planned(ledger.folder(), captions));
+        let begun = self.ledger.as_ref().map(begin);
+        let hashed = start.elapsed().as_secs_f64();
         let source = Source::File(job.input.clone());
         let request = service::Job {
             source: &source,
@@ -183,35 +231,37 @@ impl Run<'_> {
             }
         };
         let mut done = self.service.run(request, self.reporter, &mut observe)?;
-        let writing = Instant::now();
+        let (writing, begun) = (Instant::now(), begun.transpose()?);
         for k in 0..done.restored.samples.len() {
-            self.write(job, k, &done)?;
+            self.write(job, k, &done, begun.as_ref())?;
         }
         let seconds = &mut done.seconds;
+        *seconds.entry("read".to_owned()).or_default() += hashed;
         seconds.insert("write".to_owned(), writing.elapsed().as_secs_f64());
-        seconds.insert("total".to_owned(), start.elapsed().as_secs_f64());
+        let total = start.elapsed().as_secs_f64();
+        // Planning, and waiting for networks that another picture uses.
+        let other = total - seconds.values().sum::<f64>();
+        seconds.insert("other".to_owned(), other.max(0.0));
+        seconds.insert("total".to_owned(), total);
         self.reporter.done(job, &done)
     }
 
-    fn write(&self, job: &Job, k: usize, done: &Done) -> Result<()> {
+    fn write(&self, job: &Job, k: usize, done: &Done, begun: Option<&Begun>) -> Result<()> {
         let output = &self.service.config.output;
-        let rgb = &done.restored.samples[k];
-        let pixels = done
-            .restored
-            .deep
-            .get(k)
-            .map_or(Pixels::U8(rgb), Pixels::U16);
-        // Of several samples that are to be skipped, one alone may be there; then all are made again.
-        let replace = output.existing != Existing::Refuse;
         let path = &job.file(k);
+        if output.existing == Existing::Skip && path.exists() {
+            return Ok(());
+        }
+        let rgb = &done.restored.samples[k];
+        let deep = done.restored.deep.get(k);
+        let pixels = deep.map_or(Pixels::U8(rgb), Pixels::U16);
+        let encoding = output.encoding(job.format);
         let text = done.text(k, output)?;
-        imageio::write(
-            Place { path, replace },
-            pixels,
-            &done.kept,
-            output.encoding(job.format),
-            &text,
-        )
+        let file = imageio::prepare(path, pixels, &done.kept, encoding, &text)?;
+        match self.ledger.as_ref().zip(begun) {
+            Some((ledger, begun)) => ledger.finish(begun, k, file),
+            None => file.place(output.existing == Existing::Overwrite),
+        }
     }
 
     /// Writes an intermediate picture to the folder of `output.save_stages`, where there is one.
@@ -228,20 +278,24 @@ impl Run<'_> {
         let array = picture.to_array()?;
         let (name, picture) = match what {
             Intermediate::Decoded => (
-                "decoded",
+                inputs::DECODED,
                 resize::quantise(&array.mapv_into(|x| (x + 1.0) / 2.0)),
             ),
-            Intermediate::ColorFixed => ("color_fixed", resize::quantise(&array)),
-            _ => ("stage1", resize::quantise(&array)),
+            Intermediate::ColorFixed => (inputs::COLOR_FIXED, resize::quantise(&array)),
+            _ => (inputs::STAGE1, resize::quantise(&array)),
         };
-        let file = match what {
-            Intermediate::Stage1 => job.output.clone(),
-            _ => job.file(sample),
-        };
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let path = folder.join(format!("{stem}_{name}.png"));
+        let path = job.stage(folder, name, sample);
+        let replace = self.service.config.output.existing == Existing::Overwrite;
+        // One of an earlier run that was stopped.
+        if !replace && path.exists() {
+            return Ok(());
+        }
         let rgb = tensor::to_hwc(picture).index_axis_move(Axis(0), 0);
-        imageio::write_atomic(&path, &imageio::encode_png(&rgb, &BTreeMap::new())?, true)
+        imageio::write_atomic(
+            &path,
+            &imageio::encode_png(&rgb, &BTreeMap::new())?,
+            replace,
+        )
     }
 }
 
@@ -256,10 +310,4 @@ fn is_of_one_picture(error: &Error) -> bool {
         error.kind(),
         ErrorKind::Input | ErrorKind::Option | ErrorKind::Resources
     )
-}
-
-/// Refuses folders that cannot be written to before the long work.
-fn check_writable(jobs: &[Job]) -> Result<()> {
-    let folders: BTreeSet<&Path> = jobs.iter().filter_map(|job| job.output.parent()).collect();
-    folders.into_iter().try_for_each(imageio::check_writable)
 }

@@ -44,6 +44,8 @@ pub enum Existing {
     Overwrite,
     /// Keep it and continue with the next picture.
     Skip,
+    /// Keep it where the ledger beside it says that it is finished and made as this run would; refuse otherwise.
+    Resume,
 }
 
 /// File format of results.

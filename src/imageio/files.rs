@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::encode::encode_to;
+use super::temporary::{sweep, temporary};
 use super::{EncodeOptions, Kept, Pixels};
 use crate::error::{Error, Result};
 
@@ -17,21 +18,48 @@ pub struct Place<'a> {
     pub replace: bool,
 }
 
-/// Encodes `pixels` as [`encode`](super::encode) does, straight into a file, which is there at once or not at all: into
-/// a temporary file in the same folder, synced, then renamed. Neither a second copy of the pixels nor the encoded
-/// picture is held in memory, unless the picture is written as WebP. Missing folders are made.
+/// A file that is whole and synced, under a temporary name in its folder. Dropped without [`place`](Self::place), it is
+/// gone.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    path: &'a Path,
+    file: tempfile::NamedTempFile,
+}
+
+impl Prepared<'_> {
+    /// Where it lies for now.
+    pub fn temporary(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Gives it its name. `replace` allows an existing file to be replaced.
+    ///
+    /// # Errors
+    /// [`Input`](crate::error::ErrorKind::Input), naming what could not be written.
+    pub fn place(self, replace: bool) -> Result<()> {
+        let placed = if replace {
+            self.file.persist(self.path)
+        } else {
+            self.file.persist_noclobber(self.path)
+        };
+        placed.map(drop).map_err(|e| unwritable(self.path)(e.error))
+    }
+}
+
+/// Encodes `pixels` as [`encode`](super::encode) does, straight into a temporary file beside `path`. Neither a second
+/// copy of the pixels nor the encoded picture is held in memory, unless the picture is written as WebP. Missing folders
+/// are made.
 ///
 /// # Errors
 /// [`Input`](crate::error::ErrorKind::Input), naming what could not be written; those of [`encode`](super::encode).
-pub fn write<'a>(
-    Place { path, replace }: Place<'_>,
-    pixels: impl Into<Pixels<'a>>,
+pub fn prepare<'a>(
+    path: &'a Path,
+    pixels: Pixels<'_>,
     kept: &Kept,
     options: EncodeOptions,
     text: &BTreeMap<String, String>,
-) -> Result<()> {
-    let pixels = pixels.into();
-    whole(path, replace, |file| {
+) -> Result<Prepared<'a>> {
+    filled(path, |file| {
         let mut sink = Watched {
             file: BufWriter::with_capacity(1 << 18, file),
             failed: None,
@@ -46,32 +74,39 @@ pub fn write<'a>(
     })
 }
 
+/// As [`prepare`], put into its place: the file is there at once or not at all.
+///
+/// # Errors
+/// As [`prepare`] and [`Prepared::place`].
+pub fn write<'a>(
+    Place { path, replace }: Place<'_>,
+    pixels: impl Into<Pixels<'a>>,
+    kept: &Kept,
+    options: EncodeOptions,
+    text: &BTreeMap<String, String>,
+) -> Result<()> {
+    prepare(path, pixels.into(), kept, options, text)?.place(replace)
+}
+
 /// Writes `bytes` to `path` at once or not at all: to a temporary file in the same folder, synced, then renamed.
 /// Missing folders are made. `replace` allows an existing file to be replaced.
 ///
 /// # Errors
 /// [`Input`](crate::error::ErrorKind::Input), naming what could not be written.
 pub fn write_atomic(path: &Path, bytes: &[u8], replace: bool) -> Result<()> {
-    whole(path, replace, |file| {
-        file.write_all(bytes).map_err(unwritable(path))
-    })
+    let fill = |file: &mut std::fs::File| file.write_all(bytes).map_err(unwritable(path));
+    filled(path, fill)?.place(replace)
 }
 
-fn whole(
+fn filled(
     path: &Path,
-    replace: bool,
     fill: impl FnOnce(&mut std::fs::File) -> Result<()>,
-) -> Result<()> {
+) -> Result<Prepared<'_>> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut file = temporary_in(folder).map_err(unwritable(path))?;
+    let mut file = temporary(folder, "").map_err(unwritable(path))?;
     fill(file.as_file_mut())?;
     file.as_file().sync_all().map_err(unwritable(path))?;
-    let kept = if replace {
-        file.persist(path)
-    } else {
-        file.persist_noclobber(path)
-    };
-    kept.map(drop).map_err(|e| unwritable(path)(e.error))
+    Ok(Prepared { path, file })
 }
 
 fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> Error {
@@ -108,29 +143,16 @@ impl<W: Write> Write for Watched<W> {
     }
 }
 
-/// Makes `folder` where it is missing, and tries whether a file can be made in it.
+/// Makes `folder` where it is missing, tries whether a file can be made in it, and removes the temporary files that
+/// killed runs left there.
 ///
 /// # Errors
 /// [`Input`](crate::error::ErrorKind::Input), naming the folder.
 pub fn check_writable(folder: &Path) -> Result<()> {
-    let tried = temporary_in(folder).map(drop);
+    let tried = temporary(folder, "").and_then(|_| sweep(folder));
     tried
+        .map(drop)
         .map_err(|e| Error::input(format!("cannot write into {}", folder.display())).with_source(e))
-}
-
-fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    std::fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".diffbir-");
-    // Temporary files are private unless told otherwise; the umask still applies to what a result asks for.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! From a request to a result, once for all fronts: start-up, one job, a bounded queue.
+//! From a request to a result, once for all fronts: start-up, one job, a bounded queue, the ledger of a batch.
 
 pub mod bundles;
 pub mod job;
+pub mod ledger;
 pub mod queue;
+pub mod settings;
 #[cfg(feature = "onnx")]
 pub mod startup;
 

@@ -70,7 +70,7 @@ impl Program {
         self.run(&[args, &["--bundle", &tiny()]].concat())
     }
 
-    /// The names of the files in `folder`, sorted; none where there is no such folder.
+    /// The names of the files in `folder` without its ledger, sorted; none where there is no such folder.
     pub fn files(&self, folder: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir().join(folder))
             .into_iter()
@@ -80,6 +80,7 @@ impl Program {
             .filter(|entry| entry.file_type().unwrap().is_file());
         let mut names: Vec<String> = files
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name != ".diffbir-ledger.jsonl")
             .collect();
         names.sort();
         names
@@ -104,41 +105,43 @@ impl Program {
 
     /// Sends SIGINT once the program prints a line that contains `sign`.
     pub fn interrupt_at(&self, args: &[&str], sign: &str) -> Run {
+        self.when(args, sign, |id| kill(id, "INT"))
+    }
+
+    /// Calls `act` with the process's id once the program, run with the tiny bundle, prints a line that contains `sign`.
+    pub fn when(&self, args: &[&str], sign: &str, act: impl FnOnce(u32)) -> Run {
         let mut command = self.command(&[args, &["--bundle", &tiny()]].concat());
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut stdout = String::new();
-        let mut sent = false;
-        for line in lines.by_ref().map_while(Result::ok) {
-            if !sent && line.contains(sign) {
-                let kill = Command::new("sh")
-                    .args(["-c", &format!("kill -INT {}", child.id())])
-                    .status()
-                    .unwrap();
-                assert!(kill.success());
-                sent = true;
+        let mut act = Some(act);
+        for line in lines.map_while(Result::ok) {
+            if line.contains(sign)
+                && let Some(act) = act.take()
+            {
+                act(child.id());
             }
             stdout.push_str(&line);
             stdout.push('\n');
         }
-        assert!(sent, "the program never printed {sign}");
+        assert!(act.is_none(), "the program never printed {sign}: {stdout}");
         let mut stderr = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut stderr)
-            .unwrap();
+        let mut pipe = child.stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
         Run {
             code: child.wait().unwrap().code(),
             stdout,
             stderr,
         }
     }
+}
+
+/// Sends a signal.
+pub fn kill(id: u32, signal: &str) {
+    let kill = format!("kill -{signal} {id}");
+    let kill = Command::new("sh").args(["-c", &kill]).status();
+    assert!(kill.unwrap().success());
 }
 
 impl Run {
@@ -165,6 +168,12 @@ impl Run {
             self.stdout,
             self.stderr
         );
+    }
+
+    /// A signal ended it.
+    #[track_caller]
+    pub fn killed(&self) {
+        assert_eq!(self.code, None, "stdout:\n{}", self.stdout);
     }
 
     /// Standard error holds each of `parts`, and no panic.

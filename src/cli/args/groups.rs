@@ -131,15 +131,21 @@ pub struct ExistingArgs {
     /// Skip inputs whose results exist
     #[arg(long)]
     skip_existing: bool,
+    /// Finish an interrupted run into a folder: keep its finished results, make the others. Other settings are refused
+    #[arg(long, conflicts_with_all = ["overwrite", "skip_existing"])]
+    resume: bool,
 }
 
 impl ExistingArgs {
     pub(super) fn choice(self) -> Option<Existing> {
-        match (self.overwrite, self.skip_existing) {
-            (true, _) => Some(Existing::Overwrite),
-            (_, true) => Some(Existing::Skip),
-            _ => None,
-        }
+        let choices = [
+            (self.overwrite, Existing::Overwrite),
+            (self.skip_existing, Existing::Skip),
+            (self.resume, Existing::Resume),
+        ];
+        choices
+            .into_iter()
+            .find_map(|(given, choice)| given.then_some(choice))
     }
 }
 

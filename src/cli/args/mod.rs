@@ -72,8 +72,8 @@ pub struct Restore {
     /// Search folders recursively
     #[arg(long)]
     pub recursive: bool,
-    /// Restore the inputs as the frames of one sequence, numbered in their names: same size, same noise, same prompt. Re-run
-    /// the same command to resume an interrupted run
+    /// Restore the inputs as the frames of one sequence, numbered in their names: same size, same noise, same prompt. Implies
+    /// --resume unless --overwrite is given
     #[arg(long)]
     pub frames: bool,
     /// Print the plan and the memory of each input, and do nothing

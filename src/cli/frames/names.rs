@@ -11,12 +11,10 @@ const NAMED_GAPS: usize = 6;
 /// The names of a sequence: everything but the number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Naming {
-    folder: PathBuf,
     /// Before the number.
     before: String,
     /// Behind the number, without the ending.
     after: String,
-    ending: String,
 }
 
 impl Naming {
@@ -45,10 +43,8 @@ impl Naming {
             .or_else(last)
             .ok_or_else(|| without_number(first.path))?;
         Ok(Naming {
-            folder: first.folder.clone(),
             before: first.parts[..place].concat(),
             after: first.parts[place + 1..].concat(),
-            ending: first.ending.to_owned(),
         })
     }
 
@@ -65,30 +61,6 @@ impl Naming {
             Error::option(format!("{}: {digits} is no frame's number", path.display()))
                 .with_source(e)
         })
-    }
-
-    /// The sequence's full name, with `#` for the number.
-    pub fn sequence(&self) -> PathBuf {
-        self.folder.join(self.with_ending(&self.ending))
-    }
-
-    /// A file's name with `#` for the number.
-    pub fn with_ending(&self, ending: &str) -> String {
-        format!("{}#{}.{ending}", self.before, self.after)
-    }
-
-    /// Whether `name` is that of a result of this sequence, of several samples one with the sample's number behind it.
-    pub fn is_result(&self, name: &str, ending: &str, samples: usize) -> bool {
-        let behind = |rest: &str| match samples {
-            1 => rest.is_empty(),
-            _ => rest.strip_prefix('_').is_some_and(is_number),
-        };
-        name.strip_prefix(&self.before)
-            .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()))
-            .filter(|rest| self.before.len() + rest.len() < name.len())
-            .and_then(|rest| rest.strip_prefix(&self.after))
-            .and_then(|rest| rest.strip_suffix(ending)?.strip_suffix('.'))
-            .is_some_and(behind)
     }
 }
 
@@ -200,18 +172,14 @@ mod tests {
     #[test]
     fn the_number_is_what_differs_else_the_last_one() {
         for (names, pattern, numbers) in [
-            (&["f_0009.png", "f_0010.png"][..], "f_#.png", &[9, 10][..]),
-            (&["img9.jpg", "img10.jpg"], "img#.jpg", &[9, 10]),
-            (
-                &["4x_2_of_9.png", "4x_3_of_9.png"],
-                "4x_#_of_9.png",
-                &[2, 3],
-            ),
-            (&["take2_07.png"], "take2_#.png", &[7]),
-            (&["1.png", "2.png"], "#.png", &[1, 2]),
+            (&["f_0009.png", "f_0010.png"][..], "f_#", &[9, 10][..]),
+            (&["img9.jpg", "img10.jpg"], "img#", &[9, 10]),
+            (&["4x_2_of_9.png", "4x_3_of_9.png"], "4x_#_of_9", &[2, 3]),
+            (&["take2_07.png"], "take2_#", &[7]),
+            (&["1.png", "2.png"], "#", &[1, 2]),
         ] {
             let naming = naming(names).unwrap();
-            assert_eq!(naming.with_ending(&naming.ending), pattern);
+            assert_eq!(format!("{}#{}", naming.before, naming.after), pattern);
             let found = names
                 .iter()
                 .map(|name| naming.number(Path::new(name)).unwrap());
@@ -234,24 +202,6 @@ mod tests {
         }
         let long = "f_123456789012345678901.png";
         assert!(naming(&[long]).unwrap().number(Path::new(long)).is_err());
-    }
-
-    #[test]
-    fn results_are_told_from_other_files() {
-        let naming = naming(&["f_1_lq.jpg", "f_2_lq.jpg"]).unwrap();
-        assert!(naming.is_result("f_0003_lq.png", "png", 1));
-        assert!(naming.is_result("f_3_lq_1.png", "png", 2));
-        for name in [
-            "f_3_lq_1.png",
-            "f__lq.png",
-            "f_3.png",
-            "f_3_lq.jpg",
-            "f_3_lqpng",
-            "f_",
-        ] {
-            assert!(!naming.is_result(name, "png", 1), "{name}");
-        }
-        assert!(!naming.is_result("f_3_lq.png", "png", 2));
     }
 
     #[test]

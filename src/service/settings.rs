@@ -1,34 +1,30 @@
-//! Everything that decides the results of a sequence, as it is written down beside them.
+//! Everything that decides the results of a run, as its ledger keeps it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::bundle;
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::options::Options;
 use crate::runtime::Provider;
-use crate::service::Service;
 
-/// What decides the results of `sequence`: nothing that only decides about memory, time or place.
-pub fn of(
-    service: &Service,
-    options: &Options,
-    sequence: PathBuf,
-    replay: Option<&Path>,
-) -> Result<Value> {
+/// What decides a run's results besides its inputs and their captions; nothing that only decides about memory, time or
+/// place. `bundle` is the bundle's hash, `replay` the file of recorded noise.
+///
+/// # Errors
+/// [`Option`](crate::error::ErrorKind::Option): recorded noise that cannot be read.
+pub fn of(config: &Config, bundle: &str, replay: Option<&Path>) -> Result<Value> {
     let internal =
         |e: serde_json::Error| Error::internal("the settings cannot be written").with_source(e);
-    let mut settings = serde_json::to_value(options.without_memory()).map_err(internal)?;
-    let bundle = service.engine.bundle().hash();
-    let (input, output) = (&service.config.input, &service.config.output);
+    let mut settings = serde_json::to_value(config.options.without_memory()).map_err(internal)?;
+    let output = &config.output;
     settings["engine"] = json!(env!("CARGO_PKG_VERSION"));
     settings["bundle"] = json!(bundle);
-    settings["sequence"] = json!(sequence.to_string_lossy());
     settings["noise"] = json!(noise(replay)?);
-    settings["runtime"] = providers(service)?;
-    settings["input"] = json!({ "profiles": input.profiles });
+    settings["runtime"] = providers(config);
+    settings["input"] = json!({ "profiles": config.input.profiles });
     settings["output"] = json!({
         "format": output.format, "quality": output.quality, "depth": output.depth, "keep_grey": output.keep_grey,
         "metadata": output.metadata,
@@ -47,28 +43,26 @@ fn noise(replay: Option<&Path>) -> Result<String> {
 }
 
 /// The names of the providers; their threads, devices and limits may change on the way.
-fn providers(service: &Service) -> Result<Value> {
-    let runtime = &service.config.runtime;
+fn providers(config: &Config) -> Value {
+    let runtime = &config.runtime;
     let names = |providers: &[Provider]| -> Vec<String> {
         let names = providers.iter().map(|provider| provider.kind().to_string());
         names.collect()
     };
     let graphs = runtime.graphs.iter();
-    let graphs: BTreeMap<_, _> = graphs
-        .map(|(graph, own)| (graph, names(&own.providers)))
-        .collect();
-    Ok(json!({ "providers": names(&runtime.providers), "graphs": graphs }))
+    let graphs = graphs.map(|(graph, own)| (graph, names(&own.providers)));
+    let graphs: BTreeMap<_, _> = graphs.collect();
+    json!({ "providers": names(&runtime.providers), "graphs": graphs })
 }
 
 /// The first thing in which `now` differs from `then`, in words.
 pub fn difference(then: &Value, now: &Value) -> Option<String> {
-    let absent = &Value::Null;
     let (Value::Object(old), Value::Object(new)) = (then, now) else {
         return (then != now).then(|| format!(" was {then} and is {now}"));
     };
+    let value = |of: &Map<_, _>, key: &String| of.get(key).cloned().unwrap_or_default();
     old.keys().chain(new.keys()).find_map(|key| {
-        let value = |of: &serde_json::Map<_, _>| of.get(key).unwrap_or(absent).clone();
-        let below = difference(&value(old), &value(new))?;
+        let below = difference(&value(old, key), &value(new, key))?;
         let dot = if below.starts_with(' ') { "" } else { "." };
         Some(format!("{key}{dot}{below}"))
     })
