@@ -2,6 +2,7 @@
 
 mod alpha;
 mod bmp;
+mod bounds;
 mod decode;
 mod encode;
 mod files;
@@ -22,6 +23,7 @@ use std::path::Path;
 use ndarray::Array3;
 
 use crate::error::{Error, Result};
+use crate::read_file::read_file;
 
 pub use alpha::Alpha;
 pub use decode::decode;
@@ -152,10 +154,11 @@ impl DecodeOptions {
 /// Reads the picture at `path`. Its format follows from its contents, not from its name.
 ///
 /// # Errors
-/// [`Input`](crate::error::ErrorKind::Input): a file that cannot be read, is no picture, is damaged, is animated, or
-/// has more pixels than allowed (which is found out before anything is decoded).
+/// [`Input`](crate::error::ErrorKind::Input): a file that cannot be read or is none (a pipe, a device), is no picture, is
+/// damaged, is animated, has more pixels than allowed (which is found out before anything is decoded), or takes more
+/// memory than docs/pictures.md allows.
 pub fn read(path: &Path, options: DecodeOptions) -> Result<Picture> {
-    decode(&std::fs::read(path).map_err(unreadable)?, options)
+    decode(&file(path, options)?, options)
 }
 
 /// What a picture's headers say.
@@ -181,11 +184,13 @@ impl fmt::Display for Header {
 /// # Errors
 /// As [`read`], but for damage behind the headers.
 pub fn header(path: &Path, options: DecodeOptions) -> Result<Header> {
-    decode::header_of(&std::fs::read(path).map_err(unreadable)?, options)
+    decode::header_of(&file(path, options)?, options)
 }
 
-fn unreadable(error: std::io::Error) -> Error {
-    Error::input("cannot be read").with_source(error)
+/// The bytes of a file that may be a picture.
+fn file(path: &Path, options: DecodeOptions) -> Result<Vec<u8>> {
+    let bytes = read_file(path, options.file_bytes());
+    bytes.map_err(|e| Error::input("cannot be read").with_source(e))
 }
 
 #[cfg(test)]

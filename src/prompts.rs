@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::nets::cldm::Context;
 use crate::nets::contract::GraphKind;
 use crate::nets::{Networks, text};
+use crate::read_file::read_text;
 use crate::text::{Tokenizer, Tokens};
 
 /// How many contexts are kept (300 kB each at full size): captions would pile up without end.
@@ -139,19 +140,24 @@ impl Known {
     }
 }
 
+/// Bytes of a caption; a prompt has 77 tokens.
+const MAX_CAPTION: u64 = 1 << 20;
+
 /// Puts the caption of the picture at `path`, its sidecar `NAME.txt` brought onto one line, before `prompt`. Without a
 /// sidecar, or with an empty one, the prompt stays.
 ///
 /// # Errors
-/// [`Input`](crate::error::ErrorKind::Input) where the sidecar cannot be read.
+/// [`Input`](crate::error::ErrorKind::Input) where the sidecar cannot be read or is no regular file.
 pub fn put_caption(path: &Path, prompt: &mut String) -> Result<()> {
     let path = path.with_extension("txt");
-    if !path.is_file() {
-        return Ok(());
-    }
-    let text = std::fs::read_to_string(&path).map_err(|e| {
-        Error::input(format!("cannot read the caption {}", path.display())).with_source(e)
-    })?;
+    let text = match read_text(&path, MAX_CAPTION) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => {
+            let message = format!("cannot read the caption {}", path.display());
+            return Err(Error::input(message).with_source(e));
+        }
+    };
     let caption = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let parts = [caption.as_str(), prompt.as_str()];
     let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();

@@ -13,6 +13,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("cancel", 1),
     ("canvas", 1),
     ("memory", 1),
+    ("read_file", 1),
     ("rng", 2),
     ("resize", 2),
     ("color", 2),

@@ -2,10 +2,15 @@
 
 use std::io::Cursor;
 
+use image::codecs::bmp::BmpDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::tiff::TiffDecoder;
+use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageReader};
+use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageResult, Limits};
 use ndarray::Array3;
 
+use super::bounds::{Chunk, Chunks, METADATA, too_much};
 use super::jpeg::JpegDecoder;
 #[cfg(feature = "jxl")]
 use super::jxl;
@@ -46,50 +51,86 @@ fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
 
 /// A decoder that has read the headers, of a picture that may be decoded.
 fn open(bytes: &[u8], options: DecodeOptions) -> Result<(Box<dyn ImageDecoder + '_>, Source<'_>)> {
+    let mut source = Source {
+        bytes,
+        format: Format::Png,
+        inks: false,
+    };
+    let decoder: Box<dyn ImageDecoder + '_> = match kind_of(bytes)? {
+        #[cfg(feature = "jxl")]
+        // It is not written: a result in the input's format is a PNG.
+        None => Box::new(jxl::open(bytes, options)?),
+        #[cfg(not(feature = "jxl"))]
+        None => return Err(unknown(bytes)),
+        Some(format) => {
+            source.format = format;
+            let length =
+                |metadata: usize, chunk: Result<Chunk<'_>>| Ok(metadata + chunk?.metadata());
+            if Chunks::of(format, bytes).try_fold(0, length)? > METADATA {
+                return Err(too_much("metadata"));
+            }
+            match format {
+                Format::Png => Box::new(open_png(bytes, options)?),
+                Format::Jpeg => {
+                    let decoder = JpegDecoder::new(bytes, options).map_err(damaged)?;
+                    source.inks = decoder.has_profile_of_inks();
+                    Box::new(decoder)
+                }
+                Format::Webp => Box::new(open_webp(bytes)?),
+                Format::Tiff => open_tiff(bytes, options)?,
+                Format::Bmp => Box::new(BmpDecoder::new(Cursor::new(bytes)).map_err(damaged)?),
+            }
+        }
+    };
+    options.check_size(decoder.dimensions())?;
+    options.check_bytes(decoder.total_bytes())?;
+    Ok((decoder, source))
+}
+
+/// The kind that a file's first bytes say; `None` for JPEG XL.
+fn kind_of(bytes: &[u8]) -> Result<Option<Format>> {
     #[cfg(feature = "jxl")]
     if jxl::is_one(bytes) {
-        let decoder = jxl::open(bytes)?;
-        check_size(decoder.dimensions(), options.max_pixels)?;
-        let source = Source {
-            bytes,
-            // What is not written: a result in the input's format is a PNG.
-            format: Format::Png,
-            inks: false,
-        };
-        return Ok((Box::new(decoder), source));
+        return Ok(None);
     }
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let mut reader = reader.map_err(super::unreadable)?;
-    let Some(format) = reader.format().and_then(Format::of) else {
-        return Err(unknown(bytes));
-    };
-    if is_animated(bytes, format) {
-        return Err(animated());
+    let format = image::guess_format(bytes).ok().and_then(Format::of);
+    format.map(Some).ok_or_else(|| unknown(bytes))
+}
+
+fn open_png(bytes: &[u8], options: DecodeOptions) -> Result<PngDecoder<Cursor<&[u8]>>> {
+    let sides = bytes.get(16..).and_then(<[u8]>::first_chunk);
+    let sides = sides.map(|sides| u64::from_be_bytes(*sides));
+    let sides = sides.map_or((0, 0), |sides| ((sides >> 32) as u32, sides as u32));
+    options.check_size(sides)?;
+    let mut limits = Limits::no_limits();
+    // Two rows of the longest pixels are held.
+    limits.max_alloc = Some(METADATA as u64 + 16 * u64::from(sides.0));
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(damaged)?;
+    match decoder.is_apng().unwrap_or(false) {
+        true => Err(animated()),
+        false => Ok(decoder),
     }
-    // The limits of the crate are about memory; ours are about the pixels that the networks will see.
-    reader.no_limits();
-    let mut inks = None;
-    let decoder: Box<dyn ImageDecoder + '_> = match format {
-        Format::Jpeg => {
-            let decoder = JpegDecoder::new(bytes, options.profiles).map_err(damaged)?;
-            inks = Some(decoder.has_profile_of_inks());
-            Box::new(decoder)
-        }
-        _ => match (format == Format::Tiff)
-            .then(|| GreyAlpha::of(bytes))
-            .flatten()
-        {
-            Some(decoder) => Box::new(decoder),
-            None => Box::new(reader.into_decoder().map_err(damaged)?),
-        },
-    };
-    check_size(decoder.dimensions(), options.max_pixels)?;
-    let source = Source {
-        bytes,
-        format,
-        inks: inks == Some(true),
-    };
-    Ok((decoder, source))
+}
+
+fn open_webp(bytes: &[u8]) -> Result<WebPDecoder<Cursor<&[u8]>>> {
+    let decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
+    match decoder.has_animation() {
+        true => Err(animated()),
+        false => Ok(decoder),
+    }
+}
+
+fn open_tiff(bytes: &[u8], options: DecodeOptions) -> Result<Box<dyn ImageDecoder + '_>> {
+    if let Some(decoder) = GreyAlpha::of(bytes, options) {
+        return Ok(Box::new(decoder));
+    }
+    let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
+    options.check_size(decoder.dimensions())?;
+    options.check_bytes(decoder.total_bytes())?;
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(options.decoder_bytes());
+    decoder.set_limits(limits).map_err(damaged)?;
+    Ok(Box::new(decoder))
 }
 
 pub(super) fn damaged(error: image::ImageError) -> Error {
@@ -130,6 +171,12 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// Whether a PNG has a chunk that its decoder says nothing of where it is damaged or too long.
+    fn has(&self, kind: &[u8; 4]) -> bool {
+        let chunks = Chunks::of(Format::Png, self.bytes);
+        self.format == Format::Png && chunks.flatten().any(|chunk| chunk.kind == *kind)
+    }
+
     /// A tag of a TIFF, which `image` reads only where it is shorter than the pixels.
     fn tag(&self, tag: u16) -> Option<Vec<u8>> {
         (self.format == Format::Tiff)
@@ -178,21 +225,6 @@ fn assemble(mut decoder: impl ImageDecoder, source: Source<'_>, profiles: bool) 
     })
 }
 
-fn check_size((width, height): (u32, u32), max_pixels: u64) -> Result<()> {
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > max_pixels {
-        return Err(Error::input(format!(
-            "{width}x{height} is {pixels} pixels, more than the limit of {max_pixels} (raise it with --max-pixels)"
-        )));
-    }
-    if pixels == 0 {
-        return Err(Error::input(format!(
-            "{width}x{height}: a picture without pixels"
-        )));
-    }
-    Ok(())
-}
-
 /// What a file says besides its pixels.
 struct Facts {
     kept: Kept,
@@ -221,10 +253,13 @@ impl Facts {
             dropped.push("pages behind the first one");
         }
         let icc = source.tag(tags::ICC);
-        let icc = icc.or_else(|| decoder.icc_profile().ok().flatten());
+        let icc = icc.map(Ok).or_else(|| decoder.icc_profile().transpose());
         let (icc, unusable) = match icc {
-            Some(icc) if profile::is_rgb(&icc) && !cmyk => (Some(icc), false),
-            other => (None, other.is_some() && !source.inks),
+            Some(Ok(icc)) if profile::is_rgb(&icc) && !cmyk => (Some(icc), false),
+            other => (
+                None,
+                (other.is_some() || source.has(b"iCCP")) && !source.inks,
+            ),
         };
         if unusable {
             dropped.push(super::ICC);
@@ -232,13 +267,15 @@ impl Facts {
         let orientation = orientation(decoder);
         let mut exif = match source.format {
             Format::Tiff => tags::Exif::read(source.bytes).map(|exif| exif.to_bytes()),
-            _ => decoder.exif_metadata().ok().flatten(),
+            _ => read_or_dropped(decoder.exif_metadata(), super::EXIF, &mut dropped),
         };
         if let Some(exif) = &mut exif {
             // The pixels are turned upright; a program that reads the tag must not turn them again.
             let _ = Orientation::remove_from_exif_chunk(exif);
         }
-        let xmp = source.tag(tags::XMP);
+        let xmp = source
+            .tag(tags::XMP)
+            .or_else(|| read_or_dropped(decoder.xmp_metadata(), super::XMP, &mut dropped));
         let grey = matches!(
             color,
             ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16
@@ -251,7 +288,7 @@ impl Facts {
                 alpha: None,
                 icc,
                 exif,
-                xmp: xmp.or_else(|| decoder.xmp_metadata().ok().flatten()),
+                xmp,
             },
             orientation,
             multiplied: source.format == Format::Tiff && tags::Exif::is_multiplied(source.bytes),
@@ -260,16 +297,15 @@ impl Facts {
     }
 }
 
-/// Whether the file shows one picture after another.
-fn is_animated(bytes: &[u8], format: Format) -> bool {
-    match format {
-        Format::Png => image::codecs::png::PngDecoder::new(Cursor::new(bytes))
-            .and_then(|decoder| decoder.is_apng())
-            .unwrap_or(false),
-        Format::Webp => image::codecs::webp::WebPDecoder::new(Cursor::new(bytes))
-            .is_ok_and(|decoder| decoder.has_animation()),
-        _ => false,
+fn read_or_dropped(
+    read: ImageResult<Option<Vec<u8>>>,
+    what: &'static str,
+    dropped: &mut Vec<&'static str>,
+) -> Option<Vec<u8>> {
+    if read.is_err() {
+        dropped.push(what);
     }
+    read.ok().flatten()
 }
 
 fn alpha_of(image: &DynamicImage) -> Alpha {

@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::error::{DecodingError, ImageFormatHint};
 use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageResult};
-use libjpeg_turbo_rs::{Decoder, FrameHeader, PixelFormat};
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, FrameHeader, PixelFormat};
 
 pub(super) use encode::{holds_exif, holds_xmp, write};
 
-use super::profile;
+use super::bounds::SCANS;
+use super::{DecodeOptions, profile};
 
 /// A JPEG whose headers have been read.
 pub(super) struct JpegDecoder<'a> {
@@ -21,9 +22,14 @@ pub(super) struct JpegDecoder<'a> {
 }
 
 impl<'a> JpegDecoder<'a> {
-    /// Reads the headers. CMYK is converted by its profile where `profiles` says so.
-    pub fn new(bytes: &'a [u8], profiles: bool) -> ImageResult<Self> {
+    /// Reads the headers. CMYK is converted by its profile where `options` say so.
+    pub fn new(bytes: &'a [u8], options: DecodeOptions) -> ImageResult<Self> {
         let mut decoder = guarded(|| Decoder::new(bytes))?;
+        decoder.set_limits(DecodeLimits {
+            max_scans: SCANS,
+            max_memory: Some(options.decoder_bytes()),
+            ..DecodeLimits::default()
+        });
         let frame = decoder.header();
         check_sampling(frame)?;
         let format = match frame.components.len() {
@@ -33,8 +39,8 @@ impl<'a> JpegDecoder<'a> {
         };
         decoder.set_output_format(format);
         let inks = decoder.icc_profile().ok().flatten();
-        let inks =
-            inks.filter(|icc| profiles && format == PixelFormat::Cmyk && profile::is_cmyk(icc));
+        let inks = inks
+            .filter(|icc| options.profiles && format == PixelFormat::Cmyk && profile::is_cmyk(icc));
         Ok(JpegDecoder { decoder, inks })
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::bounds::METADATA;
+
 /// A tag's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Value {
@@ -248,7 +250,7 @@ impl<'a> Reader<'a> {
             b"MM\0*" => true,
             _ => return None,
         };
-        let left = bytes.len();
+        let left = bytes.len().min(METADATA);
         Some(Reader { bytes, big, left })
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 mod depth;
@@ -9,6 +10,7 @@ mod jpeg;
 #[cfg(feature = "jxl")]
 mod jxl;
 mod kinds;
+mod memory;
 mod robustness;
 mod table;
 

@@ -8,6 +8,8 @@ use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageResult};
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 
+use super::super::DecodeOptions;
+
 /// A grey TIFF with alpha whose directory has been read.
 pub(in crate::imageio) struct GreyAlpha<'a> {
     decoder: Decoder<Cursor<&'a [u8]>>,
@@ -17,10 +19,12 @@ pub(in crate::imageio) struct GreyAlpha<'a> {
 
 impl<'a> GreyAlpha<'a> {
     /// `None` where `bytes` are anything else.
-    pub fn of(bytes: &'a [u8]) -> Option<Self> {
-        let decoder = Decoder::new(Cursor::new(bytes)).ok()?;
-        // Ours are about pixels, not about memory.
-        let mut decoder = decoder.with_limits(Limits::unlimited());
+    pub fn of(bytes: &'a [u8], options: DecodeOptions) -> Option<Self> {
+        let most = usize::try_from(options.decoder_bytes()).unwrap_or(usize::MAX);
+        let mut limits = Limits::default();
+        limits.decoding_buffer_size = most;
+        limits.intermediate_buffer_size = most;
+        let mut decoder = Decoder::new(Cursor::new(bytes)).ok()?.with_limits(limits);
         let color = match decoder.colortype().ok()? {
             tiff::ColorType::Multiband {
                 bit_depth: 8,

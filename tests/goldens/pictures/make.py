@@ -1,7 +1,8 @@
 """Picture files that Pillow writes, all of the same 12x8 colours, as inputs of tests/pictures.
 
 The .jxl files are libjxl's (cjxl 0.7, `-d 0`): still and alpha of these colours as PNG, animated and metadata
-(`--container=1`) of animated.gif and metadata.png.
+(`--container=1`) of animated.gif and metadata.png. brotli_exif.jxl is a container whose box of EXIF, `brob`,
+holds a gigabyte of zeros in 825 bytes.
 """
 
 from pathlib import Path
