@@ -221,7 +221,7 @@ fn a_second_library_in_one_process_is_refused() {
     tiny();
     diffbir::runtime::load(None).unwrap();
     let other = RuntimeOptions {
-        library: Some(PathBuf::from("/elsewhere/libonnxruntime.so")),
+        library: PathBuf::from("/elsewhere/libonnxruntime.so").into(),
         ..Default::default()
     };
     let file = tiny().graph_files().remove(0);
