@@ -62,6 +62,7 @@ impl ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    smallest_budget: Option<u64>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -71,6 +72,7 @@ impl Error {
         Error {
             kind,
             message: message.into(),
+            smallest_budget: None,
             source: None,
         }
     }
@@ -85,6 +87,17 @@ impl Error {
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
+    }
+
+    /// The same error with the smallest memory budget that would do, in bytes.
+    pub fn with_smallest_budget(mut self, bytes: u64) -> Self {
+        self.smallest_budget = Some(bytes);
+        self
+    }
+
+    /// The smallest memory budget that would do, in bytes, where that is the remedy.
+    pub fn smallest_budget(&self) -> Option<u64> {
+        self.smallest_budget
     }
 
     /// Who can mend it.

@@ -17,6 +17,7 @@ pub(super) struct Failure {
     pub(super) code: diffbir_code,
     pub(super) message: String,
     pub(super) cause: Option<String>,
+    pub(super) smallest_budget: u64,
 }
 
 pub(super) type Outcome<T> = Result<T, Failure>;
@@ -27,6 +28,7 @@ impl Failure {
             code,
             message: message.into(),
             cause: None,
+            smallest_budget: 0,
         }
     }
 
@@ -53,6 +55,7 @@ impl From<Error> for Failure {
             code,
             message: error.to_string(),
             cause,
+            smallest_budget: error.smallest_budget().unwrap_or(0),
         }
     }
 }

@@ -47,6 +47,7 @@ pub struct ErrorObject {
     code: diffbir_code,
     message: CString,
     cause: Option<CString>,
+    smallest_budget: u64,
 }
 
 impl ErrorObject {
@@ -55,6 +56,7 @@ impl ErrorObject {
             code: failure.code,
             message: c_string(&failure.message),
             cause: failure.cause.as_deref().map(c_string),
+            smallest_budget: failure.smallest_budget,
         }
     }
 }
@@ -87,6 +89,13 @@ pub extern "C" fn diffbir_error_cause(error: *const diffbir_error) -> *const c_c
             .as_ref()
             .map_or(ptr::null(), |cause| cause.as_ptr()))
     })
+}
+
+/// The smallest memory budget (`tiling.memory_budget`) that would do, in bytes, for an error with
+/// `DIFFBIR_CODE_RESOURCES` of a picture that does not fit the memory; 0 for every other error, NULL and freed handles.
+#[unsafe(no_mangle)]
+pub extern "C" fn diffbir_error_smallest_budget(error: *const diffbir_error) -> u64 {
+    guard_or(0, || Ok(handles::get(error)?.smallest_budget))
 }
 
 /// Frees an error. NULL and freed handles are passed over.

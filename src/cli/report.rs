@@ -342,7 +342,11 @@ impl Progress {
 
 /// An error as it stands in `--json`.
 pub fn error_value(error: &Error) -> Value {
-    json!({ "kind": error.kind().name(), "message": error.to_string() })
+    let mut value = json!({ "kind": error.kind().name(), "message": error.to_string() });
+    if let Some(bytes) = error.smallest_budget() {
+        value["smallest_budget_bytes"] = json!(bytes);
+    }
+    value
 }
 
 fn bar() -> ProgressBar {
