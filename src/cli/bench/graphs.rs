@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::child;
-use crate::bundle::{Bundle, GraphMemory, MEMORY, MemoryModel};
+use crate::bundle::{Bundle, Graph, GraphMemory, MEMORY, MemoryModel, Variant};
 use crate::cli::args::Bench;
 use crate::cli::report::Reporter;
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::runtime::{MemoryPolicy, Sessions};
 const PIXELS: [usize; 3] = [256, 512, 768];
 const CELLS: [usize; 3] = [32, 64, 96];
 
-/// Measures every graph, and writes the cost model where that is asked for.
+/// Measures every graph and every variant that some memory policy runs, and writes the cost model with `--write`.
 pub(super) fn run(
     args: &Bench,
     config: &Config,
@@ -31,51 +31,14 @@ pub(super) fn run(
     reporter: &Reporter,
 ) -> Result<()> {
     let mut model = MemoryModel::default();
-    let with = |variants, memory| {
-        let mut config = config.clone();
-        (config.runtime.variants, config.runtime.memory) = (variants, memory);
-        config
-    };
-    let configs = [
-        with(false, MemoryPolicy::Keep),
-        with(true, MemoryPolicy::Keep),
-        with(true, MemoryPolicy::Least),
-    ];
-    let mut forms = BTreeMap::new();
-    for config in &configs {
-        let sessions = Sessions::new(bundle.graph_files(), config.runtime.clone());
-        for (graph, listed) in &bundle.manifest().graphs {
-            let variant = sessions.form(graph).variant;
-            let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
-            let name = variant.map_or(graph.clone(), |v| format!("{graph}.{}", v.name));
-            forms
-                .entry(name)
-                .or_insert((graph, listed, config, variant));
-        }
-    }
-    for (name, (graph, listed, config, variant)) in forms {
-        let (edges, downscale) = match listed.kind {
-            GraphKind::TextEncoder => continue,
-            GraphKind::Cleaner | GraphKind::VaeEncoder => (PIXELS, listed.multiple),
-            _ => (CELLS, listed.multiple),
-        };
-        let mut points = Vec::new();
-        for edge in edges {
-            let edge = edge.next_multiple_of(downscale);
-            let what = format!("{graph}={edge}");
-            points.push(child::<GraphPoint>(config, bundle, &what)?);
-        }
-        // Attention as one operator works on a part of its logits at a time.
-        let squared = match variant {
-            Some(variant) if variant.rewrites.contains_key("attention") => 0.0,
-            _ => attention(listed.kind),
-        };
-        let fitted = fit(&points, squared);
+    for (name, measured) in measured(config, bundle) {
+        let points = measured.points(bundle)?;
+        let fitted = fit(&points, measured.squared_cell());
         let [constant, linear, squared] = fitted.run;
         reporter.picture(
             &json!({ "event": "graph", "graph": name, "memory": fitted, "points": points }),
             &format!(
-                "{name:18} {:>9} loaded; a run {} + {linear:.0} B a cell + {squared:.3} B a squared cell",
+                "{name:18} {:>9} loaded; a run {} + {linear:.0} B per cell + {squared:.3} B per squared cell",
                 Bytes(fitted.load).to_string(),
                 Bytes(constant as u64)
             ),
@@ -83,13 +46,78 @@ pub(super) fn run(
         model.graphs.insert(name, fitted);
     }
     if args.write {
-        let text = serde_yaml::to_string(&model)
-            .map_err(|e| Error::internal("the cost model cannot be written").with_source(e))?;
-        let head = "# What the graphs take of memory, in bytes; measured by `diffbir bench --graphs --write`.\n";
-        let path = bundle.dir().join(MEMORY);
-        imageio::write_atomic(&path, format!("{head}{text}").as_bytes(), true)?;
+        write(bundle, &model)?;
     }
     Ok(())
+}
+
+/// A graph or a variant of it, and the configuration under which it runs.
+struct Measured<'a> {
+    graph: &'a str,
+    listed: &'a Graph,
+    variant: Option<&'a Variant>,
+    config: Config,
+}
+
+/// Every graph and variant that some memory policy runs, by `GRAPH` or `GRAPH.VARIANT`.
+fn measured<'a>(config: &Config, bundle: &'a Bundle) -> BTreeMap<String, Measured<'a>> {
+    let mut found = BTreeMap::new();
+    for (variants, memory) in [
+        (false, MemoryPolicy::Keep),
+        (true, MemoryPolicy::Keep),
+        (true, MemoryPolicy::Least),
+    ] {
+        let mut config = config.clone();
+        (config.runtime.variants, config.runtime.memory) = (variants, memory);
+        let sessions = Sessions::new(bundle.graph_files(), config.runtime.clone());
+        for (graph, listed) in &bundle.manifest().graphs {
+            if listed.kind == GraphKind::TextEncoder {
+                continue;
+            }
+            let variant = sessions.form(graph).variant;
+            let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
+            let name = variant.map_or(graph.clone(), |v| format!("{graph}.{}", v.name));
+            found.entry(name).or_insert(Measured {
+                graph,
+                listed,
+                variant,
+                config: config.clone(),
+            });
+        }
+    }
+    found
+}
+
+impl Measured<'_> {
+    /// Measures it on inputs of three sizes, each in a process of its own.
+    fn points(&self, bundle: &Bundle) -> Result<Vec<GraphPoint>> {
+        let edges = match self.listed.kind {
+            GraphKind::Cleaner | GraphKind::VaeEncoder => PIXELS,
+            _ => CELLS,
+        };
+        let point = |edge: usize| {
+            let edge = edge.next_multiple_of(self.listed.multiple);
+            child(&self.config, bundle, &format!("{}={edge}", self.graph))
+        };
+        edges.into_iter().map(point).collect()
+    }
+
+    /// Bytes per squared cell, at least.
+    fn squared_cell(&self) -> f64 {
+        match self.variant {
+            // Attention as one operator works on a part of its logits at a time.
+            Some(variant) if variant.rewrites.contains_key("attention") => 0.0,
+            _ => attention(self.listed.kind),
+        }
+    }
+}
+
+fn write(bundle: &Bundle, model: &MemoryModel) -> Result<()> {
+    let text = serde_yaml::to_string(model)
+        .map_err(|e| Error::internal("the cost model cannot be written").with_source(e))?;
+    let head = "# Memory of the graphs in bytes, measured by `diffbir bench --graphs --write`.\n";
+    let path = bundle.dir().join(MEMORY);
+    imageio::write_atomic(&path, format!("{head}{text}").as_bytes(), true)
 }
 
 /// One measurement of a graph.
