@@ -6,6 +6,8 @@
 mod bench;
 #[path = "cli/frames.rs"]
 mod frames;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "common/program.rs"]
 mod program;
 #[path = "cli/results.rs"]
@@ -695,7 +697,7 @@ fn two_installations_at_once_make_one() {
     let bin = program.dir().join("bin");
     std::fs::create_dir(&bin).unwrap();
     // A Python whose pip writes the library in two parts, so that a second one in between would show.
-    let pip = "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\necho ran >> \"$DIFFBIR_CACHE/ran\"\n\
+    let pip = "#!/bin/sh\n[ \"$4\" = --version ] && exit 0\necho ran >> \"$DIFFBIR_CACHE/ran\"\n\
         while [ \"$1\" != --target ]; do shift; done\nmkdir -p \"$2/onnxruntime/capi\"\n\
         printf half > \"$2/onnxruntime/capi/libonnxruntime.so.1\"\nprintf half >> \"$2/onnxruntime/capi/libonnxruntime.so.1\"\n";
     let python = write(&bin, "python3", pip.as_bytes());

@@ -19,7 +19,8 @@ _COMMENT = re.compile(r"(?m)(^|\s)#.*$")
 def installed() -> Path | None:
     """Return the library of the installed package onnxruntime or onnxruntime-gpu.
 
-    The package is not imported. None where there is none or it is older than 1.31.
+    The package is not imported. None where there is none or it is older than 1.31. A package in the
+    working folder is ignored, though an interactive interpreter has that folder on its path.
     """
     try:
         spec = importlib.util.find_spec("onnxruntime")
@@ -27,6 +28,8 @@ def installed() -> Path | None:
         return None
     folders = spec.submodule_search_locations if spec is not None else None
     for folder in map(Path, folders or ()):
+        if folder.parent.resolve() == Path.cwd():
+            continue
         libraries = sorted((folder / "capi").glob("libonnxruntime.so*"))
         libraries += sorted((folder / "capi").glob("libonnxruntime.*dylib"))
         libraries += sorted((folder / "capi").glob("onnxruntime.dll"))

@@ -173,6 +173,8 @@ def test_installed_packages_by_version(tmp_path, monkeypatch, name, version, fit
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     assert _runtime.installed() == (library if fits else None)
+    monkeypatch.chdir(tmp_path)
+    assert _runtime.installed() is None, "a package of the working folder"
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ pub fn install(package: Package, say: &mut dyn FnMut(String)) -> Result<PathBuf>
     let cache =
         cache_dir().ok_or_else(|| Error::runtime("no per-user cache folder: set DIFFBIR_CACHE"))?;
     let (name, version) = package.name_and_version();
+    let cache = std::path::absolute(&cache).unwrap_or(cache);
     let target = installed_dir(&cache, name, version);
     let parent = cache.join("runtime");
     let unwritable =
@@ -93,29 +94,16 @@ pub fn install(package: Package, say: &mut dyn FnMut(String)) -> Result<PathBuf>
     Ok(target)
 }
 
-/// Runs pip and passes its lines on.
+/// Runs pip and passes its lines on. Nothing is taken from the working folder: pip is isolated from it and starts elsewhere.
 fn pip_install(requirement: &str, target: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
-    let python = python()?;
-    let mut command = Command::new(python);
-    command.args([
-        "-m",
-        "pip",
-        "install",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--no-input",
-    ]);
-    command
-        .args([
-            "--disable-pip-version-check",
-            "--progress-bar",
-            "off",
-            "--target",
-        ])
-        .arg(target)
-        .arg(requirement);
-    let failed = |e| Error::runtime(format!("cannot run {python} -m pip")).with_source(e);
+    let python = python(target)?;
+    let mut command = pip(&python, target);
+    command.args(["install", "--no-deps", "--only-binary", ":all:"]);
+    command.args(["--no-input", "--disable-pip-version-check"]);
+    command.args(["--progress-bar", "off", "--target"]);
+    command.arg(target).arg(requirement);
+    let failed =
+        |e| Error::runtime(format!("cannot run {} -m pip", python.display())).with_source(e);
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -145,16 +133,37 @@ fn pip_install(requirement: &str, target: &Path, say: &mut dyn FnMut(String)) ->
     )))
 }
 
-fn python() -> Result<&'static str> {
-    let runs = |name: &&&str| {
-        let pip = Command::new(name)
-            .args(["-m", "pip", "--version"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        pip.is_ok_and(|status| status.success())
+/// `python -I -m pip` in `folder`. `-I` keeps the working folder, `PYTHONPATH` and the user's packages off Python's path,
+/// so that a `pip.py` beside the pictures is never run.
+fn pip(python: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.args(["-I", "-m", "pip"]).current_dir(folder);
+    command
+}
+
+/// The first Python of `PATH` that has pip, by its absolute path. Relative entries of `PATH` are skipped: they would lead
+/// into the working folder.
+fn python(folder: &Path) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path)
+        .filter(|entry| entry.is_absolute())
+        .collect();
+    let named = |name: &str| {
+        let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+        folders.iter().map(move |folder| folder.join(&file))
     };
-    ["python3", "python"].iter().find(runs).copied().ok_or_else(|| {
-        Error::runtime("ONNX Runtime is installed through pip, but neither python3 nor python has it; install Python 3.11 or newer")
-    })
+    let has_pip = |python: &PathBuf| {
+        let mut version = pip(python, folder);
+        version.arg("--version");
+        let status = version.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let mut found = named("python3").chain(named("python"));
+    found
+        .find(|python| python.is_file() && has_pip(python))
+        .ok_or_else(|| {
+            Error::runtime(
+                "ONNX Runtime is installed through pip, but no python3 or python in PATH has it; install Python 3.11 or newer",
+            )
+        })
 }

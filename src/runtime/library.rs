@@ -101,19 +101,18 @@ pub fn installed_dir(cache: &Path, package: &str, version: &str) -> PathBuf {
     cache.join("runtime").join(format!("{package}-{version}"))
 }
 
-/// Everything that may be the library, in the order in which it is tried. `named` is `runtime.library`.
+/// Everything that may be the library, in the order in which it is tried, by absolute paths: the loader would look for a
+/// bare name elsewhere. `named` is `runtime.library`.
 pub fn candidates(named: Option<&Path>) -> Vec<Candidate> {
+    let one = |origin, path| {
+        let path = absolute(path);
+        vec![Candidate { origin, path }]
+    };
     if let Some(path) = named {
-        return vec![Candidate {
-            origin: Origin::Config,
-            path: path.to_owned(),
-        }];
+        return one(Origin::Config, path);
     }
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        return vec![Candidate {
-            origin: Origin::Environment,
-            path: path.into(),
-        }];
+        return one(Origin::Environment, Path::new(&path));
     }
     let mut found = Vec::new();
     let mut look = |origin, dir: PathBuf| {
@@ -146,6 +145,11 @@ pub fn candidates(named: Option<&Path>) -> Vec<Candidate> {
         look(Origin::Python, packages.join("onnxruntime/capi"));
     }
     found
+}
+
+/// `path` as the loader takes it to mean the file that it names from the working folder, and no other.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::env::current_dir().unwrap_or_default().join(path)
 }
 
 /// The files of `dir` that are ONNX Runtime's library, by their names; the provider libraries beside it are not.
@@ -221,11 +225,13 @@ fn activate(named: Option<&Path>) -> Result<&'static Active> {
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some(active) = ACTIVE.get() {
         return match named {
-            Some(path) if path != active.loaded.candidate.path => Err(Error::runtime(format!(
-                "this process already uses the ONNX Runtime library {}; it cannot change to {}",
-                active.loaded.candidate.path.display(),
-                path.display()
-            ))),
+            Some(path) if absolute(path) != active.loaded.candidate.path => {
+                Err(Error::runtime(format!(
+                    "this process already uses the ONNX Runtime library {}; it cannot change to {}",
+                    active.loaded.candidate.path.display(),
+                    path.display()
+                )))
+            }
             _ => Ok(active),
         };
     }

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-/// `site-packages` of `VIRTUAL_ENV` and `CONDA_PREFIX`, as far as they are set.
+/// `site-packages` of `VIRTUAL_ENV` and `CONDA_PREFIX`, as far as they are set. Relative ones are ignored: they would lead
+/// into the working folder.
 pub(super) fn packages() -> Vec<PathBuf> {
     let prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"];
     let set = prefixes.into_iter().filter_map(std::env::var_os);
-    set.filter(|prefix| !prefix.is_empty())
+    set.filter(|prefix| Path::new(prefix).is_absolute())
         .flat_map(|prefix| site_packages(Path::new(&prefix)))
         .collect()
 }

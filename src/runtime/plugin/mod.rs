@@ -80,7 +80,7 @@ fn plug(provider: &Provider, package: &Package, environment: &Environment) -> Re
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some(path) = plugged.get(&kind) {
         return match named {
-            Some(named) if named != path => Err(format!(
+            Some(named) if library::absolute(named) != *path => Err(format!(
                 "this process already uses {}; it cannot change to {}",
                 path.display(),
                 named.display()
@@ -102,7 +102,7 @@ fn plug(provider: &Provider, package: &Package, environment: &Environment) -> Re
 fn find(package: &Package, named: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(path) = named {
         return match path.is_file() {
-            true => Ok(path.to_owned()),
+            true => Ok(library::absolute(path)),
             false => Err(format!("{}: no such file", path.display())),
         };
     }
