@@ -63,6 +63,9 @@
 //! # }
 //! ```
 //!
+//! The program, the C ABI and the Python package switch ONNX Runtime's telemetry off; a host in Rust calls
+//! `runtime::telemetry::disable` first in its `main`, or exports `ORT_DISABLE_TELEMETRY=1`.
+//!
 //! # Features
 //!
 //! `onnx` (default): execution on ONNX Runtime, which is loaded at run time and never linked. Without it everything but

@@ -8,6 +8,13 @@ Arrays in and out are sRGB, (H, W, channels); see `Engine.restore` and `Image.ar
 is a `DiffbirError`, but for a TypeError where an argument has the wrong type.
 """
 
+import os as _os
+
+# Before ONNX Runtime is loaded: its builds report to their vendor unless this says not to. As in
+# the program, 0 leaves it on.
+if _os.environ.get("ORT_DISABLE_TELEMETRY") != "0":
+    _os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 from . import _library
 from ._engine import Cancel, Engine, Event, Progress, Request
 from ._errors import (

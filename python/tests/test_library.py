@@ -1,6 +1,7 @@
 """The native library: what it is found by, and whether it is what the header says."""
 
 import ctypes
+import os
 import re
 import subprocess
 import sys
@@ -116,3 +117,15 @@ def test_leaving_without_closing_is_quiet(bundle):
     environment = {"PYTHONPATH": str(ROOT / "python"), "DIFFBIR_LIBRARY": _library.load()._name}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("asked", "set_to"), [(None, "1"), ("", "1"), ("no", "1"), ("0", "0")])
+def test_telemetry_is_off_unless_it_is_left_on(asked, set_to):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    if asked is not None:
+        environment["ORT_DISABLE_TELEMETRY"] = asked
+    program = "import diffbir, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    command = [sys.executable, "-c", program]
+    told = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == set_to

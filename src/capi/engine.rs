@@ -20,6 +20,7 @@ use super::work::RequestObject;
 use crate::config::{ConfigLayer, Layers, Origin};
 use crate::error::Error;
 use crate::runtime::library;
+use crate::runtime::telemetry;
 use crate::service::{Host, Level, Opened, Service, bundles};
 
 /// How many submitted requests may wait unless the host says otherwise.
@@ -71,6 +72,9 @@ impl EngineObject {
             call: options.log,
             data: options.log_data,
         };
+        // SAFETY: diffbir.h asks hosts to export the variable, which leaves nothing to do here, or to make the first
+        // engine before other threads use the environment.
+        unsafe { telemetry::disable() };
         let service = Opened::open(layers(options)?)?.start(options.verify != 0, &log)?;
         let path = service.loaded.candidate.path.display();
         let message = format!("ONNX Runtime {} from {path}", service.loaded.version);

@@ -13,7 +13,7 @@ use crate::cli::report::Reporter;
 use crate::cli::say;
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::runtime::{self, Loaded, Provider, ProviderKind, RuntimeOptions, Session, library};
+use crate::runtime::{self, Loaded, Provider, ProviderKind, RuntimeOptions, Session, library, telemetry};
 use crate::service::{Host, Level, bundles, startup};
 
 /// The facts that the command reports.
@@ -23,6 +23,7 @@ struct Facts {
     candidates: Vec<Candidate>,
     notes: Vec<String>,
     library: Option<Library>,
+    telemetry: bool,
     providers: Vec<ProviderFacts>,
     devices: Vec<library::DeviceInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +121,7 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
                 path: c.path,
             })
             .collect(),
+        telemetry: telemetry::is_enabled(),
         notes: notes.notes.into_inner().unwrap_or_default(),
         ..Facts::default()
     };

@@ -37,6 +37,8 @@ pub mod session;
 #[cfg(feature = "onnx")]
 pub mod sessions;
 #[cfg(feature = "onnx")]
+pub mod telemetry;
+#[cfg(feature = "onnx")]
 mod values;
 mod variants;
 

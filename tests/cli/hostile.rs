@@ -22,6 +22,52 @@ fn script(path: &Path, text: &str) {
     std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
 }
 
+/// Every file below `folder`.
+fn files_below(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files_below(&path)),
+            false => found.push(path.display().to_string()),
+        }
+    }
+    found
+}
+
+/// A command with an empty home, which finds the same ONNX Runtime as others.
+fn from_a_new_home(program: &Program, args: &[&str]) -> Command {
+    let home = program.dir().join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    let cache = diffbir::runtime::library::cache_dir().unwrap();
+    let mut command = program.command(args);
+    command.env("HOME", home).env("DIFFBIR_CACHE", cache);
+    command
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("ORT_DISABLE_TELEMETRY");
+    command
+}
+
+#[test]
+fn the_runtime_keeps_no_record_for_its_vendor() {
+    let program = Program::new();
+    let picture = crate::program::picture(16, 16);
+    std::fs::write(program.dir().join("a.png"), picture).unwrap();
+    let args = ["restore", "a.png", "-o", "r.png", "--offline", "--bundle"];
+    let run = Run::of(from_a_new_home(
+        &program,
+        &[&args[..], &[&crate::program::tiny()]].concat(),
+    ));
+    run.code(0);
+    let found = files_below(&program.dir().join("home"));
+    assert!(found.is_empty(), "left in the home folder: {found:?}");
+    let off = Run::of(from_a_new_home(&program, &["doctor", "--offline"]));
+    off.prints(&["telemetry of ONNX Runtime: off"]);
+    let mut on = from_a_new_home(&program, &["doctor", "--offline"]);
+    on.env("ORT_DISABLE_TELEMETRY", "0");
+    Run::of(on).prints(&["left on by ORT_DISABLE_TELEMETRY=0"]);
+}
+
 #[test]
 fn python_takes_nothing_from_the_working_folder() {
     let program = Program::new();

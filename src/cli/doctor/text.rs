@@ -21,7 +21,11 @@ impl fmt::Display for Facts {
         if let Some(library) = &self.library {
             writeln!(f, "  {library}")?;
         }
-        writeln!(f, "providers")?;
+        let telemetry = match self.telemetry {
+            true => "left on by ORT_DISABLE_TELEMETRY=0: it may report to its vendor",
+            false => "off (ORT_DISABLE_TELEMETRY=0 would leave it on)",
+        };
+        writeln!(f, "  telemetry of ONNX Runtime: {telemetry}\nproviders")?;
         for provider in &self.providers {
             writeln!(f, "{provider}")?;
         }
