@@ -72,6 +72,9 @@
 //! the sessions builds, on networks of the caller's own. `cli` (default): the program `diffbir`. `capi` (default): the C
 //! ABI of `include/diffbir.h`. `jxl` (default): pictures in JPEG XL are read.
 
+// They panic where the stream is closed or full. The program has helpers of its own, the library prints nothing.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod bundle;
 pub mod cancel;
 pub mod canvas;

@@ -13,7 +13,9 @@ use crate::cli::report::Reporter;
 use crate::cli::say;
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::runtime::{self, Loaded, Provider, ProviderKind, RuntimeOptions, Session, library, telemetry};
+use crate::runtime::{
+    self, Loaded, Provider, ProviderKind, RuntimeOptions, Session, library, telemetry,
+};
 use crate::service::{Host, Level, bundles, startup};
 
 /// The facts that the command reports.

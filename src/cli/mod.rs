@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod defect;
 mod demo;
 mod doctor;
 mod frames;
@@ -35,13 +36,12 @@ pub const REPORT_SCHEMA: &str = report::SCHEMA;
 /// Runs the program on the process's arguments and returns its exit code.
 pub fn run() -> ExitCode {
     let start = Instant::now();
+    defect::listen();
     let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(exit_code) => return ExitCode::from(exit_code),
     };
     runtime::own_process();
-    let cancel = Cancel::default();
-    stop_on_signal(&cancel);
     let reporting = match &cli.command {
         Command::Restore(args) => args.reporting.clone(),
         Command::Demo(args) => args.reporting.clone(),
@@ -51,8 +51,12 @@ pub fn run() -> ExitCode {
         },
         _ => Reporting::default(),
     };
-    let reporter = Reporter::new(&reporting, start);
-    finish(command(&cli.command, &cancel, &reporter), reporting.json)
+    let outcome = defect::caught(|| {
+        let cancel = Cancel::default();
+        stop_on_signal(&cancel);
+        command(&cli.command, &cancel, &Reporter::new(&reporting, start))
+    });
+    ExitCode::from(finish(outcome, reporting.json))
 }
 
 fn command(command: &Command, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<Tally> {
@@ -96,9 +100,9 @@ fn print_completions(shell: clap_complete::Shell) {
 
 /// The exit code of an outcome; its error is reported. A command adds context to an error on its way up; the library's error
 /// inside has the kind.
-fn finish(outcome: anyhow::Result<Tally>, json: bool) -> ExitCode {
+fn finish(outcome: anyhow::Result<Tally>, json: bool) -> u8 {
     let error = match outcome {
-        Ok(tally) => return ExitCode::from(tally.exit_code()),
+        Ok(tally) => return tally.exit_code(),
         Err(error) => error,
     };
     let kind = error
@@ -108,7 +112,7 @@ fn finish(outcome: anyhow::Result<Tally>, json: bool) -> ExitCode {
         say::print(&format!("{}\n", report::error_line(&error, kind)));
     }
     say::error(&format!("error: {}", report::in_words(&error)));
-    ExitCode::from(kind.exit_code())
+    kind.exit_code()
 }
 
 /// The first Ctrl-C asks the run to stop between steps; the second ends the process at once.
@@ -123,5 +127,23 @@ fn stop_on_signal(cancel: &Cancel) {
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         say::error(&format!("Ctrl-C will stop at once: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_with_70() {
+        let outcome = defect::caught::<_, anyhow::Error>(|| panic!("an end"));
+        assert_eq!(finish(outcome, false), 70);
+        let one_of_two = Tally {
+            done: 1,
+            failed: 1,
+            defects: 1,
+            ..Tally::default()
+        };
+        assert_eq!(finish(Ok(one_of_two), false), 70);
     }
 }

@@ -13,7 +13,7 @@ use crate::canvas::Canvas;
 use crate::cli::args::Restore;
 use crate::cli::inputs::{self, Job, Results};
 use crate::cli::report::Reporter;
-use crate::cli::{frames, plan, replay};
+use crate::cli::{defect, frames, plan, replay};
 use crate::config::Existing;
 use crate::engine::Noise;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +34,8 @@ pub struct Tally {
     pub failed: usize,
     /// Those of them that did not fit the memory or the disk.
     pub too_large: usize,
+    /// Those of them that met a defect of the program.
+    pub defects: usize,
 }
 
 impl Tally {
@@ -41,6 +43,7 @@ impl Tally {
     pub fn exit_code(self) -> u8 {
         match self {
             Tally { failed: 0, .. } => 0,
+            Tally { defects: 1.., .. } => ErrorKind::Internal.exit_code(),
             Tally {
                 done: 0,
                 failed,
@@ -193,12 +196,13 @@ impl Run<'_> {
             return Ok(());
         }
         self.ledger.as_ref().map_or(Ok(()), Ledger::check)?;
-        match work(job) {
+        match defect::caught(|| work(job)) {
             Ok(()) => count(&|tally| tally.done += 1),
             Err(error) if is_of_one_picture(&error) => {
                 count(&|tally| {
                     tally.failed += 1;
                     tally.too_large += usize::from(error.kind() == ErrorKind::Resources);
+                    tally.defects += usize::from(error.kind() == ErrorKind::Internal);
                 });
                 self.reporter.failure(&job.input, &error);
             }
@@ -308,6 +312,6 @@ pub fn files(job: &Job) -> Vec<PathBuf> {
 fn is_of_one_picture(error: &Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Input | ErrorKind::Option | ErrorKind::Resources
+        ErrorKind::Input | ErrorKind::Option | ErrorKind::Resources | ErrorKind::Internal
     )
 }

@@ -119,3 +119,67 @@ fn a_relative_environment_is_not_searched_for_libraries() {
     run.code(4);
     run.does_not_say("1.20.0");
 }
+
+/// A run over three pictures, one of which is damaged, into `out`.
+fn batch(program: &Program) -> Command {
+    for name in ["a.png", "b.png"] {
+        std::fs::write(program.dir().join(name), crate::program::picture(16, 16)).unwrap();
+    }
+    std::fs::write(program.dir().join("damaged.png"), b"no picture").unwrap();
+    let mut command = program.command(&["restore", "a.png", "damaged.png", "b.png", "-o", "out"]);
+    command.args([
+        "--sampler",
+        "ddim",
+        "--steps",
+        "1",
+        "--upscale",
+        "1",
+        "--bundle",
+    ]);
+    command.arg(crate::program::tiny());
+    command
+}
+
+/// The end of a pipe that nobody reads.
+fn broken_pipe() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+fn full() -> std::fs::File {
+    std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap()
+}
+
+#[test]
+fn a_batch_goes_on_where_its_output_cannot() {
+    type Redirect = fn(&mut Command) -> &mut Command;
+    let redirects: [Redirect; 4] = [
+        |command| command.stderr(broken_pipe()),
+        |command| command.stderr(full()),
+        |command| command.arg("--json").stdout(broken_pipe()),
+        |command| command.arg("--json").stdout(full()),
+    ];
+    for (k, redirect) in redirects.into_iter().enumerate() {
+        let program = Program::new();
+        let mut command = batch(&program);
+        redirect(&mut command);
+        // One picture of three is damaged.
+        assert_eq!(command.status().unwrap().code(), Some(1), "{k}");
+        assert_eq!(program.files("out"), ["a.png", "b.png"], "{k}");
+    }
+}
+
+#[test]
+fn a_command_whose_output_cannot_be_written_does_not_panic() {
+    let program = Program::new();
+    for args in [&["config"][..], &["doctor", "--offline"]] {
+        let mut command = program.command(args);
+        let status = command.stdout(broken_pipe()).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{args:?}");
+        let mut command = program.command(args);
+        let status = command.stdout(full()).status().unwrap();
+        assert!(matches!(status.code(), Some(0 | 1)), "{args:?}: {status}");
+    }
+}
