@@ -9,6 +9,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("error", 0),
     ("declare", 1),
     ("wording", 1),
+    ("files", 0),
+    ("yaml", 1),
     ("tensor", 1),
     ("cancel", 1),
     ("canvas", 1),

@@ -1,7 +1,7 @@
 //! Checking files against their SHA-256, and remembering which were found sound.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Told the file that is being read and its size in bytes.
 pub type Progress<'a> = dyn FnMut(&Path, u64) + 'a;
@@ -23,6 +24,9 @@ struct Stamp {
     inode: u64,
 }
 
+/// The largest record that is read, in bytes: some 200,000 files.
+const MAX_LEDGER: u64 = 64 << 20;
+
 type Ledger = BTreeMap<PathBuf, Stamp>;
 
 /// The SHA-256 of `bytes`, in hexadecimal.
@@ -35,7 +39,7 @@ pub fn sha256_bytes(bytes: &[u8]) -> String {
 /// # Errors
 /// A file that cannot be read.
 pub fn sha256_file(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = files::open_regular(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -109,8 +113,12 @@ fn stamp(metadata: &Metadata, sha256: &str) -> Stamp {
 }
 
 fn read_ledger(path: &Path) -> Ledger {
-    let text = std::fs::read(path).unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_default()
+    // Somebody else's could say that a damaged file is sound.
+    if files::expect_own(path).is_err() {
+        return Ledger::new();
+    }
+    let text = files::read_text(path, MAX_LEDGER).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn write_ledger(path: &Path, ledger: &Ledger) -> std::io::Result<()> {

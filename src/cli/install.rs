@@ -1,7 +1,6 @@
 //! Putting ONNX Runtime into the per-user cache, through pip. Only the program does this, never the library.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,8 +8,15 @@ use fs4::FileExt;
 
 use crate::cli::args;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::runtime::library::{PINNED_CPU, PINNED_GPU, cache_dir, installed_dir};
 use crate::runtime::plugin;
+
+/// The packages with the SHA-256 of their files.
+const REQUIREMENTS: &str = include_str!("install.txt");
+
+/// How names begin of what is not installed yet.
+const STAGING: &str = ".staging-";
 
 /// Which Python package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,36 +80,69 @@ pub fn install(package: Package, say: &mut dyn FnMut(String)) -> Result<PathBuf>
     let unwritable =
         |e| Error::runtime(format!("cannot write to {}", parent.display())).with_source(e);
     std::fs::create_dir_all(&parent).map_err(unwritable)?;
-    let lock = File::create(parent.join(".lock")).map_err(unwritable)?;
+    for folder in [&cache, &parent] {
+        files::expect_own(folder).map_err(|e| Error::runtime(e.to_string()))?;
+    }
+    let lock = files::open_lock(&parent.join(".lock")).map_err(unwritable)?;
     FileExt::lock(&lock).map_err(unwritable)?;
+    remove_stale(&parent);
     if target.is_dir() {
         return Ok(target);
     }
     let staging = tempfile::Builder::new()
-        .prefix(".staging-")
+        .prefix(STAGING)
         .tempdir_in(&parent)
         .map_err(unwritable)?;
     say(format!(
         "installing {name} {version} into {}",
         target.display()
     ));
-    pip_install(&format!("{name}=={version}"), staging.path(), say)?;
+    pip_install(requirement(name), staging.path(), say)?;
     package.complete(staging.path()).map_err(unwritable)?;
     std::fs::rename(staging.path(), &target).map_err(unwritable)?;
     say(format!("installed {name} {version}"));
     Ok(target)
 }
 
+/// Removes what killed installations left. No other is under way, since the lock is held; what cannot be removed stays.
+fn remove_stale(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(STAGING) {
+            let path = entry.path();
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+    }
+}
+
+/// The line of [`REQUIREMENTS`] for the package `name`, continued over several lines by its hashes.
+fn requirement(name: &str) -> &'static str {
+    let start = REQUIREMENTS
+        .find(&format!("\n{name}=="))
+        .map_or(0, |at| at + 1);
+    let lines = REQUIREMENTS[start..].split_inclusive('\n');
+    let continued = lines.map_while(|line| line.ends_with("\\\n").then_some(line.len()));
+    let end = start + continued.sum::<usize>();
+    let last = REQUIREMENTS[end..].find('\n').unwrap_or_default();
+    &REQUIREMENTS[start..end + last]
+}
+
 /// Runs pip and passes its lines on. Nothing is taken from the working folder: pip is isolated from it and starts elsewhere.
 fn pip_install(requirement: &str, target: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
     let python = python(target)?;
-    let mut command = pip(&python, target);
-    command.args(["install", "--no-deps", "--only-binary", ":all:"]);
-    command.args(["--no-input", "--disable-pip-version-check"]);
-    command.args(["--progress-bar", "off", "--target"]);
-    command.arg(target).arg(requirement);
     let failed =
         |e| Error::runtime(format!("cannot run {} -m pip", python.display())).with_source(e);
+    let mut command = pip(&python, target);
+    // The hashes hold whatever index `pip.conf` or `PIP_INDEX_URL` names.
+    let mut list = tempfile::Builder::new()
+        .prefix(STAGING)
+        .tempfile_in(target.parent().unwrap_or(target))
+        .map_err(failed)?;
+    list.write_all(requirement.as_bytes()).map_err(failed)?;
+    command.args(["install", "--require-hashes", "--no-deps"]);
+    command.args(["--only-binary", ":all:"]);
+    command.args(["--no-input", "--disable-pip-version-check"]);
+    command.args(["--progress-bar", "off", "--target"]);
+    command.arg(target).arg("-r").arg(list.path());
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -128,8 +167,9 @@ fn pip_install(requirement: &str, target: &Path, say: &mut dyn FnMut(String)) ->
         .find(|line| !line.trim().is_empty())
         .unwrap_or("no message");
     Err(Error::runtime(format!(
-        "pip could not install {requirement}: {last}. Install it by hand, or name a library: ONNX Runtime's with \
-         runtime.library or ORT_DYLIB_PATH, a plugin's with its provider's option `library`"
+        "pip could not install {}: {last}. Install it by hand, or name a library: ONNX Runtime's with \
+         runtime.library or ORT_DYLIB_PATH, a plugin's with its provider's option `library`",
+        requirement.split(' ').next().unwrap_or_default()
     )))
 }
 
@@ -166,4 +206,25 @@ fn python(folder: &Path) -> Result<PathBuf> {
                 "ONNX Runtime is installed through pip, but no python3 or python in PATH has it; install Python 3.11 or newer",
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_package_is_pinned_by_hash() {
+        let plugins = [plugin::OPENVINO, plugin::TENSORRT_RTX].map(Package::Plugin);
+        for package in [Package::Cpu, Package::Gpu].into_iter().chain(plugins) {
+            let (name, version) = package.name_and_version();
+            let text = requirement(name);
+            assert!(text.starts_with(&format!("{name}=={version} ")), "{text}");
+            assert_eq!(text.matches("==").count(), 1, "{text}");
+            let hashes: Vec<&str> = text.split("--hash=sha256:").skip(1).collect();
+            assert!(hashes.len() > 1, "{text}");
+            let is_hash =
+                |hash: &&str| hash.chars().take_while(char::is_ascii_hexdigit).count() == 64;
+            assert!(hashes.iter().all(is_hash), "{text}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use ort::environment::Environment;
 
 use super::{plugin, python};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The `onnxruntime` Python package that the program installs where no library is found.
 pub const PINNED_CPU: &str = "1.32.0";
@@ -284,10 +285,20 @@ fn version(path: &Path) -> Result<String> {
     Ok(text.to_string_lossy().into_owned())
 }
 
+/// Refuses a library that others may have written, or may exchange.
+pub(super) fn expect_own(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    for place in [path, folder] {
+        files::expect_own(place).map_err(|e| Error::runtime(e.to_string()))?;
+    }
+    Ok(())
+}
+
 fn open(path: &Path) -> Result<Environment> {
     if !path.is_file() {
         return Err(Error::runtime(format!("{}: no such file", path.display())));
     }
+    expect_own(path)?;
     let unfit = |error: ort::LoadDynamicError| match error {
         ort::LoadDynamicError::BadVersion { version_str, path } => Error::runtime(format!(
             "{} is ONNX Runtime {version_str}, wanted: 1.{OLDEST_MINOR} or newer",

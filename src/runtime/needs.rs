@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::provider::ProviderKind;
-use super::python;
+use super::{library, python};
 
 /// A library that a provider cannot do without.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +124,10 @@ fn is_loadable(name: &str, folders: &[PathBuf]) -> bool {
 /// # Errors
 /// The loader's message.
 pub(super) fn keep_loaded(path: &Path) -> Result<(), String> {
+    // A bare name is the loader's to find, among the system's libraries.
+    if path.is_absolute() {
+        library::expect_own(path).map_err(|e| e.to_string())?;
+    }
     ort::util::preload_dylib(path).map_err(|e| e.to_string())
 }
 

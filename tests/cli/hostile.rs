@@ -1,11 +1,11 @@
 //! Surroundings that mean harm: planted code, special files, outputs that go away.
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use crate::program::{Program, Run};
+use crate::program::{Program, Run, old_runtime, picture, tiny};
 
 /// `diffbir runtime install` into an empty cache, without an index.
 fn install(program: &Program) -> Command {
@@ -51,13 +51,9 @@ fn from_a_new_home(program: &Program, args: &[&str]) -> Command {
 #[test]
 fn the_runtime_keeps_no_record_for_its_vendor() {
     let program = Program::new();
-    let picture = crate::program::picture(16, 16);
-    std::fs::write(program.dir().join("a.png"), picture).unwrap();
+    std::fs::write(program.dir().join("a.png"), picture(16, 16)).unwrap();
     let args = ["restore", "a.png", "-o", "r.png", "--offline", "--bundle"];
-    let run = Run::of(from_a_new_home(
-        &program,
-        &[&args[..], &[&crate::program::tiny()]].concat(),
-    ));
+    let run = Run::of(from_a_new_home(&program, &[&args[..], &[&tiny()]].concat()));
     run.code(0);
     let found = files_below(&program.dir().join("home"));
     assert!(found.is_empty(), "left in the home folder: {found:?}");
@@ -105,11 +101,11 @@ fn a_relative_environment_is_not_searched_for_libraries() {
     let folder = "venv/lib/python3.11/site-packages/onnxruntime/capi";
     let folder = program.dir().join(folder);
     std::fs::create_dir_all(&folder).unwrap();
-    crate::program::old_runtime(&folder);
+    old_runtime(&folder);
     let input = program.dir().join("a.png");
-    std::fs::write(&input, crate::program::picture(16, 16)).unwrap();
+    std::fs::write(&input, picture(16, 16)).unwrap();
     let args = ["restore", "a.png", "-o", "r.png", "--offline", "--bundle"];
-    let mut command = program.command(&[&args[..], &[&crate::program::tiny()]].concat());
+    let mut command = program.command(&[&args[..], &[&tiny()]].concat());
     command
         .env("VIRTUAL_ENV", "venv")
         .env("DIFFBIR_CACHE", program.dir().join("empty"))
@@ -123,7 +119,7 @@ fn a_relative_environment_is_not_searched_for_libraries() {
 /// A run over three pictures, one of which is damaged, into `out`.
 fn batch(program: &Program) -> Command {
     for name in ["a.png", "b.png"] {
-        std::fs::write(program.dir().join(name), crate::program::picture(16, 16)).unwrap();
+        std::fs::write(program.dir().join(name), picture(16, 16)).unwrap();
     }
     std::fs::write(program.dir().join("damaged.png"), b"no picture").unwrap();
     let mut command = program.command(&["restore", "a.png", "damaged.png", "b.png", "-o", "out"]);
@@ -136,7 +132,7 @@ fn batch(program: &Program) -> Command {
         "1",
         "--bundle",
     ]);
-    command.arg(crate::program::tiny());
+    command.arg(tiny());
     command
 }
 
@@ -182,4 +178,165 @@ fn a_command_whose_output_cannot_be_written_does_not_panic() {
         let status = command.stdout(full()).status().unwrap();
         assert!(matches!(status.code(), Some(0 | 1)), "{args:?}: {status}");
     }
+}
+
+/// A run on the damaged bundle `b`.
+fn on_bundle(program: &Program) -> Run {
+    std::fs::write(program.dir().join("a.png"), picture(16, 16)).unwrap();
+    let args = [
+        "restore",
+        "a.png",
+        "-o",
+        "r.png",
+        "--overwrite",
+        "--offline",
+    ];
+    program.run(
+        &[
+            &args[..],
+            &["--steps", "2", "--upscale", "1", "--bundle", "b"],
+        ]
+        .concat(),
+    )
+}
+
+#[test]
+fn files_of_a_bundle_that_are_none_are_refused() {
+    let program = Program::new();
+    let bundle = program.copy_of_tiny("b");
+    for file in [
+        "bundle.yaml",
+        "memory.yaml",
+        "contexts.safetensors",
+        "cleaner_sr.onnx",
+    ] {
+        let path = bundle.join(file);
+        let kept = std::fs::read(&path).ok();
+        let _ = std::fs::remove_file(&path);
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        for _ in 0..2 {
+            let run = on_bundle(&program);
+            run.code(3);
+            run.says(&[file, "not a regular file"]);
+            std::fs::remove_file(&path).unwrap();
+            symlink("/dev/zero", &path).unwrap();
+        }
+        std::fs::remove_file(&path).unwrap();
+        kept.map(|bytes| std::fs::write(&path, bytes).unwrap());
+    }
+}
+
+#[test]
+fn descriptions_that_are_not_what_they_seem_are_refused() {
+    let program = Program::new();
+    let bundle = program.copy_of_tiny("b");
+    let path = bundle.join("bundle.yaml");
+    let sound = std::fs::read_to_string(&path).unwrap();
+    let twice = format!("{sound}\nmin_short_edge: 1\n");
+    let deep = format!("{sound}\nx: {}", "{a: ".repeat(100_000));
+    let long = format!("{sound}\n{}", "#".repeat(1 << 20));
+    for (text, message) in [
+        (twice, "duplicate entry with key \"min_short_edge\""),
+        (deep, "opening brackets"),
+        (long, "larger than 1024 KiB"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let run = on_bundle(&program);
+        run.code(3);
+        run.says(&["bundle.yaml", message]);
+    }
+    std::fs::write(&path, sound).unwrap();
+    std::fs::write(program.dir().join("secret"), "password123").unwrap();
+    std::fs::remove_file(bundle.join("memory.yaml")).unwrap();
+    symlink(program.dir().join("secret"), bundle.join("memory.yaml")).unwrap();
+    let run = on_bundle(&program);
+    run.code(3);
+    run.says(&["memory.yaml", "bench --graphs --write --bundle b"]);
+    run.does_not_say("password123");
+}
+
+#[test]
+fn weights_that_are_not_listed_are_refused() {
+    let program = Program::new();
+    let bundle = program.copy_of_tiny("b");
+    // A graph with one tensor that lies in another file, in the bytes of onnx.proto.
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+    let entry = [field(1, b"location"), field(2, b"evil.bin")].concat();
+    let model = field(7, &field(5, &field(13, &entry)));
+    let path = bundle.join("cleaner_sr.onnx");
+    let old = diffbir::bundle::sha256_file(&path).unwrap();
+    std::fs::write(&path, model).unwrap();
+    let new = diffbir::bundle::sha256_file(&path).unwrap();
+    let manifest = std::fs::read_to_string(bundle.join("bundle.yaml")).unwrap();
+    std::fs::write(bundle.join("bundle.yaml"), manifest.replace(&old, &new)).unwrap();
+    let run = on_bundle(&program);
+    run.code(3);
+    run.says(&["cleaner_sr.onnx", "evil.bin", "does not list"]);
+}
+
+#[test]
+fn a_library_that_others_may_write_is_not_loaded() {
+    let program = Program::new();
+    std::fs::set_permissions(program.dir(), Permissions::from_mode(0o700)).unwrap();
+    let library = old_runtime(program.dir());
+    let doctor = |mode| {
+        std::fs::set_permissions(&library, Permissions::from_mode(mode)).unwrap();
+        let mut command = program.command(&["doctor", "--offline"]);
+        command.env("ORT_DYLIB_PATH", &library);
+        let run = Run::of(command);
+        run.code(4);
+        run
+    };
+    doctor(0o755).prints(&["1.20.0"]);
+    doctor(0o777).prints(&["others may write to it", "chmod go-w"]);
+}
+
+#[test]
+fn a_cache_of_others_is_not_installed_into() {
+    let program = Program::new();
+    let runtime = program.dir().join("cache/runtime");
+    std::fs::create_dir_all(&runtime).unwrap();
+    let precious = program.dir().join("precious");
+    std::fs::write(&precious, b"precious").unwrap();
+    symlink(&precious, runtime.join(".lock")).unwrap();
+    let run = Run::of(install(&program));
+    run.code(4);
+    run.says(&["cannot write to"]);
+    assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+    std::fs::remove_file(runtime.join(".lock")).unwrap();
+    std::fs::set_permissions(&runtime, Permissions::from_mode(0o777)).unwrap();
+    let run = Run::of(install(&program));
+    run.code(4);
+    run.says(&["runtime", "chmod go-w"]);
+}
+
+#[test]
+fn killed_installations_are_cleared_away() {
+    let program = Program::new();
+    let stale = program.dir().join("cache/runtime/.staging-abc");
+    std::fs::create_dir_all(stale.join("onnxruntime")).unwrap();
+    // Without an index nothing is installed.
+    Run::of(install(&program)).code(4);
+    assert!(!stale.exists());
+}
+
+#[test]
+fn names_are_shown_as_one_line() {
+    let program = Program::new();
+    let name = "a\x1b[31m\nb.png";
+    std::fs::write(program.dir().join(name), b"no picture").unwrap();
+    let args = [
+        "restore",
+        name,
+        "-o",
+        "r.png",
+        "--offline",
+        "--bundle",
+        &tiny(),
+    ];
+    let run = program.run(&args);
+    run.code(1);
+    run.says(&[r"a\u{1b}[31m\nb.png: not a picture"]);
+    run.does_not_say("\x1b");
 }

@@ -89,6 +89,7 @@ fn plug(provider: &Provider, package: &Package, environment: &Environment) -> Re
         };
     }
     let path = find(package, named)?;
+    library::expect_own(&path).map_err(|e| e.to_string())?;
     if package.needs_links {
         load_companions(&path);
     }

@@ -1,0 +1,180 @@
+//! Files that may mean harm: special files, endless ones, and those that somebody else may have written.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{Error, ErrorKind, Read, Result};
+use std::path::Path;
+
+/// Opens a regular file for reading. A FIFO or device is refused without waiting for it.
+///
+/// # Errors
+/// As [`File::open`]; [`ErrorKind::InvalidInput`] for what is no regular file.
+pub fn open_regular(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        flags(rustix::fs::OFlags::NONBLOCK),
+    );
+    let file = options.open(path)?;
+    expect_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Refuses what is no regular file.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`].
+pub fn expect_regular(metadata: &Metadata) -> Result<()> {
+    match metadata.is_file() {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::InvalidInput, "not a regular file")),
+    }
+}
+
+/// The text of a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// As [`open_regular`]; [`ErrorKind::FileTooLarge`]; [`ErrorKind::InvalidData`] for what is no UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> Result<String> {
+    let mut text = String::new();
+    let read = open_regular(path)?
+        .take(limit + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > limit {
+        let message = format!("larger than {} KiB", limit >> 10);
+        return Err(Error::new(ErrorKind::FileTooLarge, message));
+    }
+    Ok(text)
+}
+
+/// Opens the file of a lock, and makes it where it is missing. A link is not followed, and nothing is truncated.
+///
+/// # Errors
+/// Those of the file system.
+pub fn open_lock(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        flags(rustix::fs::OFlags::NOFOLLOW),
+    );
+    options.open(path)
+}
+
+#[cfg(unix)]
+fn flags(flags: rustix::fs::OFlags) -> i32 {
+    flags.bits() as i32
+}
+
+/// Refuses a file or folder that somebody other than this user and root may have written: one that another owns, or that
+/// its group or everybody may write. Links are followed. Elsewhere than on Unix all is accepted.
+///
+/// # Errors
+/// [`ErrorKind::PermissionDenied`] with the way out; those of the file system.
+pub fn expect_own(path: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(path)?;
+    match foreign(&metadata) {
+        Some(why) => Err(Error::new(
+            ErrorKind::PermissionDenied,
+            format!("{}: {why}", path.display()),
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn foreign(metadata: &Metadata) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    const STICKY: u32 = 0o1000;
+    let user = rustix::process::geteuid().as_raw();
+    let (owner, mode) = (metadata.uid(), metadata.mode());
+    if owner != user && owner != 0 {
+        return Some(format!(
+            "owned by user {owner}, who is neither you nor root, and not trusted with code; copy it, or give it to root by \
+             `chown`"
+        ));
+    }
+    // In a folder such as /tmp everybody may make files, and nobody may replace those of others.
+    let is_shared = metadata.is_dir() && mode & STICKY != 0;
+    (mode & 0o022 != 0 && !is_shared).then(|| {
+        "others may write to it, so that it is not trusted with code; run `chmod go-w` on it"
+            .to_owned()
+    })
+}
+
+#[cfg(not(unix))]
+fn foreign(_: &Metadata) -> Option<String> {
+    None
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn special_and_endless_files_are_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let zero = dir.path().join("zero");
+        symlink("/dev/zero", &zero).unwrap();
+        for path in [&fifo, &zero, dir.path()] {
+            let error = read_text(path, 100).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "not a regular file",
+                "{}",
+                path.display()
+            );
+        }
+        let file = dir.path().join("file");
+        std::fs::write(&file, [b'x'; 2049]).unwrap();
+        assert_eq!(
+            read_text(&file, 2048).unwrap_err().to_string(),
+            "larger than 2 KiB"
+        );
+        assert_eq!(read_text(&file, 2049).unwrap().len(), 2049);
+    }
+
+    #[test]
+    fn a_lock_follows_no_link_and_keeps_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, lock) = (dir.path().join("target"), dir.path().join("lock"));
+        std::fs::write(&target, b"precious").unwrap();
+        symlink(&target, &lock).unwrap();
+        assert!(open_lock(&lock).is_err());
+        open_lock(&target).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+        open_lock(&dir.path().join("new")).unwrap();
+    }
+
+    #[test]
+    fn what_others_may_write_is_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lib.so");
+        std::fs::write(&file, b"").unwrap();
+        for (mode, trusted) in [(0o644, true), (0o755, true), (0o664, false), (0o646, false)] {
+            set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(expect_own(&file).is_ok(), trusted, "{mode:o}");
+        }
+        for (mode, trusted) in [(0o700, true), (0o775, false), (0o1777, true)] {
+            set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+            assert_eq!(expect_own(dir.path()).is_ok(), trusted, "{mode:o}");
+        }
+        set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        // Only root may give files away.
+        if chown(&file, Some(12345), None).is_ok() {
+            let error = expect_own(&file).unwrap_err().to_string();
+            assert!(error.contains("owned by user 12345"), "{error}");
+        }
+    }
+}
