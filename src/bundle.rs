@@ -3,6 +3,7 @@
 //! The exporter writes it, the engine reads it, and both hold it against one schema
 //! (`export/diffbir_export/bundle.schema.json`). Nothing in the engine knows a model but through it.
 
+mod external;
 mod hashes;
 mod manifest;
 mod memory;
@@ -18,6 +19,7 @@ use crate::nets::contract::GraphKind;
 use crate::nets::segments::SegmentPlan;
 use crate::options::{Options, SamplingOptions};
 use crate::runtime::{GraphFile, ProviderKind, VariantFile};
+use crate::{files, yaml};
 
 pub use hashes::{Progress, sha256_bytes, sha256_file};
 pub use manifest::{
@@ -50,7 +52,7 @@ impl Bundle {
     /// schema, or a task or graph that names what is not there.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
-        let text = std::fs::read_to_string(&path).map_err(|e| {
+        let text = files::read_text(&path, yaml::MAX_BYTES).map_err(|e| {
             let what = if dir.is_dir() {
                 "no bundle here: cannot read"
             } else {
@@ -211,7 +213,7 @@ impl Bundle {
             .collect()
     }
 
-    /// Checks the SHA-256 of every listed file. A file once found sound is not read again while its size, time of
+    /// Checks the SHA-256 of every listed file, and that graphs take weights from listed files alone. A file once found sound is not read again while its size, time of
     /// modification and inode are the same, unless `force`. `cache` is the folder that remembers them; `None`
     /// remembers nothing.
     ///
@@ -223,7 +225,23 @@ impl Bundle {
         force: bool,
         progress: &mut Progress<'_>,
     ) -> Result<()> {
-        hashes::verify(&self.dir, &self.files(), cache, force, progress)
+        let files = self.files();
+        hashes::verify(&self.dir, &files, cache, force, progress)?;
+        for file in files.keys().filter(|file| file.ends_with(".onnx")) {
+            let path = self.dir.join(file);
+            let unreadable = |e| Error::bundle(path.display().to_string()).with_source(e);
+            let locations = external::locations(&path).map_err(unreadable)?;
+            if let Some(unlisted) = locations
+                .iter()
+                .find(|place| !files.contains_key(place.as_str()))
+            {
+                return Err(Error::bundle(format!(
+                    "{}: takes weights from {unlisted}, which {MANIFEST} does not list; export the bundle again",
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Size in bytes of a graph with its external data.
@@ -284,6 +302,13 @@ impl Bundle {
 
     /// What the schema cannot say: every name that is used is listed.
     fn check_references(&self) -> Result<()> {
+        for file in self.files().into_keys() {
+            // A missing file is named when it is needed.
+            if let Ok(metadata) = std::fs::metadata(self.dir.join(file)) {
+                files::expect_regular(&metadata)
+                    .map_err(|e| Error::bundle(format!("{file}: {e}")))?;
+            }
+        }
         for (task, entry) in &self.manifest.tasks {
             let graph = self
                 .graph(&entry.cleaner)

@@ -144,10 +144,10 @@ impl Error {
 impl fmt::Display for Error {
     /// The message and its causes on one line, each once.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        write!(f, "{}", OneLine(&self.message))?;
         let mut cause = self.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            write!(f, ": {}", OneLine(error))?;
             // Our own errors print their causes themselves.
             cause = if error.is::<Error>() {
                 None
@@ -164,6 +164,24 @@ impl StdError for Error {
         self.source
             .as_deref()
             .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// A text from outside, such as a file's name, as one line that a terminal takes literally: control characters, and
+/// those that turn the direction of writing, are escaped.
+pub(crate) struct OneLine<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for OneLine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        self.0
+            .to_string()
+            .chars()
+            .try_for_each(|c| match c.is_control() || turns(c) {
+                true => write!(f, "{}", c.escape_default()),
+                false => f.write_char(c),
+            })
     }
 }
 
@@ -186,6 +204,15 @@ mod tests {
         assert_eq!(
             outer.to_string(),
             "cannot read a.png: no such file: errno 2"
+        );
+    }
+
+    #[test]
+    fn foreign_text_moves_no_cursor() {
+        let error = Error::input("no such file").at("a\x1b[2J\nb\u{202e}gnp.\u{85}é");
+        assert_eq!(
+            error.to_string(),
+            r"a\u{1b}[2J\nb\u{202e}gnp.\u{85}é: no such file"
         );
     }
 

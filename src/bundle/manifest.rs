@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
 use crate::runtime::Role;
 use crate::schedule::DiffusionConfig;
+use crate::yaml;
 
 /// The format of `bundle.yaml` that this engine reads.
 pub const FORMAT: u64 = 1;
@@ -202,7 +203,8 @@ pub struct Variant {
 pub(super) fn parse(text: &str) -> Result<Manifest> {
     let invalid =
         |e: &dyn std::fmt::Display| Error::bundle(format!("not a valid bundle description: {e}"));
-    let value: serde_json::Value = serde_yaml::from_str(text).map_err(|e| invalid(&e))?;
+    let value = yaml::parse(text).map_err(|e| invalid(&e))?;
+    let value: serde_json::Value = serde_yaml::from_value(value).map_err(|e| invalid(&e))?;
     match value.get("format").and_then(serde_json::Value::as_u64) {
         Some(FORMAT) => {}
         Some(newer) if newer > FORMAT => {

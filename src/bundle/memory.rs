@@ -1,4 +1,4 @@
-//! What a bundle's graphs take of memory: `memory.yaml` beside `bundle.yaml`, measured by `diffbir bench --memory`.
+//! What a bundle's graphs take of memory: `memory.yaml` beside `bundle.yaml`, measured by `diffbir bench --graphs`.
 //!
 //! The figures decide whether a stage runs whole or in tiles, never what it computes, so the file is no part of the
 //! bundle's hash and may be measured anew on any machine.
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
+use crate::{files, yaml};
 
 /// The file's name.
 pub const MEMORY: &str = "memory.yaml";
@@ -62,18 +63,22 @@ impl GraphMemory {
 /// Reads `memory.yaml` of a bundle's folder; nothing where there is none.
 pub(super) fn read(dir: &Path) -> Result<MemoryModel> {
     let path = dir.join(MEMORY);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match files::read_text(&path, yaml::MAX_BYTES) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(MemoryModel::default()),
         Err(e) => {
             return Err(Error::bundle(format!("cannot read {}", path.display())).with_source(e));
         }
     };
-    serde_yaml::from_str(&text).map_err(|e| {
+    let model = yaml::parse(&text)
+        .ok()
+        .and_then(|value| serde_yaml::from_value(value).ok());
+    // Not why: the file may be a link to one that is nobody else's business.
+    model.ok_or_else(|| {
         Error::bundle(format!(
-            "{}: not valid; `diffbir bench --memory --write` makes it anew",
-            path.display()
+            "{}: not valid; `diffbir bench --graphs --write --bundle {}` makes it anew",
+            path.display(),
+            dir.display()
         ))
-        .with_source(e)
     })
 }

@@ -18,7 +18,7 @@ pub(super) fn listen() {
         LAST.set(Some(describe(panic)));
         let trace = Backtrace::capture();
         if trace.status() == BacktraceStatus::Captured {
-            say::error(&trace.to_string());
+            trace.to_string().lines().for_each(say::error);
         }
     }));
 }

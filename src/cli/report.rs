@@ -15,7 +15,7 @@ use crate::cli::args::Reporting;
 use crate::cli::inputs::Job;
 use crate::cli::restore::{Tally, files};
 use crate::cli::{install, plan, say};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, OneLine, Result};
 use crate::memory;
 use crate::pipeline::{Event, Samples, Stage};
 use crate::runtime::{self, PassedOver};
@@ -61,7 +61,7 @@ impl Reporter {
     /// A line for the reader that belongs to no picture.
     pub fn note(&self, message: &str) {
         match &self.mode {
-            Mode::Bars(bar) => bar.println(message),
+            Mode::Bars(bar) => bar.println(OneLine(message).to_string()),
             Mode::Lines => say::error(message),
             Mode::Json => self.json(json!({ "event": "note", "message": message })),
             Mode::Quiet => {}
@@ -116,7 +116,8 @@ impl Reporter {
             bar.set_position(0);
             bar.set_length(1);
             let place = self.progress_of_batch().next();
-            bar.set_message(format!("{place}{}: {}", file_name(input), stage.name()));
+            let message = format!("{place}{}: {}", file_name(input), stage.name());
+            bar.set_message(OneLine(message).to_string());
         }
     }
 
@@ -175,7 +176,7 @@ impl Reporter {
             line.push_str(&batch.words());
         }
         match &self.mode {
-            Mode::Bars(bar) => bar.println(line),
+            Mode::Bars(bar) => bar.println(OneLine(&line).to_string()),
             Mode::Lines => say::error(&line),
             Mode::Json => self.json(record),
             Mode::Quiet => {}
@@ -186,7 +187,7 @@ impl Reporter {
     pub fn failure(&self, input: &Path, error: &Error) {
         let line = format!("error: {}: {error}", input.display());
         match &self.mode {
-            Mode::Bars(bar) => bar.println(line),
+            Mode::Bars(bar) => bar.println(OneLine(&line).to_string()),
             Mode::Lines | Mode::Quiet => say::error(&line),
             Mode::Json => {}
         }

@@ -2,9 +2,11 @@
 
 use std::io::Write;
 
-/// A line on standard error.
+use crate::error::OneLine;
+
+/// A line on standard error; what would move the terminal's cursor is escaped.
 pub fn error(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", OneLine(line));
 }
 
 /// Text on standard output.

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::options::{GuidanceLayer, Options, RestoreLayer, SamplingLayer, TilingLayer};
 use crate::runtime::RuntimeLayer;
 use crate::wording;
+use crate::yaml;
 
 /// The longest configuration that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -266,9 +267,9 @@ fn read(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// YAML to a tree; a key that stands twice is an error.
+/// YAML to a tree; see [`yaml::parse`].
 fn parse(text: &str) -> Result<Value> {
-    serde_yaml::from_str(text).map_err(|e| Error::option("not valid YAML").with_source(e))
+    yaml::parse(text).map_err(|e| Error::option(e.to_string()))
 }
 
 /// Puts `key=value` into `tree`.
@@ -276,7 +277,7 @@ fn assign(tree: &mut Mapping, assignment: &str) -> Result<()> {
     let Some((key, text)) = assignment.split_once('=') else {
         return Err(Error::option(format!("`{assignment}`: expected key=value")));
     };
-    let value = serde_yaml::from_str(text)
+    let value = yaml::parse(text)
         .map_err(|e| Error::option(format!("{key}: not a YAML value: `{text}`")).with_source(e))?;
     // The keys of ONNX Runtime's session options have dots of their own.
     let parts: Vec<&str> = match key.strip_prefix("runtime.options.") {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::OneLine;
+
 use super::{Facts, GraphFacts, Library, ProviderFacts};
 
 impl fmt::Display for Facts {
@@ -11,12 +13,12 @@ impl fmt::Display for Facts {
             writeln!(
                 f,
                 "  searched {} ({})",
-                candidate.path.display(),
+                OneLine(candidate.path.display()),
                 candidate.origin
             )?;
         }
         for note in &self.notes {
-            writeln!(f, "  {note}")?;
+            writeln!(f, "  {}", OneLine(note))?;
         }
         if let Some(library) = &self.library {
             writeln!(f, "  {library}")?;
