@@ -1,4 +1,4 @@
-"""Commands that add to a bundle what older exporters left out, in place."""
+"""Commands that add variants to a bundle, in place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import ExportError, tell
 from .onnx_parts import Source
 
 Log = Callable[[str], None]
-Migrate = Callable[[Path, Log], bool]
+Change = Callable[[Path, Log], bool]
 
 
 def parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -24,10 +24,10 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
     return p
 
 
-def run(migrate: Migrate, folder: Path, what: str) -> int:
+def run(change: Change, folder: Path, what: str) -> int:
     """Adds `what` to a bundle; returns the exit code, as `cli.py` describes it."""
     try:
-        changed = migrate(folder, print)
+        changed = change(folder, print)
     except (ExportError, OSError) as error:
         return tell(error)
     except KeyboardInterrupt:

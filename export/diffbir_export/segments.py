@@ -3,32 +3,22 @@
 `NAME.segments.safetensors` stands beside `NAME.onnx`. Its tensors "000", "001", ... (u8) are ONNX
 graphs, whose weights are those of `NAME.onnx.data`; its metadata's `plan` is JSON that says how to
 run them (`cut.py`, `bands.py`).
-
-python -m diffbir_export.segments BUNDLE    adds them to a bundle that has none
 """
 
 from __future__ import annotations
 
-import re
-import sys
-import tempfile
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from safetensors.numpy import load_file
 
-from . import bundle, in_place, verify
+from . import verify
 from .bands import Segments
 from .cut import Cut, cut
 from .errors import VerificationError
-from .models.reach import swinir
 from .onnx_parts import Source, write_graphs
-from .variants.graph import Graph
-from .variants.phases import doublings
 
 Log = Callable[[str], None]
 
@@ -87,75 +77,9 @@ def check(whole: Path, segments: Path, precision: str) -> float:
     return error
 
 
-def is_old(path: Path) -> bool:
-    """Whether parts of the file still double a picture before a convolution."""
-    graphs = load_file(path).values()
-    parts = [Graph(path, onnx.ModelProto.FromString(part.tobytes())) for part in graphs]
-    return any(doublings(part) for part in parts)
-
-
 def make(whole: Path, folder: Path, precision: str, log: Log) -> Path:
     """Writes and verifies; returns the file."""
     path = write(whole, folder)
     error = check(whole, path, precision)
     log(f"{whole.stem:16} in bands     {error:9.2e}")
     return path
-
-
-def swinir_halo(path: Path, entry: dict[str, Any]) -> int | None:
-    """A saved SwinIR's halo, if the names of its weights still tell how deep it is."""
-    source, depths = Source(path), dict[int, int]()
-    for name in source.tensors:
-        if found := re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", name):
-            layer, block = map(int, found.groups())
-            depths[layer] = max(depths.get(layer, 0), block + 1)
-    kinds = [node.op_type for node in source.nodes]
-    if sorted(depths) != list(range(len(depths))) or sum(depths.values()) != kinds.count("Softmax"):
-        return None
-    doublings = kinds.count("Resize")
-    fold = round(2**doublings / entry["scale"])
-    return swinir([depths[i] for i in sorted(depths)], entry["multiple"] // fold, fold, doublings)
-
-
-def add_segments(bundle_folder: Path, new: Path, entry: dict[str, Any], log: Log) -> None:
-    """Writes a graph's segments into `new`, and the graph anew if its weights lie in its file."""
-    whole = in_place.beside(bundle_folder / entry["file"], new, entry)
-    segments = make(whole, new, entry["precision"], log)
-    entry["files"] |= bundle.hashes([segments])
-    entry["segments"] = segments.name
-
-
-def migrate(folder: Path, log: Log) -> bool:
-    """Adds what older bundles lack, in place; whether there was anything to add.
-
-    No weight changes. Files are replaced in an order that, interrupted, lets it run again.
-    """
-    document, changed = bundle.read(folder), False
-    with tempfile.TemporaryDirectory(prefix=".segments.", dir=folder) as name:
-        new = Path(name)
-        for entry in document["graphs"].values():
-            if entry["kind"] in KINDS and "segments" not in entry:
-                add_segments(folder, new, entry, log)
-            elif entry["architecture"] == "swinir" and "halo" not in entry:
-                if (halo := swinir_halo(folder / entry["file"], entry)) is None:
-                    continue
-                entry["halo"] = halo
-            else:
-                continue
-            changed = True
-        if changed:
-            bundle.replace(folder, new, document)
-    return changed
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns the exit code, as `cli.py` describes it."""
-    parser = in_place.parser(
-        "diffbir_export.segments",
-        "Adds to a bundle the segments that the engine runs huge pictures with.",
-    )
-    return in_place.run(migrate, parser.parse_args(arguments).bundle, "segments")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,23 +1,19 @@
-"""Autoencoder graphs in segments, their migration, and how far cleaners see."""
+"""Autoencoder graphs in segments, and how far cleaners see."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
 import torch
-import yaml
 from conftest import EXPORT
 from helpers import relative_rms
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from diffbir_export import bands, bundle, segments, verify
-from diffbir_export.checkpoint import sha256
+from diffbir_export import bands, segments, verify
 from diffbir_export.config import RRDBNetConfig
-from diffbir_export.errors import ExportError, UsageError, VerificationError
+from diffbir_export.errors import ExportError, VerificationError
 from diffbir_export.models.rrdbnet import RRDBNet
 from diffbir_export.models.swinir import SwinIR
 
@@ -27,23 +23,6 @@ INPUTS = {"vae_encoder": (1, 3, 72, 40), "vae_decoder": (1, 4, 9, 5)}
 
 def parts_of(folder, name):
     return bands.Segments(folder / f"{name}.segments.safetensors", folder)
-
-
-@pytest.fixture
-def old(tmp_path):
-    """The tests' bundle as it was before there were segments."""
-    folder = tmp_path / "old"
-    folder.mkdir()
-    document = yaml.safe_load((BUNDLE / "bundle.yaml").read_text())
-    for name, graph in document["graphs"].items():
-        graph.pop("halo", None)
-        if graph.pop("segments", None):
-            onnx.save(onnx.load(BUNDLE / graph["file"]), folder / graph["file"])
-            graph["files"] = bundle.hashes([folder / graph["file"]])
-        elif name.startswith("cleaner"):
-            shutil.copy(BUNDLE / graph["file"], folder)
-    bundle.write(folder, document)
-    return folder
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -106,38 +85,6 @@ def test_wrong_segments_are_refused(tmp_path):
 def test_a_graph_of_another_kind_is_not_cut(tmp_path):
     with pytest.raises(ExportError, match="cannot be cut"):
         segments.write(BUNDLE / "vae_decoder_vjp.onnx", tmp_path)
-
-
-def test_migration(old, capsys):
-    assert segments.main([str(old)]) == 0
-    assert "in bands" in capsys.readouterr().out
-    document = yaml.safe_load((old / "bundle.yaml").read_text())
-    wanted = yaml.safe_load((BUNDLE / "bundle.yaml").read_text())
-    for name in INPUTS:
-        graph = document["graphs"][name]
-        assert graph["files"] == {f: sha256(old / f) for f in graph["files"]}
-        assert graph["files"].keys() == wanted["graphs"][name]["files"].keys()
-        data = f"{name}.onnx.data"
-        assert (old / data).read_bytes() == (BUNDLE / data).read_bytes()
-    for both in (document, wanted):
-        for graph in both["graphs"].values():
-            graph.pop("files")
-    assert document == wanted
-    assert not [path for path in old.iterdir() if path.name.startswith(".")]
-
-
-def test_migrating_again_changes_nothing(old, capsys):
-    assert segments.main([str(old)]) == 0
-    before = {path: path.stat().st_mtime_ns for path in old.iterdir()}
-    capsys.readouterr()
-    assert segments.main([str(old)]) == 0
-    assert "already" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in old.iterdir()} == before
-
-
-def test_a_folder_without_a_bundle(tmp_path, capsys):
-    assert segments.main([str(tmp_path)]) == UsageError.exit_code
-    assert "holds no bundle" in capsys.readouterr().err
 
 
 def reach_of(network, height, row):

@@ -13,7 +13,7 @@ from helpers import relative_rms
 from onnx import TensorProto, helper, numpy_helper
 from safetensors import safe_open
 
-from diffbir_export import bundle, onnx_parts, segments, share
+from diffbir_export import bundle, onnx_parts, share
 from diffbir_export.checkpoint import sha256
 from diffbir_export.cli import main
 from diffbir_export.errors import ExportError, UsageError, VerificationError
@@ -208,21 +208,16 @@ def test_a_graph_that_does_not_know_context():
 
 
 @pytest.fixture(scope="module")
-def old(tmp_path_factory):
-    """The tests' bundle, which has no variants, and repeats the decoder's weights."""
-    folder = tmp_path_factory.mktemp("old") / "bundle"
+def completed(tmp_path_factory):
+    """The tests' bundle, without variants and with weights twice, after the command."""
+    folder = tmp_path_factory.mktemp("completed") / "bundle"
     shutil.copytree(BUNDLE, folder)
+    assert command([str(folder)]) == 0
     return folder
 
 
-@pytest.fixture(scope="module")
-def migrated(old):
-    assert command([str(old)]) == 0
-    return old
-
-
-def test_the_command(migrated):
-    document = yaml.safe_load((migrated / "bundle.yaml").read_text())
+def test_the_command(completed):
+    document = yaml.safe_load((completed / "bundle.yaml").read_text())
     bundle.validate(document)
     names = {name: [v["name"] for v in graph["variants"]]
              for name, graph in document["graphs"].items()}  # fmt: skip
@@ -244,61 +239,56 @@ def test_the_command(migrated):
     )
     for graph in document["graphs"].values():
         for entry in (graph, *graph["variants"]):
-            assert entry["files"] == {f: sha256(migrated / f) for f in entry["files"]}
+            assert entry["files"] == {f: sha256(completed / f) for f in entry["files"]}
         for variant in graph["variants"]:
             if variant["role"] == "parts":
                 continue
             assert len(variant["verified"]) == len(graph["verified"])
             assert max(row["relative_rms"] for row in variant["verified"]) < check.BOUND
-            model = onnx.load(migrated / variant["file"], load_external_data=False)
+            model = onnx.load(completed / variant["file"], load_external_data=False)
             assert onnx_parts.data_files(model.graph.initializer) == {f"{graph['file']}.data"}
             assert all(len(t.raw_data) <= onnx_parts.SMALL for t in model.graph.initializer)
-    assert bundle.files(document) <= {path.name for path in migrated.iterdir()}
+    assert bundle.files(document) <= {path.name for path in completed.iterdir()}
 
 
-def test_weights_stay(migrated):
+def test_weights_stay(completed):
     for path in BUNDLE.glob("*.data"):
-        assert (migrated / path.name).read_bytes() == path.read_bytes()
+        assert (completed / path.name).read_bytes() == path.read_bytes()
 
 
-def test_variants_of_the_command_run(migrated):
+def test_variants_of_the_command_run(completed):
     for name in SIZES:
         feed = feed_of(name, 1, 2 if name == "denoiser" else 1)
         [wanted] = run(BUNDLE / f"{name}.onnx", check.repeated(feed, 2) if len(feed) > 1 else feed)
-        found = run(migrated / f"{name}.cpu.onnx", feed, migrated)[0]
+        found = run(completed / f"{name}.cpu.onnx", feed, completed)[0]
         assert relative_rms(found, wanted) < 1e-6
 
 
-def test_the_reverse_pass_shares_the_weights(migrated):
+def test_the_reverse_pass_shares_the_weights(completed):
     latent = np.random.default_rng(0).standard_normal((1, 4, 5, 3)).astype(np.float32)
     feed = {"latent": latent, "cotangent": np.ones((1, 3, 40, 24), np.float32)}
-    path = migrated / "vae_decoder_vjp.onnx"
-    for found, wanted in zip(run(path, feed, migrated), run(BUNDLE / path.name, feed), strict=True):
+    path = completed / "vae_decoder_vjp.onnx"
+    for found, wanted in zip(
+        run(path, feed, completed), run(BUNDLE / path.name, feed), strict=True
+    ):
         assert relative_rms(found, wanted) < 1e-6
     assert path.stat().st_size < (BUNDLE / path.name).stat().st_size / 2
-    assert share.share(path, migrated / "vae_decoder.onnx") is None
+    assert share.share(path, completed / "vae_decoder.onnx") is None
 
 
-def test_segments_are_renewed(migrated):
-    path = migrated / "vae_decoder.segments.safetensors"
-    assert segments.is_old(BUNDLE / path.name)
-    assert not segments.is_old(path)
-    assert segments.check(migrated / "vae_decoder.onnx", path, "fp32") < 1e-5
-
-
-def test_the_command_again_changes_nothing(migrated, capsys):
-    before = {path: path.stat().st_mtime_ns for path in migrated.iterdir()}
-    assert command([str(migrated), "--provider", "cpu"]) == 0
+def test_the_command_again_changes_nothing(completed, capsys):
+    before = {path: path.stat().st_mtime_ns for path in completed.iterdir()}
+    assert command([str(completed), "--provider", "cpu"]) == 0
     assert "already" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in migrated.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in completed.iterdir()} == before
 
 
-@pytest.mark.parametrize("kept", [{".data"}, {".data", ".safetensors", ".onnx"}])
-def test_an_interrupted_command_can_be_run_again(migrated, tmp_path, kept):
-    """Files are replaced in order: data, segments, graphs, manifest."""
+@pytest.mark.parametrize("kept", [{".data"}, {".data", ".onnx"}])
+def test_an_interrupted_command_can_be_run_again(completed, tmp_path, kept):
+    """Files are replaced in order: data, graphs, manifest."""
     folder = tmp_path / "bundle"
     shutil.copytree(BUNDLE, folder)
-    for path in migrated.iterdir():
+    for path in completed.iterdir():
         if path.suffix in kept:
             shutil.copy(path, folder)
     assert command([str(folder)]) == 0
@@ -306,7 +296,7 @@ def test_an_interrupted_command_can_be_run_again(migrated, tmp_path, kept):
     for graph in document["graphs"].values():
         for entry in (graph, *graph["variants"]):
             assert entry["files"] == {f: sha256(folder / f) for f in entry["files"]}
-    assert bundle.files(document) == bundle.files(bundle.read(migrated))
+    assert bundle.files(document) == bundle.files(bundle.read(completed))
 
 
 def test_a_folder_without_a_bundle(tmp_path, capsys):
@@ -356,13 +346,13 @@ def test_the_exporter_writes_them(tmp_path, flags):
     assert files == {f: sha256(out / f) for f in ("vae_decoder_vjp.onnx", "vae_decoder.onnx.data")}
 
 
-def test_parts_give_the_whole(migrated):
-    whole = migrated / "denoiser.cpu.onnx"
-    described = onnx.load(migrated / "denoiser.onnx", load_external_data=False)
+def test_parts_give_the_whole(completed):
+    whole = completed / "denoiser.cpu.onnx"
+    described = onnx.load(completed / "denoiser.onnx", load_external_data=False)
     inputs = check.feed(described, 2, 16, 24, 2)
-    wanted, *_ = check.session(whole.read_bytes(), migrated).run(None, inputs)
-    path = migrated / "denoiser.cpu.parts.safetensors"
-    found = parts.run(path, migrated, inputs)["output"]
+    wanted, *_ = check.session(whole.read_bytes(), completed).run(None, inputs)
+    path = completed / "denoiser.cpu.parts.safetensors"
+    found = parts.run(path, completed, inputs)["output"]
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     with safe_open(path, "numpy") as file:

@@ -3,8 +3,7 @@
 Those for CUDA are made on demand only (`--provider cuda`): they have not run on a GPU yet.
 
 What was exported stays as it is, up to where it lies: weights inside a graph's own file move beside
-it, and the decoder's reverse pass refers to the decoder's weights instead of repeating them. The
-VAE's segments are made anew where they still double a picture before a convolution.
+it, and the decoder's reverse pass refers to the decoder's weights instead of repeating them.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import bundle, in_place, segments, verify
-from ..checkpoint import sha256
+from .. import bundle, in_place, verify
 from ..errors import UsageError, VerificationError
 from ..onnx_parts import Source, data_files
 from ..share import SHARED, share
@@ -33,7 +31,9 @@ def add_variants(
 ) -> bool:
     """Writes a graph's variants into `new`, and the graph anew if its weights lie in its file."""
     base = folder / entry["file"]
-    if make.complete(entry, provider) or not make.possible(entry, provider):
+    mine = [variant for variant in entry["variants"] if variant["provider"] == provider]
+    is_there = any(variant["precision"] != "int8" for variant in mine)
+    if is_there or not make.possible(entry, provider):
         return False
     if not make.applies(base, entry["kind"], provider):
         return False
@@ -43,19 +43,6 @@ def add_variants(
         entry["files"] |= bundle.hashes([base, *(folder / name for name in unlisted)])
     kept = [variant for variant in entry["variants"] if variant["provider"] != provider]
     entry["variants"] = kept + make.write(base, new, entry, log, provider)
-    return True
-
-
-def renew_segments(folder: Path, new: Path, entry: dict[str, Any], log: make.Log) -> bool:
-    """Cuts a graph again if its segments are of an older kind."""
-    if "segments" not in entry or entry["precision"] != "fp32":
-        return False
-    old = folder / entry["segments"]
-    if not segments.is_old(old) and sha256(old) == entry["files"][old.name]:
-        return False
-    base = new if (new / entry["file"]).exists() else folder
-    path = segments.make(base / entry["file"], new, entry["precision"], log)
-    entry["files"] |= bundle.hashes([path])
     return True
 
 
@@ -103,8 +90,8 @@ def share_files(path: Path, source: dict[str, Any]) -> dict[str, str]:
     return bundle.hashes([path]) | {k: v for k, v in source["files"].items() if k in used}
 
 
-def migrate(folder: Path, log: make.Log, provider: str = "cpu") -> bool:
-    """Adds what a bundle lacks, in place; whether there was anything to add.
+def add(folder: Path, log: make.Log, provider: str = "cpu") -> bool:
+    """Adds the variants that a bundle lacks, in place; whether there was anything to add.
 
     Files are replaced in an order that, interrupted, lets it run again.
     """
@@ -117,7 +104,6 @@ def migrate(folder: Path, log: make.Log, provider: str = "cpu") -> bool:
         changed = False
         for entry in graphs.values():
             changed |= add_variants(folder, new, entry, log, provider)
-            changed |= renew_segments(folder, new, entry, log)
         changed |= share_weights(folder, new, graphs, log)
         if changed:
             bundle.replace(folder, new, document)
@@ -135,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--provider", choices=make.PROVIDERS, default="cpu",
                         help="whose variants to add (default: cpu)")  # fmt: skip
     args = parser.parse_args(arguments)
-    return in_place.run(partial(migrate, provider=args.provider), args.bundle, "variants")
+    return in_place.run(partial(add, provider=args.provider), args.bundle, "variants")
 
 
 if __name__ == "__main__":

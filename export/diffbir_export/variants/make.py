@@ -37,7 +37,6 @@ REWRITES: dict[str, dict[str, Rewrite]] = {
 KINDS = tuple(REWRITES)
 KINDS_OF = {"cpu": KINDS, "cuda": cuda.KINDS}
 BATCH = "B*N"
-DENOISER_ROLES = {"cpu": {"whole", "control", "unet", "parts"}, "cuda": {"whole", "shallow"}}
 """A shallow one for the CPU besides, unless nothing is rewritten in it."""
 
 
@@ -180,13 +179,6 @@ def applies(base: Path, kind: str, provider: str = "cpu") -> bool:
 def possible(entry: dict[str, Any], provider: str = "cpu") -> bool:
     """Whether a graph may have variants for a provider."""
     return entry["kind"] in KINDS_OF[provider] and entry["precision"] == PRECISIONS[provider]
-
-
-def complete(entry: dict[str, Any], provider: str = "cpu") -> bool:
-    """Whether a graph has all its variants; denoisers had fewer once."""
-    exact = [v for v in entry["variants"] if v["provider"] == provider and v["precision"] != "int8"]
-    roles = {variant.get("role", "whole") for variant in exact}
-    return roles >= (DENOISER_ROLES[provider] if entry["kind"] == "denoiser" else {"whole"})
 
 
 def write(
