@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::canvas::Place;
 use crate::cli::inputs::Job;
 use crate::cli::report::Reporter;
-use crate::error::Result;
+use crate::error::{OneLine, Result};
 use crate::imageio;
 use crate::memory::Bytes;
 use crate::nets::segments::BandHeight;
@@ -25,7 +25,7 @@ pub fn print(service: &Service, job: &Job, reporter: &Reporter) -> Result<()> {
     let record = json!({ "event": "plan", "input": job.input, "plan": plan });
     reporter.picture(
         &record,
-        &format!("{}: {}", job.input.display(), text(&plan)),
+        &format!("{}: {}", OneLine(job.input.display()), text(&plan)),
     );
     Ok(())
 }

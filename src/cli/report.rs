@@ -61,7 +61,7 @@ impl Reporter {
     /// A line for the reader that belongs to no picture.
     pub fn note(&self, message: &str) {
         match &self.mode {
-            Mode::Bars(bar) => bar.println(OneLine(message).to_string()),
+            Mode::Bars(bar) => bar.println(say::shown(message)),
             Mode::Lines => say::error(message),
             Mode::Json => self.json(json!({ "event": "note", "message": message })),
             Mode::Quiet => {}
@@ -101,7 +101,10 @@ impl Reporter {
             }
             // A plan is worth a note where not everything fits at once.
             Event::Planned(plan) if !plan.is_whole() => {
-                Reporter::note(self, &format!("{}: {}", input.display(), plan::text(plan)));
+                Reporter::note(
+                    self,
+                    &format!("{}: {}", OneLine(input.display()), plan::text(plan)),
+                );
             }
             Event::Planned(_)
             | Event::Loaded(..)
@@ -163,7 +166,7 @@ impl Reporter {
         });
         self.picture(
             &record,
-            &format!("{} exists, skipped", job.file(0).display()),
+            &format!("{} exists, skipped", OneLine(job.file(0).display())),
         );
     }
 
@@ -176,7 +179,7 @@ impl Reporter {
             line.push_str(&batch.words());
         }
         match &self.mode {
-            Mode::Bars(bar) => bar.println(OneLine(&line).to_string()),
+            Mode::Bars(bar) => bar.println(say::shown(&line)),
             Mode::Lines => say::error(&line),
             Mode::Json => self.json(record),
             Mode::Quiet => {}
@@ -185,9 +188,9 @@ impl Reporter {
 
     /// A picture failed; said in every mode.
     pub fn failure(&self, input: &Path, error: &Error) {
-        let line = format!("error: {}: {error}", input.display());
+        let line = format!("error: {}: {error}", OneLine(input.display()));
         match &self.mode {
-            Mode::Bars(bar) => bar.println(OneLine(&line).to_string()),
+            Mode::Bars(bar) => bar.println(say::shown(&line)),
             Mode::Lines | Mode::Quiet => say::error(&line),
             Mode::Json => {}
         }
@@ -264,9 +267,9 @@ fn summary(job: &Job, (width, height): (usize, usize), done: &Done) -> String {
     let seconds = done.seconds.get("total").copied().unwrap_or(0.0);
     let mut line = format!(
         "{} -> {} ({width}x{height}, {seconds:.1} s)",
-        job.input.display(),
+        OneLine(job.input.display()),
         match job.samples {
-            1 => job.file(0).display().to_string(),
+            1 => OneLine(job.file(0).display()).to_string(),
             n => format!("{} … {}", job.file(0).display(), job.file(n - 1).display()),
         },
     );

@@ -4,9 +4,15 @@ use std::io::Write;
 
 use crate::error::OneLine;
 
-/// A line on standard error; what would move the terminal's cursor is escaped.
+/// Lines on standard error; what would move the terminal's cursor is escaped.
 pub fn error(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", OneLine(line));
+    let _ = writeln!(std::io::stderr().lock(), "{}", shown(line));
+}
+
+/// `text` with every line of it as a terminal may show it.
+pub fn shown(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| OneLine(line).to_string()).collect();
+    lines.join("\n")
 }
 
 /// Text on standard output.
