@@ -18,6 +18,7 @@ use crate::nets::cleaner::CleanerSpec;
 use crate::nets::contract::GraphKind;
 use crate::nets::segments::SegmentPlan;
 use crate::options::{Options, SamplingOptions};
+use crate::read_file::read_text;
 use crate::runtime::{GraphFile, ProviderKind, VariantFile};
 use crate::{files, yaml};
 
@@ -52,7 +53,7 @@ impl Bundle {
     /// schema, or a task or graph that names what is not there.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
-        let text = files::read_text(&path, yaml::MAX_BYTES).map_err(|e| {
+        let text = read_text(&path, yaml::MAX_BYTES).map_err(|e| {
             let what = if dir.is_dir() {
                 "no bundle here: cannot read"
             } else {

@@ -1,7 +1,7 @@
 //! Files that may mean harm: special files, endless ones, and those that somebody else may have written.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{Error, ErrorKind, Read, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 
 /// Opens a regular file for reading. A FIFO or device is refused without waiting for it.
@@ -28,24 +28,11 @@ pub fn open_regular(path: &Path) -> Result<File> {
 pub fn expect_regular(metadata: &Metadata) -> Result<()> {
     match metadata.is_file() {
         true => Ok(()),
-        false => Err(Error::new(ErrorKind::InvalidInput, "not a regular file")),
+        false => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "not a regular file (a pipe, device, socket or folder)",
+        )),
     }
-}
-
-/// The text of a regular file of at most `limit` bytes.
-///
-/// # Errors
-/// As [`open_regular`]; [`ErrorKind::FileTooLarge`]; [`ErrorKind::InvalidData`] for what is no UTF-8.
-pub fn read_text(path: &Path, limit: u64) -> Result<String> {
-    let mut text = String::new();
-    let read = open_regular(path)?
-        .take(limit + 1)
-        .read_to_string(&mut text)?;
-    if read as u64 > limit {
-        let message = format!("larger than {} KiB", limit >> 10);
-        return Err(Error::new(ErrorKind::FileTooLarge, message));
-    }
-    Ok(text)
 }
 
 /// Opens the file of a lock, and makes it where it is missing. A link is not followed, and nothing is truncated.
@@ -115,35 +102,6 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     use super::*;
-
-    #[test]
-    fn special_and_endless_files_are_refused_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let fifo = dir.path().join("fifo");
-        let made = std::process::Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap();
-        assert!(made.success());
-        let zero = dir.path().join("zero");
-        symlink("/dev/zero", &zero).unwrap();
-        for path in [&fifo, &zero, dir.path()] {
-            let error = read_text(path, 100).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                "not a regular file",
-                "{}",
-                path.display()
-            );
-        }
-        let file = dir.path().join("file");
-        std::fs::write(&file, [b'x'; 2049]).unwrap();
-        assert_eq!(
-            read_text(&file, 2048).unwrap_err().to_string(),
-            "larger than 2 KiB"
-        );
-        assert_eq!(read_text(&file, 2049).unwrap().len(), 2049);
-    }
 
     #[test]
     fn a_lock_follows_no_link_and_keeps_what_is_there() {

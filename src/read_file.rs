@@ -1,8 +1,9 @@
 //! Files from outside, read within bounds.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
+
+use crate::files::open_regular;
 
 /// The bytes of a regular file of at most `most` bytes. Pipes, devices, sockets and folders are refused: they may have
 /// no end, and opening one may wait for ever.
@@ -34,22 +35,6 @@ pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     let bytes = read_file(path, most)?;
     String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
-}
-
-fn open_regular(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    // Opening a pipe would wait for its writer.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    let file = options.open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file (a pipe, device, socket or folder)",
-        )),
-    }
 }
 
 fn too_large(most: u64) -> io::Error {

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::read_file::read_text;
 
 /// Told the file that is being read and its size in bytes.
 pub type Progress<'a> = dyn FnMut(&Path, u64) + 'a;
@@ -117,7 +118,7 @@ fn read_ledger(path: &Path) -> Ledger {
     if files::expect_own(path).is_err() {
         return Ledger::new();
     }
-    let text = files::read_text(path, MAX_LEDGER).unwrap_or_default();
+    let text = read_text(path, MAX_LEDGER).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }
 

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
-use crate::{files, yaml};
+use crate::read_file::read_text;
+use crate::yaml;
 
 /// The file's name.
 pub const MEMORY: &str = "memory.yaml";
@@ -63,7 +64,7 @@ impl GraphMemory {
 /// Reads `memory.yaml` of a bundle's folder; nothing where there is none.
 pub(super) fn read(dir: &Path) -> Result<MemoryModel> {
     let path = dir.join(MEMORY);
-    let text = match files::read_text(&path, yaml::MAX_BYTES) {
+    let text = match read_text(&path, yaml::MAX_BYTES) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(MemoryModel::default()),
         Err(e) => {

@@ -239,7 +239,7 @@ fn descriptions_that_are_not_what_they_seem_are_refused() {
     for (text, message) in [
         (twice, "duplicate entry with key \"min_short_edge\""),
         (deep, "opening brackets"),
-        (long, "larger than 1024 KiB"),
+        (long, "more than 1048576 bytes"),
     ] {
         std::fs::write(&path, text).unwrap();
         let run = on_bundle(&program);
