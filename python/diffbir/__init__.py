@@ -9,7 +9,7 @@ is a `DiffbirError`, but for a TypeError where an argument has the wrong type.
 """
 
 from . import _library
-from ._engine import Cancel, Engine, Event, Progress, Request
+from ._engine import Cancel, Engine, Event, Options, Progress, Request
 from ._errors import (
     AbiError,
     BundleError,
@@ -50,6 +50,7 @@ __all__ = [
     "InvalidStateError",
     "LibraryNotFoundError",
     "OptionError",
+    "Options",
     "PanicError",
     "Progress",
     "Request",
