@@ -14,6 +14,11 @@
  * Strings are UTF-8 (paths: any bytes on Unix) and end in NUL. What the host passes in is copied during the call.
  *
  * Threads: every function may be called from any thread. Each handle's type says what threads may do with one at once.
+ *
+ * Exit: a host that returns from main or calls exit() need not free anything first. Requests at work are stopped, and exit
+ * waits for the graph that is running, for an engine that is being made, unless it is the first, and for one second for
+ * progress functions. Afterwards nothing begins any more, and a progress function that returns keeps its thread. Not so
+ * with _exit(), which ends at once, and on Windows: there, free the engines first.
  */
 
 #ifndef DIFFBIR_H
@@ -121,13 +126,13 @@ typedef enum diffbir_log_level {
    */
   DIFFBIR_LOG_LEVEL_INFO = 1,
   /**
-   * Something was passed over that the host may care about.
+   * Something was skipped that the host may care about.
    */
   DIFFBIR_LOG_LEVEL_WARNING = 2,
 } diffbir_log_level;
 
 /**
- * What a progress callback is told of.
+ * What a progress callback reports.
  */
 typedef enum diffbir_event {
   /**
@@ -235,10 +240,18 @@ typedef struct diffbir_image diffbir_image;
 typedef struct diffbir_request diffbir_request;
 
 /**
- * Told of what happens behind the calls; `level` is a `diffbir_log_level`. `message` is valid during the call. Comes
- * from any thread, also from several at once, and must not call this library.
+ * Receives log messages; `level` is a `diffbir_log_level`. `message` is valid during the call. Comes from any thread,
+ * also from several at once, and must not call this library.
  */
 typedef void (*diffbir_log_fn)(uint32_t level, const char *message, void *user_data);
+
+/**
+ * Frees `user_data`. The library calls it exactly once, as soon as it does not need `user_data` any more: when the
+ * function that goes with it is replaced or its object freed, and at once where that function is NULL or the call that
+ * passes it fails. Comes from any thread, but never while the function runs. May free handles; must not throw or
+ * `longjmp`. NULL: `user_data` stays the host's.
+ */
+typedef void (*diffbir_free_fn)(void *user_data);
 
 /**
  * What an engine is made of. Fill it with `diffbir_engine_options_init` first. Strings are copied during the call.
@@ -281,13 +294,18 @@ typedef struct diffbir_engine_options {
    */
   uint32_t queue_limit;
   /**
-   * Told of what happens; NULL: nobody.
+   * Receives log messages; NULL: none are made.
    */
   diffbir_log_fn log;
   /**
-   * Given to `log`. Has to live until the engine is freed and none of its requests is at work.
+   * Passed to `log`.
    */
   void *log_data;
+  /**
+   * Frees `log_data` once the engine is freed and `log` does not run any more, and where `diffbir_engine_new` fails,
+   * unless it refuses this structure itself (`struct_size`, an unknown field). NULL: `log_data` stays the host's.
+   */
+  diffbir_free_fn log_free;
 } diffbir_engine_options;
 
 /**
@@ -444,7 +462,7 @@ typedef struct diffbir_progress {
    */
   size_t struct_size;
   /**
-   * A `diffbir_event`; pass over those you do not know.
+   * A `diffbir_event`; ignore those you do not know.
    */
   uint32_t event;
   /**
@@ -482,9 +500,9 @@ typedef struct diffbir_progress {
 } diffbir_progress;
 
 /**
- * Told of a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
- * `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request:
- * that is refused with `INVALID_STATE`.
+ * Receives a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
+ * `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request or wait
+ * for one: that is refused with `INVALID_STATE`.
  */
 typedef int (*diffbir_progress_fn)(const struct diffbir_progress *progress, void *user_data);
 
@@ -511,14 +529,15 @@ struct diffbir_error *diffbir_cancel_trigger(const struct diffbir_cancel *cancel
 bool diffbir_cancel_is_triggered(const struct diffbir_cancel *cancel);
 
 /**
- * Frees the handle; requests that were given it stay as they are. NULL and freed handles are passed over.
+ * Frees the handle; requests that were given it stay as they are. NULL and freed handles are ignored.
  */
 void diffbir_cancel_free(struct diffbir_cancel *cancel);
 
 /**
  * Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when
  * a request first needs them, unless `runtime.warm_up` asks for a first picture now. Never installs a runtime and never
- * uses the network.
+ * uses the network: the first engine sets `ORT_DISABLE_TELEMETRY=1` in the environment, because ONNX Runtime reports to
+ * its vendor otherwise. Export that variable, or make the first engine before other threads start.
  *
  * On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for
  * `options` means the defaults, which name no bundle and so fail.
@@ -531,7 +550,7 @@ struct diffbir_error *diffbir_engine_new(const struct diffbir_engine_options *op
 /**
  * Frees an engine: its requests are stopped, as with `diffbir_cancel_trigger`, and the call returns when none of its
  * submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own.
- * NULL and freed handles are passed over.
+ * NULL and freed handles are ignored.
  */
 void diffbir_engine_free(struct diffbir_engine *engine);
 
@@ -574,7 +593,13 @@ const char *diffbir_error_message(const struct diffbir_error *error);
 const char *diffbir_error_cause(const struct diffbir_error *error);
 
 /**
- * Frees an error. NULL and freed handles are passed over.
+ * The smallest memory budget (`tiling.memory_budget`) that would do, in bytes, for an error with
+ * `DIFFBIR_CODE_RESOURCES` of a picture that does not fit the memory; 0 for every other error, NULL and freed handles.
+ */
+uint64_t diffbir_error_smallest_budget(const struct diffbir_error *error);
+
+/**
+ * Frees an error. NULL and freed handles are ignored.
  */
 void diffbir_error_free(struct diffbir_error *error);
 
@@ -660,8 +685,10 @@ size_t diffbir_live_handles(void);
 struct diffbir_error *diffbir_request_new(const struct diffbir_engine *engine, struct diffbir_request **out);
 
 /**
- * Frees a request; one that is at work is stopped and ends by itself. Images that were taken from it stay. NULL and
- * freed handles are passed over.
+ * Frees a request; one that is at work is stopped and ends by itself. When the call returns, the progress function does
+ * not run and is not called any more, and its `free_fn` has been called: a call of it on another thread is waited for,
+ * so hold no lock that it takes. In that function itself, `free_fn` is called when it returns. Images that were taken
+ * from the request stay. NULL and freed handles are ignored.
  */
 void diffbir_request_free(struct diffbir_request *request);
 
@@ -694,12 +721,13 @@ struct diffbir_error *diffbir_request_set_options(struct diffbir_request *reques
                                                   const struct diffbir_options *options);
 
 /**
- * Asks to be told of progress; NULL: not to be told. `user_data` is given to `progress` and has to live until the
- * request is done or freed and not at work.
+ * Sets the function that receives progress; NULL: none. `user_data` is passed to `progress` and freed by `free_fn`, which
+ * may be NULL; see `diffbir_free_fn`.
  */
 struct diffbir_error *diffbir_request_set_progress(struct diffbir_request *request,
                                                    diffbir_progress_fn progress,
-                                                   void *user_data);
+                                                   void *user_data,
+                                                   diffbir_free_fn free_fn);
 
 /**
  * Lets `cancel` stop the request; NULL: nothing does. The handle may be freed before the request.
@@ -740,7 +768,7 @@ struct diffbir_error *diffbir_request_poll(const struct diffbir_request *request
 /**
  * Waits until a submitted request is done, `timeout_ms` milliseconds at most, `DIFFBIR_FOREVER` for as long as it
  * takes. `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed, with
- * `*done` 1. From any thread.
+ * `*done` 1. From any thread; `INVALID_STATE` in a progress function, unless the request is done or the timeout 0.
  */
 struct diffbir_error *diffbir_request_wait(const struct diffbir_request *request,
                                            uint32_t timeout_ms,
@@ -779,12 +807,12 @@ struct diffbir_error *diffbir_restore_file(const struct diffbir_engine *engine,
                                            const struct diffbir_options *options);
 
 /**
- * Frees a string that the library gave away. NULL is passed over.
+ * Frees a string that the library gave away. NULL is ignored.
  */
 void diffbir_string_free(char *string);
 
 /**
- * Frees bytes that the library gave away, with the size that came with them. NULL is passed over.
+ * Frees bytes that the library gave away, with the size that came with them. NULL is ignored.
  */
 void diffbir_bytes_free(uint8_t *data, size_t size);
 

@@ -20,7 +20,6 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -77,7 +76,7 @@ enum class log_level : std::uint32_t {
   warning = DIFFBIR_LOG_LEVEL_WARNING,
 };
 
-/// What a progress callback is told of. A newer library may tell of more: pass over what you do not know.
+/// What a progress callback reports. A newer library may report more: ignore what you do not know.
 enum class event : std::uint32_t {
   stage_started = DIFFBIR_EVENT_STAGE_STARTED,
   step = DIFFBIR_EVENT_STEP,
@@ -98,12 +97,12 @@ struct progress {
   double seconds = 0;
 };
 
-/// Told of a request's progress, on the thread that runs it; true: go on, false: stop. May throw: that stops the
-/// request too, and `run`, `poll` and `wait` throw the same exception again. Cannot run a request: submit it.
+/// Receives a request's progress, on the thread that runs it; true: go on, false: stop. May throw: that stops the
+/// request too, and `run`, `poll` and `wait` throw the same exception again. Can neither run a request nor wait for one.
 using progress_function = std::function<bool(const progress&)>;
 
-/// Told of what happens behind the calls, from any thread, also from several at once. Must not call the library. What
-/// it throws is dropped.
+/// Receives log messages, from any thread, also from several at once. Must not call the library. What it throws is
+/// dropped.
 using log_function = std::function<void(log_level, std::string_view message)>;
 
 /// What an engine is made of; what is unset is as `diffbir_engine_options` says. Set fields, or chain `with_`.
@@ -227,7 +226,7 @@ struct encode_options {
   std::optional<std::string> format{};
   /// Quality of JPEG, 1 to 100; unset: the configuration's.
   std::optional<std::uint32_t> quality{};
-  /// Whether a PNG tells how it was made.
+  /// Whether a PNG records how it was made.
   bool metadata = true;
   /// Whether an existing file is replaced; else it is refused.
   bool overwrite = false;
@@ -321,7 +320,7 @@ inline std::vector<const char*> texts(const std::vector<std::string>& strings) {
   return pointers;
 }
 
-/// Sets a field of a C structure. The value that stands for "unset" there is refused: it would be passed over.
+/// Sets a field of a C structure. The value that stands for "unset" there is refused: it would be ignored.
 template <typename T>
 void put(T& field, const std::optional<T>& value, bool means_unset, const char* key) {
   if (!value) return;
@@ -377,143 +376,47 @@ std::string string_from(const Call& call) {
   return std::string(raw);
 }
 
-/// Callbacks by number. The library is given a number for `user_data`, never a pointer: a worker that tells of a
-/// request whose wrapper is gone finds nothing here, instead of memory that was freed. That is what makes it safe to
-/// destroy a request at work without waiting for its turn in the queue, and from inside its own callback.
-template <typename T>
-class registry {
- public:
-  /// Never destroyed: a worker may still ask while the process ends.
-  static registry& instance() {
-    static registry& only = *new registry;
-    return only;
-  }
-
-  void* add(std::shared_ptr<T> entry) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const std::uintptr_t number = next_++;
-    entries_.emplace(number, std::move(entry));
-    return reinterpret_cast<void*>(number);
-  }
-
-  /// The entry, kept alive as long as the caller keeps it; NULL if it was removed.
-  std::shared_ptr<T> find(const void* key) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = entries_.find(reinterpret_cast<std::uintptr_t>(key));
-    return found == entries_.end() ? nullptr : found->second;
-  }
-
-  void remove(const void* key) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    entries_.erase(reinterpret_cast<std::uintptr_t>(key));
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<std::uintptr_t, std::shared_ptr<T>> entries_;
-  std::uintptr_t next_ = 1;
-};
-
-/// A place in the registry, left and closed with this object.
-template <typename T>
-class subscription {
- public:
-  subscription() = default;
-  explicit subscription(std::shared_ptr<T> entry)
-      : home_(&registry<T>::instance()), key_(home_->add(entry)), entry_(std::move(entry)) {}
-  subscription(subscription&& other) noexcept { swap(other); }
-  subscription& operator=(subscription&& other) noexcept {
-    subscription(std::move(other)).swap(*this);
-    return *this;
-  }
-  ~subscription() {
-    if (!entry_) return;
-    home_->remove(key_);
-    entry_->close();
-  }
-
-  T* operator->() const noexcept { return entry_.get(); }
-  explicit operator bool() const noexcept { return entry_ != nullptr; }
-  void* key() const noexcept { return key_; }
-
- private:
-  void swap(subscription& other) noexcept {
-    std::swap(home_, other.home_);
-    std::swap(key_, other.key_);
-    std::swap(entry_, other.entry_);
-  }
-
-  // The one it was added to: libraries that hide their symbols have one each.
-  registry<T>* home_ = nullptr;
-  void* key_ = nullptr;
-  std::shared_ptr<T> entry_;
-};
-
-/// A request's callback and what it threw.
+/// A request's callback and what it threw. The library owns it together with the request.
 class listener {
  public:
   explicit listener(progress_function function) : function_(std::move(function)) {}
 
   /// Calls the function; whether to go on. An exception must not pass through the library, so it waits in `thrown`.
-  bool tell(const progress& told) noexcept {
-    const std::lock_guard<std::recursive_mutex> lock(gate_);
-    if (closed_) return false;
-    bool goes_on = false;
-    telling_ = true;
+  bool report(const progress& now) noexcept {
     try {
-      goes_on = function_(told);
+      return function_(now);
     } catch (...) {
-      thrown_ = std::current_exception();
+      put(std::current_exception());
+      return false;
     }
-    telling_ = false;
-    return goes_on && !closed_;
-  }
-
-  /// Afterwards the function is neither called nor running, and is destroyed. Waits for a call on another thread to
-  /// end. Within the call itself, which is why the mutex is recursive, the function is destroyed when the call ends: by
-  /// the caller of `tell`, who then holds the last reference to this.
-  void close() noexcept {
-    const std::lock_guard<std::recursive_mutex> lock(gate_);
-    closed_ = true;
-    if (!telling_) function_ = nullptr;
   }
 
   std::exception_ptr thrown() const {
-    const std::lock_guard<std::recursive_mutex> lock(gate_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return thrown_;
   }
 
-  void forget() {
-    const std::lock_guard<std::recursive_mutex> lock(gate_);
-    thrown_ = nullptr;
+  void put(std::exception_ptr thrown) noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    thrown_.swap(thrown);
   }
 
  private:
-  mutable std::recursive_mutex gate_;
   progress_function function_;
+  mutable std::mutex mutex_;
   std::exception_ptr thrown_;
-  bool closed_ = false;
-  bool telling_ = false;
 };
 
-/// An engine's log function. Calls may overlap, so that nothing is locked; each keeps it alive.
-class logger {
- public:
-  explicit logger(log_function function) : function_(std::move(function)) {}
+/// `value` for a callback's `user_data`; `free_owned<T>` frees it.
+template <typename T>
+void* owned(T value) {
+  return new T(std::move(value));
+}
 
-  void tell(log_level level, std::string_view message) const noexcept {
-    try {
-      function_(level, message);
-    } catch (...) {
-      // Nobody is there to be told.
-    }
-  }
-
-  void close() noexcept {}
-
- private:
-  log_function function_;
-};
+template <typename T>
+void free_owned(void* user_data) noexcept {
+  delete static_cast<T*>(user_data);
+}
 
 // Every field of version 1 is there: an engine refuses an older library, and a newer one only appends.
 inline progress progress_of(const diffbir_progress& from) noexcept {
@@ -530,14 +433,16 @@ inline progress progress_of(const diffbir_progress& from) noexcept {
   return to;
 }
 
-inline int on_progress(const diffbir_progress* told, void* key) noexcept {
-  const std::shared_ptr<listener> found = registry<listener>::instance().find(key);
-  return found && found->tell(progress_of(*told)) ? 1 : 0;
+inline int on_progress(const diffbir_progress* now, void* user_data) noexcept {
+  return (*static_cast<std::shared_ptr<listener>*>(user_data))->report(progress_of(*now)) ? 1 : 0;
 }
 
-inline void on_log(std::uint32_t level, const char* message, void* key) noexcept {
-  const std::shared_ptr<logger> found = registry<logger>::instance().find(key);
-  if (found) found->tell(static_cast<log_level>(level), message);
+inline void on_log(std::uint32_t level, const char* message, void* user_data) noexcept {
+  try {
+    (*static_cast<log_function*>(user_data))(static_cast<log_level>(level), message);
+  } catch (...) {
+    // No caller could receive it.
+  }
 }
 
 template <typename T>
@@ -672,9 +577,9 @@ class engine {
     c.verify = from.verify ? 1 : 0;
     c.queue_limit = from.queue_limit;
     if (from.log) {
-      log_ = detail::subscription<detail::logger>(std::make_shared<detail::logger>(from.log));
       c.log = detail::on_log;
-      c.log_data = log_.key();
+      c.log_data = detail::owned(from.log);
+      c.log_free = detail::free_owned<log_function>;
     }
     diffbir_engine* raw = nullptr;
     detail::check(diffbir_engine_new(&c, &raw));
@@ -705,8 +610,6 @@ class engine {
   diffbir_engine* get() const noexcept { return handle_.get(); }
 
  private:
-  // The engine goes first, the log function after it.
-  detail::subscription<detail::logger> log_;
   detail::handle<diffbir_engine, diffbir_engine_free> handle_;
 };
 
@@ -756,13 +659,14 @@ class request {
     return *this;
   }
 
-  /// Asks to be told of progress; an empty function: not to be told.
+  /// Sets the function that receives progress; an empty one: none.
   request& set_progress(progress_function function) {
-    detail::subscription<detail::listener> next;
-    if (function) {
-      next = detail::subscription<detail::listener>(std::make_shared<detail::listener>(std::move(function)));
-    }
-    detail::check(diffbir_request_set_progress(get(), next ? detail::on_progress : nullptr, next.key()));
+    std::shared_ptr<detail::listener> next;
+    if (function) next = std::make_shared<detail::listener>(std::move(function));
+    // What fails frees it too.
+    detail::check(diffbir_request_set_progress(get(), next ? detail::on_progress : nullptr,
+                                               next ? detail::owned(next) : nullptr,
+                                               next ? detail::free_owned<decltype(next)> : nullptr));
     listener_ = std::move(next);
     return *this;
   }
@@ -836,7 +740,7 @@ class request {
     bool done = false;
     const detail::error_handle failure(diffbir_request_poll(get(), &done));
     const bool at_work = !failure && !done;
-    if (!at_work) listener_->forget();
+    if (!at_work) listener_->put(nullptr);
   }
 
   /// Throws what the callback threw, where that is why the request failed, else what the call returned.
@@ -848,8 +752,8 @@ class request {
     throw detail::taken(failure.release());
   }
 
-  // Destroyed from below: the request is asked to stop first, then its callback is closed.
-  detail::subscription<detail::listener> listener_;
+  // Destroyed from below: the library's share of the callback goes first.
+  std::shared_ptr<detail::listener> listener_;
   detail::handle<diffbir_request, diffbir_request_free> handle_;
 };
 

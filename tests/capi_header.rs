@@ -23,6 +23,11 @@ const INTRODUCTION: &str = "\
  * Strings are UTF-8 (paths: any bytes on Unix) and end in NUL. What the host passes in is copied during the call.
  *
  * Threads: every function may be called from any thread. Each handle's type says what threads may do with one at once.
+ *
+ * Exit: a host that returns from main or calls exit() need not free anything first. Requests at work are stopped, and exit
+ * waits for the graph that is running, for an engine that is being made, unless it is the first, and for one second for
+ * progress functions. Afterwards nothing begins any more, and a progress function that returns keeps its thread. Not so
+ * with _exit(), which ends at once, and on Windows: there, free the engines first.
  */";
 
 const MACROS: &str = "

@@ -34,7 +34,7 @@ static diffbir_error *set_up(diffbir_request *request, const char *input, const 
   options.setting_count = count;
   diffbir_error *error = diffbir_request_set_options(request, &options);
   if (error == NULL) error = diffbir_request_set_file(request, input);
-  if (error == NULL) error = diffbir_request_set_progress(request, show, stderr);
+  if (error == NULL) error = diffbir_request_set_progress(request, show, stderr, NULL);
   return error;
 }
 

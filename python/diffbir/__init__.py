@@ -16,7 +16,7 @@ if _os.environ.get("ORT_DISABLE_TELEMETRY") != "0":
     _os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from . import _library
-from ._engine import Cancel, Engine, Event, Progress, Request
+from ._engine import Cancel, Engine, Event, Options, Progress, Request
 from ._errors import (
     AbiError,
     BundleError,
@@ -57,6 +57,7 @@ __all__ = [
     "InvalidStateError",
     "LibraryNotFoundError",
     "OptionError",
+    "Options",
     "PanicError",
     "Progress",
     "Request",

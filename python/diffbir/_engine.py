@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import itertools
 import logging
 import math
 import operator
@@ -15,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -35,16 +36,15 @@ Log: TypeAlias = Callable[[int, str], object]
 _TICK_MS = 100
 _LOG_LEVELS = {1: logging.INFO, 2: logging.WARNING}
 
-# Threads that are in a progress callback now.
-_calling: set[int] = set()
-# Callbacks that closed their own engine: the library is still to return through them.
-_immortal: list[object] = []
+# What the functions below work on, by the number that the library passes to them until it frees it.
+_owned: dict[int, Any] = {}
+_numbers = itertools.count(1)
 # Set once a library of ONNX Runtime is in use: a process cannot change to another.
 _runtime_is_loaded = threading.Event()
 
 
 class Event(enum.IntEnum):
-    """What a progress callback is told of."""
+    """What a progress callback reports."""
 
     STAGE_STARTED = 1
     STEP = 2
@@ -107,44 +107,107 @@ class Cancel:
         return _library.load().diffbir_cancel_is_triggered(self._handle.pointer)
 
 
-class _Watch:
-    """What the library's thread and Python share about a request."""
+class Options(TypedDict, total=False):
+    """How a picture is restored; see `Engine.restore`."""
 
+    task: str | None
+    sampler: str | None
+    prompt: str | None
+    negative_prompt: str | None
+    upscale: float | None
+    cfg_scale: float | None
+    strength: float | None
+    guidance_scale: float | None
+    seed: int | None
+    steps: int | None
+    samples: int | None
+    settings: Iterable[str]
+    progress: ProgressCallback | None
+    cancel: Cancel | None
+
+
+_TEXTS = ("task", "sampler", "prompt", "negative_prompt")
+# Fields of the library's options, their keys, and the range that the structure has room for.
+_NUMBERS = {
+    "upscale": "restore.upscale",
+    "cfg_scale": "sampling.cfg_scale",
+    "strength": "sampling.strength",
+    "guidance_scale": "guidance.scale",
+}
+_COUNTS = {
+    "seed": ("sampling.seed", 0, 2**63),
+    "steps": ("sampling.steps", 1, 2**32),
+    "samples": ("sampling.samples", 1, 2**32),
+}
+
+
+class _Watch:
+    """A request's progress callback and what that raised."""
+
+    # Without the request's handle, whose end is what frees it.
     def __init__(self, progress: ProgressCallback | None) -> None:
         self.progress = progress
-        self.stop = False
         self.failure: BaseException | None = None
 
-    def tell(self, told: Any, _data: int | None) -> int:
-        """Be the library's progress function: 0 stops the request."""
-        thread = threading.get_ident()
-        _calling.add(thread)
+    def report(self, now: _library.Progress) -> int:
+        """Call the callback; 0 stops the request."""
         try:
-            if self.progress is not None and not self.stop:
-                now = told.contents
-                # A newer library may tell of more than this package knows.
-                if now.event in _EVENTS:
-                    self.progress(_progress(now))
-            return 0 if self.stop else 1
+            # A newer library may report more than this package knows.
+            if self.progress is not None and now.event in _EVENTS:
+                self.progress(_progress(now))
+            return 1
         except BaseException as error:
             # An exception cannot pass through the library; `Request.wait` raises it.
             self.failure = error
             return 0
-        finally:
-            _calling.discard(thread)
 
 
-def _progress(told: _library.Progress) -> Progress:
+def _poll(handle: _library.Handle, milliseconds: int) -> tuple[bool, DiffbirError | None]:
+    """Whether a request has ended within that time, and how it failed."""
+    done = ctypes.c_bool()
+    wait = _library.load().diffbir_request_wait
+    try:
+        wait(handle.pointer, milliseconds, ctypes.byref(done))
+    except DiffbirError as error:
+        if not done.value:
+            raise
+        return True, error
+    return done.value, None
+
+
+@_library.ProgressFn
+def _on_progress(now: Any, number: int) -> int:
+    return _owned[number].report(now.contents)
+
+
+@_library.LogFn
+def _on_log(level: int, message: bytes, number: int) -> None:
+    _owned[number](_LOG_LEVELS.get(level, logging.INFO), message.decode("utf-8", "replace"))
+
+
+@_library.FreeFn
+def _free(number: int) -> None:
+    del _owned[number]
+
+
+def _own(value: object) -> int:
+    """Return a number for what a callback works on; `_free` forgets it."""
+    number = next(_numbers)
+    _owned[number] = value
+    return number
+
+
+def _progress(now: _library.Progress) -> Progress:
     return Progress(
-        event=Event(told.event),
-        stage=told.stage.decode(),
-        step=told.step,
-        total=told.total,
-        tile=told.tile,
-        tiles=told.tiles,
-        first_sample=told.first_sample,
-        sample_count=told.sample_count,
-        seconds=told.seconds,
+        event=Event(now.event),
+        stage=now.stage.decode(),
+        step=now.step,
+        total=now.total,
+        tile=now.tile,
+        tiles=now.tiles,
+        first_sample=now.first_sample,
+        sample_count=now.sample_count,
+        seconds=now.seconds,
     )
 
 
@@ -167,7 +230,6 @@ class Request:
 
     def cancel(self) -> None:
         """Ask this request alone to stop, as `Cancel.trigger` does for many."""
-        self._watch.stop = True
         _library.load().diffbir_request_stop(self._handle.pointer)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -222,8 +284,6 @@ class Request:
             return self._result
 
     def _wait(self, timeout: float | None) -> tuple[bool, DiffbirError | None]:
-        if threading.get_ident() in _calling and timeout != 0:
-            raise InvalidStateError("a progress callback cannot wait for a request: it is in it")
         end = None if timeout is None else time.monotonic() + timeout
         in_main = threading.current_thread() is threading.main_thread()
         while True:
@@ -235,24 +295,15 @@ class Request:
                 return done, failure
 
     def _poll(self, milliseconds: int) -> tuple[bool, DiffbirError | None]:
-        """Whether it has ended within that time, and how it failed."""
-        done = ctypes.c_bool()
-        wait = _library.load().diffbir_request_wait
-        try:
-            wait(self._handle.pointer, milliseconds, ctypes.byref(done))
-        except DiffbirError as error:
-            if not done.value:
-                raise
-            self._engine._forget(self._handle.pointer)
-            return True, error
-        if done.value:
-            self._engine._forget(self._handle.pointer)
-        return done.value, None
+        done, failure = _poll(self._handle, milliseconds)
+        if done:
+            self._engine._forget(self._handle)
+        return done, failure
 
     def _end(self) -> None:
         """Stop it and wait until it has ended."""
         self.cancel()
-        # Not submitted, or in the very callback: nothing to wait for.
+        # Not submitted, or in a callback: nothing to wait for.
         with contextlib.suppress(DiffbirError):
             self._wait(None)
 
@@ -292,7 +343,7 @@ class Engine:
             verify: read every file of the bundle and compare its hash, also those that were found
                 sound before.
             queue_limit: how many requests may wait; 0: 64.
-            log: told of what happens, as `logging.INFO` or `logging.WARNING` and a message;
+            log: receives log messages, as `logging.INFO` or `logging.WARNING` and a message;
                 `logging.getLogger("diffbir").log` fits. Comes from any thread, also from several
                 at once, and must not use this package.
 
@@ -318,39 +369,21 @@ class Engine:
         options.runtime_library = _library.path("runtime_library", runtime_library)
         options.verify = int(verify)
         options.queue_limit = _in_range("queue_limit", queue_limit)
-        # What the library may still call or use, by request; 0 is the engine's own.
-        self._kept: dict[int, object] = {}
         if log is not None:
-            hook = _log_function(log)
-            options.log = ctypes.cast(hook, ctypes.c_void_p)
-            self._kept[0] = hook
+            options.log = ctypes.cast(_on_log, ctypes.c_void_p)
+            options.log_data = _own(log)
+            options.log_free = ctypes.cast(_free, ctypes.c_void_p)
         place = ctypes.c_void_p()
         library.diffbir_engine_new(ctypes.byref(options), ctypes.byref(place))
         _runtime_is_loaded.set()
         assert place.value is not None
         self._pointer = place.value
+        # Requests in the queue or at work, which would be stopped if their handles were freed.
+        self._working: dict[_library.Handle, _Watch] = {}
         # Also at exit: the library's thread must not call into an interpreter that is gone.
-        self._finalizer = weakref.finalize(self, _close, place.value, self._kept)
+        self._finalizer = weakref.finalize(self, _close, place.value, self._working)
 
-    def restore(
-        self,
-        picture: Picture,
-        *,
-        task: str | None = None,
-        sampler: str | None = None,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        upscale: float | None = None,
-        cfg_scale: float | None = None,
-        strength: float | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        samples: int | None = None,
-        settings: Iterable[str] = (),
-        progress: ProgressCallback | None = None,
-        cancel: Cancel | None = None,
-    ) -> Result:
+    def restore(self, picture: Picture, **options: Unpack[Options]) -> Result:
         """Restore a picture and return its samples. What is None is as the engine's configuration.
 
         Ctrl-C stops the request, waits until it has ended and is raised then.
@@ -376,8 +409,8 @@ class Engine:
             settings: strings `key=value` that go over all of these: any key of the sections
                 `restore`, `sampling`, `guidance`, `tiling`, `input` and `output`, such as
                 `tiling.cldm=512:256`.
-            progress: told where the request stands, on the library's thread; its value is passed
-                over. What it raises stops the request and is raised from here.
+            progress: receives a `Progress`, on the library's thread; its value is ignored.
+                What it raises stops the request and is raised from here.
             cancel: lets others stop the request.
 
         Raises:
@@ -390,25 +423,7 @@ class Engine:
             InvalidStateError: the engine is closed, or this is a progress callback.
 
         """
-        if threading.get_ident() in _calling:
-            raise InvalidStateError("a progress callback cannot wait for a request: it is in it")
-        request = self._request(
-            picture,
-            task=task,
-            sampler=sampler,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            upscale=upscale,
-            cfg_scale=cfg_scale,
-            strength=strength,
-            guidance_scale=guidance_scale,
-            seed=seed,
-            steps=steps,
-            samples=samples,
-            settings=settings,
-            progress=progress,
-            cancel=cancel,
-        )
+        request = self._request(picture, **options)
         try:
             self._submit(request)
             return request.result()
@@ -416,47 +431,13 @@ class Engine:
             request._end()
             raise
 
-    def submit(
-        self,
-        picture: Picture,
-        *,
-        task: str | None = None,
-        sampler: str | None = None,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        upscale: float | None = None,
-        cfg_scale: float | None = None,
-        strength: float | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        samples: int | None = None,
-        settings: Iterable[str] = (),
-        progress: ProgressCallback | None = None,
-        cancel: Cancel | None = None,
-    ) -> Request:
+    def submit(self, picture: Picture, **options: Unpack[Options]) -> Request:
         """Put a picture into the engine's queue and return at once.
 
         Arguments and errors are those of `restore`; a picture's file is read, and so refused, only
         when its turn comes. An array may be changed once this has returned.
         """
-        request = self._request(
-            picture,
-            task=task,
-            sampler=sampler,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            upscale=upscale,
-            cfg_scale=cfg_scale,
-            strength=strength,
-            guidance_scale=guidance_scale,
-            seed=seed,
-            steps=steps,
-            samples=samples,
-            settings=settings,
-            progress=progress,
-            cancel=cancel,
-        )
+        request = self._request(picture, **options)
         self._submit(request)
         return request
 
@@ -516,60 +497,45 @@ class Engine:
         self,
         picture: Picture,
         *,
-        progress: ProgressCallback | None,
-        cancel: Cancel | None,
+        progress: ProgressCallback | None = None,
+        cancel: Cancel | None = None,
         **options: Any,
     ) -> Request:
         library = _library.load()
-        handle = _library.new("request", library.diffbir_request_new, self._open())
-        request = Request(self, handle, _Watch(progress))
         # The references live until the call is over, and the library copies what they point to.
-        given, _settings = _options(**options)
+        given, _settings = _c_options(**options)
+        handle = _library.new("request", library.diffbir_request_new, self._open())
         library.diffbir_request_set_options(handle.pointer, ctypes.byref(given))
         _set_picture(handle.pointer, picture)
         if cancel is not None:
             library.diffbir_request_set_cancel(handle.pointer, cancel._handle.pointer)
-        return request
+        watch = _Watch(progress)
+        if progress is not None:
+            set_progress = library.diffbir_request_set_progress
+            set_progress(handle.pointer, _on_progress, _own(watch), _free)
+        return Request(self, handle, watch)
 
     def _submit(self, request: Request) -> None:
-        library, pointer = _library.load(), request._handle.pointer
-        for other in list(self._kept):
-            self._forget_if_done(other)
-        hook = _library.ProgressFn(request._watch.tell)
-        library.diffbir_request_set_progress(pointer, hook, None)
-        # The handle too: freeing it would stop the request and leave no way to see when it ends.
-        self._kept[pointer] = (hook, request._handle)
+        for other in self._working.copy():
+            if _poll(other, 0)[0]:
+                self._forget(other)
+        self._working[request._handle] = request._watch
         try:
-            library.diffbir_request_submit(pointer)
+            _library.load().diffbir_request_submit(request._handle.pointer)
         except DiffbirError:
-            self._forget(pointer)
+            self._forget(request._handle)
             raise
 
-    def _forget(self, pointer: int) -> None:
-        self._kept.pop(pointer, None)
-
-    def _forget_if_done(self, pointer: int) -> None:
-        done = ctypes.c_bool()
-        # The error is for whoever waits for that request.
-        with contextlib.suppress(DiffbirError):
-            _library.load().diffbir_request_poll(pointer, ctypes.byref(done))
-        if done.value:
-            self._forget(pointer)
+    def _forget(self, handle: _library.Handle) -> None:
+        watch = self._working.pop(handle, None)
+        if watch is not None:
+            # The callback may hold the request, whose end frees the callback.
+            watch.progress = None
 
 
-def _close(engine: int, kept: dict[int, object]) -> None:
+def _close(engine: int, working: dict[_library.Handle, _Watch]) -> None:
     _library.load().diffbir_engine_free(engine)
-    # Called by a callback, the library does not wait: it is still to return through that callback.
-    if threading.get_ident() in _calling:
-        _immortal.append(dict(kept))
-    kept.clear()
-
-
-def _log_function(log: Log) -> Any:
-    def tell(level: int, message: bytes, _data: int | None) -> None:
-        log(_LOG_LEVELS.get(level, logging.INFO), message.decode("utf-8", "replace"))
-
-    return _library.LogFn(tell)
+    working.clear()
 
 
 def _several(what: str, values: Iterable[str]) -> list[str]:
@@ -585,50 +551,27 @@ def _in_range(what: str, value: int) -> int:
     return number
 
 
-def _options(
-    *,
-    task: str | None,
-    sampler: str | None,
-    prompt: str | None,
-    negative_prompt: str | None,
-    upscale: float | None,
-    cfg_scale: float | None,
-    strength: float | None,
-    guidance_scale: float | None,
-    seed: int | None,
-    steps: int | None,
-    samples: int | None,
-    settings: Iterable[str],
-) -> tuple[_library.Options, Any]:
+def _c_options(*, settings: Iterable[str] = (), **given: Any) -> tuple[_library.Options, Any]:
     """Return options as the library takes them, and the settings that have to live with them."""
+    unknown = sorted(given.keys() - {*_TEXTS, *_NUMBERS, *_COUNTS})
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
     options = _library.filled(_library.Options)
-    options.task = _library.text("task", task)
-    options.sampler = _library.text("sampler", sampler)
-    options.prompt = _library.text("prompt", prompt)
-    options.negative_prompt = _library.text("negative_prompt", negative_prompt)
+    for field in _TEXTS:
+        setattr(options, field, _library.text(field, given.get(field)))
     # A value that the structure takes for unset, or has no room for, goes in as text: then the
     # library refuses it in its own words.
     odd = []
-    numbers = {
-        ("upscale", "restore.upscale"): upscale,
-        ("cfg_scale", "sampling.cfg_scale"): cfg_scale,
-        ("strength", "sampling.strength"): strength,
-        ("guidance_scale", "guidance.scale"): guidance_scale,
-    }
-    for (field, key), value in numbers.items():
+    for field, key in _NUMBERS.items():
+        value = given.get(field)
         if value is not None and math.isnan(value):
             odd.append(f"{key}=.nan")
         elif value is not None:
             setattr(options, field, value)
-    counts = {
-        ("seed", "sampling.seed"): (seed, 0, 2**63),
-        ("steps", "sampling.steps"): (steps, 1, 2**32),
-        ("samples", "sampling.samples"): (samples, 1, 2**32),
-    }
-    for (field, key), (value, least, beyond) in counts.items():
-        if value is None:
+    for field, (key, least, beyond) in _COUNTS.items():
+        if given.get(field) is None:
             continue
-        number = operator.index(value)
+        number = operator.index(given[field])
         if least <= number < beyond:
             setattr(options, field, number)
         else:

@@ -40,6 +40,7 @@ class EngineOptions(ctypes.Structure):
         ("queue_limit", c_uint32),
         ("log", c_void_p),
         ("log_data", c_void_p),
+        ("log_free", c_void_p),
     )
 
 
@@ -114,6 +115,7 @@ class Progress(ctypes.Structure):
 
 LogFn = ctypes.CFUNCTYPE(None, c_uint32, c_char_p, c_void_p)
 ProgressFn = ctypes.CFUNCTYPE(c_int, POINTER(Progress), c_void_p)
+FreeFn = ctypes.CFUNCTYPE(None, c_void_p)
 
 _INITS = {
     EngineOptions: "diffbir_engine_options_init",
@@ -139,7 +141,7 @@ _FALLIBLE: dict[str, tuple[Any, ...]] = {
     "request_set_bytes": (c_void_p, c_char_p, c_size_t),
     "request_set_pixels": (c_void_p, POINTER(Pixels)),
     "request_set_options": (c_void_p, POINTER(Options)),
-    "request_set_progress": (c_void_p, ProgressFn, c_void_p),
+    "request_set_progress": (c_void_p, ProgressFn, c_void_p, FreeFn),
     "request_set_cancel": (c_void_p, c_void_p),
     "request_submit": (c_void_p,),
     "request_stop": (c_void_p,),

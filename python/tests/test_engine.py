@@ -68,7 +68,7 @@ def test_log_fits_logging(bundle, caplog):
         ({}, diffbir.BundleError, "no bundle"),
         ({"bundle": "missing"}, diffbir.BundleError, "missing"),
         ({"config": "missing.yaml"}, diffbir.ConfigError, "missing.yaml"),
-        ({"yaml": "sampling: { stepz: 3 }"}, diffbir.ConfigError, "did you mean `steps`"),
+        ({"yaml": "sampling: { stepz: 3 }"}, diffbir.ConfigError, "did you mean `sampling.steps`"),
         ({"yaml": "a: ["}, diffbir.ConfigError, "config_yaml: not valid YAML"),
         ({"settings": "sampling.steps=3"}, TypeError, "settings is a str"),
         ({"queue_limit": -1}, diffbir.OptionError, "queue_limit is -1"),
@@ -94,7 +94,7 @@ def test_a_cause_is_told_apart(engine):
     [
         ({"steps": 0}, "steps is 0"),
         ({"steps": -3}, "-3"),
-        ({"steps": 2**40}, "at most 1000"),
+        ({"steps": 2**40}, "expected 1 to 100000"),
         ({"samples": 0}, "samples is 0"),
         ({"seed": -1}, "-1"),
         ({"seed": 2**70}, "sampling.seed"),

@@ -85,11 +85,10 @@ def test_an_exception_at_the_very_end_comes_out_too(engine, colours):
 def test_events_of_a_newer_library_are_passed_over():
     told = []
     watch = _engine._Watch(told.append)
-    hook = _library.ProgressFn(watch.tell)
     now = _library.Progress(event=99, stage=b"x")
-    assert hook(now, None) == 1
+    assert watch.report(now) == 1
     now.event = 2
-    assert hook(now, None) == 1
+    assert watch.report(now) == 1
     assert [p.event for p in told] == [diffbir.Event.STEP]
 
 
@@ -179,7 +178,7 @@ def test_a_full_queue_is_busy(bundle, colours, gate):
         waiting.result()
         # Those that have ended are forgotten by the next.
         engine.restore(colours, **FAST)
-        assert engine._kept == {}
+        assert engine._working == {}
 
 
 def test_a_dropped_request_goes_on(engine, colours, gate):
@@ -281,7 +280,7 @@ def test_ctrl_c_stops_restore(engine, colours, restored, monkeypatch):
 
     events = interrupt(engine, colours, monkeypatch, call)
     assert len(events) == 1
-    assert engine._kept == {}
+    assert engine._working == {}
     np.testing.assert_array_equal(engine.restore(colours, **FAST)[0].array(), restored)
 
 
@@ -303,14 +302,28 @@ def test_ctrl_c_leaves_a_submitted_request(engine, colours, monkeypatch):
         requests[0].result()
 
 
+def held_by_its_callback(engine, colours):
+    requests = []
+    requests.append(engine.submit(colours, **FAST, progress=lambda now: len(requests)))
+    requests[0].result()
+
+
 def test_handles_are_freed(bundle, colours):
     library = _library.load()
     gc.collect()
-    before = library.diffbir_live_handles()
+    before, owned = library.diffbir_live_handles(), len(_engine._owned)
     with diffbir.Engine(bundle) as engine:
         for given in (colours, b"no picture"):
             with contextlib.suppress(diffbir.InputError):
                 engine.restore(given, **FAST, cancel=diffbir.Cancel())
+        log = []
+        with diffbir.Engine(bundle, log=lambda level, message: log.append(message)):
+            assert log
+        with pytest.raises(diffbir.BundleError):
+            diffbir.Engine(bundle / "missing", log=print)
+        engine.submit(colours, **FAST, progress=lambda now: None).result()
+        held_by_its_callback(engine, colours)
     del engine
     gc.collect()
     assert library.diffbir_live_handles() == before
+    assert len(_engine._owned) == owned

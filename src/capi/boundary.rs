@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::ptr;
 
-use super::error::{ErrorObject, diffbir_code};
-use super::handles::{self, diffbir_error};
+use super::error::{ErrorObject, diffbir_code, diffbir_error};
+use super::handles;
 use crate::error::{Error, ErrorKind};
 
 /// What becomes a `diffbir_error`.

@@ -1,8 +1,16 @@
 //! Handles to stop requests.
 
 use super::boundary::{expect_place, give, guard, guard_or};
-use super::handles::{self, diffbir_cancel, diffbir_error};
+use super::error::diffbir_error;
+use super::handles;
 use crate::cancel::Cancel;
+
+/// A way to stop requests from any thread. Thread-safe.
+pub struct diffbir_cancel {
+    _private: [u8; 0],
+}
+
+handle!(diffbir_cancel => CancelObject);
 
 /// What is behind a `diffbir_cancel`.
 pub struct CancelObject(pub(super) Cancel);
@@ -34,7 +42,7 @@ pub extern "C" fn diffbir_cancel_is_triggered(cancel: *const diffbir_cancel) -> 
     guard_or(false, || Ok(handles::get(cancel)?.0.is_cancelled()))
 }
 
-/// Frees the handle; requests that were given it stay as they are. NULL and freed handles are passed over.
+/// Frees the handle; requests that were given it stay as they are. NULL and freed handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_cancel_free(cancel: *mut diffbir_cancel) {
     guard_or((), || {

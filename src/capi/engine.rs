@@ -1,7 +1,7 @@
 //! Engines.
 
-use std::ffi::CString;
-use std::os::raw::{c_char, c_void};
+use std::mem::ManuallyDrop;
+use std::os::raw::c_char;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,24 +11,34 @@ use serde_json::json;
 use super::boundary::{
     Outcome, expect_place, give, guard, guard_or, optional_path, optional_text, slice, text,
 };
+use super::callbacks::{Log, diffbir_log_level};
+use super::error::diffbir_error;
 use super::growing;
-use super::handles::{self, diffbir_engine, diffbir_error};
+use super::handles;
 use super::queue::{Queue, closed};
-use super::strings::{c_string, give_string};
-use super::structs::{diffbir_engine_options, diffbir_log_fn, diffbir_log_level};
+use super::running::exiting;
+use super::strings::give_string;
+use super::structs::diffbir_engine_options;
 use super::work::RequestObject;
 use crate::config::{ConfigLayer, Layers, Origin};
 use crate::error::Error;
-use crate::runtime::library;
-use crate::runtime::telemetry;
+use crate::runtime::{exit, library, telemetry};
 use crate::service::{Host, Level, Opened, Service, bundles};
 
 /// How many submitted requests may wait unless the host says otherwise.
 const QUEUE_LIMIT: usize = 64;
 
+/// An engine: a bundle, ready to restore pictures. Thread-safe: threads may share one. Networks run one request at a
+/// time; others wait for their turn.
+pub struct diffbir_engine {
+    _private: [u8; 0],
+}
+
+handle!(diffbir_engine => EngineObject);
+
 /// What is behind a `diffbir_engine`.
 pub struct EngineObject {
-    pub(super) service: Service,
+    pub(super) service: ManuallyDrop<Service>,
     pub(super) log: Log,
     pub(super) queue: Arc<Queue>,
     /// Those that have to be stopped when the engine is freed.
@@ -36,23 +46,13 @@ pub struct EngineObject {
     closed: AtomicBool,
 }
 
-/// The host's log function.
-pub(super) struct Log {
-    call: diffbir_log_fn,
-    data: *mut c_void,
-}
-
-// SAFETY: by the header the function may be called from any thread, with data that bears it.
-unsafe impl Send for Log {}
-// SAFETY: as above.
-unsafe impl Sync for Log {}
-
-impl Log {
-    pub(super) fn say(&self, level: diffbir_log_level, message: &str) {
-        let Some(call) = self.call else { return };
-        let message: CString = c_string(message);
-        // SAFETY: the host's function with the host's data; the message lives until the call returns.
-        unsafe { call(level as u32, message.as_ptr(), self.data) };
+impl Drop for EngineObject {
+    fn drop(&mut self) {
+        // Once the process exits, ONNX Runtime may be destroyed: sessions stay as they are then.
+        if let Some(_entered) = exit::enter(None) {
+            // SAFETY: nobody uses the engine any more, and it is dropped here alone.
+            unsafe { ManuallyDrop::drop(&mut self.service) };
+        }
     }
 }
 
@@ -67,11 +67,7 @@ impl Host for Log {
 }
 
 impl EngineObject {
-    fn open(options: &diffbir_engine_options) -> Outcome<Self> {
-        let log = Log {
-            call: options.log,
-            data: options.log_data,
-        };
+    fn open(options: &diffbir_engine_options, log: Log) -> Outcome<Self> {
         // SAFETY: diffbir.h asks hosts to export the variable, which leaves nothing to do here, or to make the first
         // engine before other threads use the environment.
         unsafe { telemetry::disable() };
@@ -85,7 +81,7 @@ impl EngineObject {
         };
         let queue = Queue::new(limit, service.engine.width());
         Ok(EngineObject {
-            service,
+            service: ManuallyDrop::new(service),
             log,
             queue,
             requests: Mutex::default(),
@@ -116,6 +112,7 @@ impl EngineObject {
         }
         drop(requests);
         self.queue.close();
+        self.log.close();
     }
 }
 
@@ -154,7 +151,8 @@ pub(super) fn texts(what: &str, list: *const *const c_char, count: usize) -> Out
 
 /// Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when
 /// a request first needs them, unless `runtime.warm_up` asks for a first picture now. Never installs a runtime and never
-/// uses the network.
+/// uses the network: the first engine sets `ORT_DISABLE_TELEMETRY=1` in the environment, because ONNX Runtime reports to
+/// its vendor otherwise. Export that variable, or make the first engine before other threads start.
 ///
 /// On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for
 /// `options` means the defaults, which name no bundle and so fail.
@@ -166,15 +164,19 @@ pub extern "C" fn diffbir_engine_new(
     out: *mut *mut diffbir_engine,
 ) -> *mut diffbir_error {
     guard(|| {
-        expect_place("out", out)?;
         let options = growing::read(options)?;
-        give("out", out, handles::insert(EngineObject::open(&options)?))
+        let log = Log::new(options.log, options.log_data, options.log_free);
+        expect_place("out", out)?;
+        let _entered = exit::enter(None).ok_or_else(exiting)?;
+        let engine = EngineObject::open(&options, log)?;
+        exit::watch();
+        give("out", out, handles::insert(engine))
     })
 }
 
 /// Frees an engine: its requests are stopped, as with `diffbir_cancel_trigger`, and the call returns when none of its
 /// submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own.
-/// NULL and freed handles are passed over.
+/// NULL and freed handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_free(engine: *mut diffbir_engine) {
     guard_or((), || {

@@ -5,7 +5,7 @@ use std::os::raw::c_char;
 use std::ptr;
 
 use super::boundary::{Failure, guard_or};
-use super::handles::{self, diffbir_error};
+use super::handles;
 use super::strings::c_string;
 
 /// Who can mend an error. Codes are never given a second meaning; one that is retired stays here as a comment.
@@ -41,6 +41,13 @@ pub enum diffbir_code {
     /// A defect of the library: it panicked. The engine may go on being used.
     Panic = 13,
 }
+
+/// What went wrong; NULL stands for success. Thread-safe: it never changes.
+pub struct diffbir_error {
+    _private: [u8; 0],
+}
+
+handle!(diffbir_error => ErrorObject);
 
 /// What is behind a `diffbir_error`.
 pub struct ErrorObject {
@@ -98,7 +105,7 @@ pub extern "C" fn diffbir_error_smallest_budget(error: *const diffbir_error) -> 
     guard_or(0, || Ok(handles::get(error)?.smallest_budget))
 }
 
-/// Frees an error. NULL and freed handles are passed over.
+/// Frees an error. NULL and freed handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_error_free(error: *mut diffbir_error) {
     guard_or((), || {

@@ -77,7 +77,7 @@ pub(super) fn init<T: Growing>(place: *mut T, size: usize) {
 // SAFETY: repr(C), its size first, integers, floats, pointers and nullable function pointers.
 unsafe impl Growing for diffbir_engine_options {
     const NAME: &'static str = "diffbir_engine_options";
-    const FIRST_SIZE: usize = 80;
+    const FIRST_SIZE: usize = 88;
     fn defaults() -> Self {
         diffbir_engine_options {
             struct_size: size_of::<Self>(),
@@ -91,6 +91,7 @@ unsafe impl Growing for diffbir_engine_options {
             queue_limit: 0,
             log: None,
             log_data: ptr::null_mut(),
+            log_free: None,
         }
     }
 }

@@ -7,39 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::boundary::{Failure, Outcome};
-use super::cancel::CancelObject;
-use super::engine::EngineObject;
-use super::error::ErrorObject;
-use super::image::ImageObject;
-use super::work::RequestObject;
-
-/// An engine: a bundle, ready to restore pictures. Thread-safe: threads may share one. Networks run one request at a
-/// time; others wait for their turn.
-pub struct diffbir_engine {
-    _private: [u8; 0],
-}
-
-/// One piece of work for an engine: an input, options, and in the end a result. For one thread at a time, except that
-/// any thread may stop and free it and that `diffbir_request_poll` and `diffbir_request_wait` may be called from any
-/// thread.
-pub struct diffbir_request {
-    _private: [u8; 0],
-}
-
-/// A result, owned by the library. Thread-safe: it never changes.
-pub struct diffbir_image {
-    _private: [u8; 0],
-}
-
-/// What went wrong; NULL stands for success. Thread-safe: it never changes.
-pub struct diffbir_error {
-    _private: [u8; 0],
-}
-
-/// A way to stop requests from any thread. Thread-safe.
-pub struct diffbir_cancel {
-    _private: [u8; 0],
-}
 
 /// A type of handle and what it stands for.
 pub(super) trait Handle {
@@ -47,22 +14,15 @@ pub(super) trait Handle {
     const NAME: &'static str;
 }
 
+/// `handle!(diffbir_x => XObject);` beside both: the header's opaque type stands for that object.
 macro_rules! handle {
-    ($($handle:ident => $object:ty),+) => {
-        $(impl Handle for $handle {
+    ($handle:ident => $object:ty) => {
+        impl $crate::capi::handles::Handle for $handle {
             type Object = $object;
             const NAME: &'static str = stringify!($handle);
-        })+
+        }
     };
 }
-
-handle!(
-    diffbir_engine => EngineObject,
-    diffbir_request => RequestObject,
-    diffbir_image => ImageObject,
-    diffbir_error => ErrorObject,
-    diffbir_cancel => CancelObject
-);
 
 type Object = Arc<dyn Any + Send + Sync>;
 

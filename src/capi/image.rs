@@ -9,14 +9,21 @@ use std::sync::Arc;
 use ndarray::Array3;
 
 use super::boundary::{Failure, Outcome, guard, guard_or, optional_text, path};
-use super::error::diffbir_code;
+use super::error::{diffbir_code, diffbir_error};
 use super::growing;
-use super::handles::{self, diffbir_error, diffbir_image};
+use super::handles;
 use super::pixels::Pixels;
 use super::strings::give_bytes;
 use super::structs::{diffbir_encode_options, diffbir_pixels};
 use crate::config::OutputOptions;
 use crate::imageio::{self, Alpha, EncodeOptions, Format, Kept, Rgb};
+
+/// A result, owned by the library. Thread-safe: it never changes.
+pub struct diffbir_image {
+    _private: [u8; 0],
+}
+
+handle!(diffbir_image => ImageObject);
 
 /// What is behind a `diffbir_image`.
 pub struct ImageObject {

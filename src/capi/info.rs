@@ -3,8 +3,8 @@
 use std::os::raw::c_char;
 
 use super::boundary::{Failure, guard, guard_or};
-use super::error::diffbir_code;
-use super::handles::{self, diffbir_error};
+use super::error::{diffbir_code, diffbir_error};
+use super::handles;
 
 /// The version of the ABI. It grows when something is appended; nothing is ever taken away or changed.
 pub const DIFFBIR_ABI_VERSION: u32 = 1;

@@ -12,29 +12,35 @@
 
 #![allow(non_camel_case_types)] // the names are those of the header
 
+// First, for its macro.
+#[macro_use]
+mod handles;
+
 mod boundary;
+mod callbacks;
 mod cancel;
 mod engine;
 mod error;
 mod growing;
-mod handles;
 mod image;
 mod info;
 mod pixels;
 mod queue;
 mod request;
 mod restore;
+mod running;
 mod strings;
 mod structs;
 mod work;
 
+pub use callbacks::*;
 pub use cancel::*;
 pub use engine::*;
 pub use error::*;
-pub use handles::{diffbir_cancel, diffbir_engine, diffbir_error, diffbir_image, diffbir_request};
 pub use image::*;
 pub use info::*;
 pub use request::*;
 pub use restore::*;
 pub use strings::*;
 pub use structs::*;
+pub use work::diffbir_request;

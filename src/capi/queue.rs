@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 
 use super::boundary::{Failure, Outcome};
 use super::error::diffbir_code;
-use super::restore::is_running_here;
+use super::running::is_running_here;
 use super::work::RequestObject;
 use crate::service::queue::{self, Refused};
 

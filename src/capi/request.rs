@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::boundary::{Failure, expect_place, give, guard, guard_or, path, slice};
+use super::callbacks::{Progress, diffbir_free_fn, diffbir_progress_fn};
+use super::cancel::diffbir_cancel;
+use super::engine::diffbir_engine;
+use super::error::diffbir_error;
 use super::growing;
-use super::handles::{
-    self, diffbir_cancel, diffbir_engine, diffbir_error, diffbir_image, diffbir_request,
-};
+use super::handles;
+use super::image::diffbir_image;
 use super::pixels::Pixels;
-use super::restore::Progress;
 use super::strings::give_string;
-use super::structs::{diffbir_options, diffbir_pixels, diffbir_progress_fn};
-use super::work::{RequestObject, Work, configured};
+use super::structs::{diffbir_options, diffbir_pixels};
+use super::work::{RequestObject, Work, configured, diffbir_request};
 use crate::imageio::Picture;
 use crate::service::Source;
 
@@ -35,8 +37,10 @@ pub extern "C" fn diffbir_request_new(
     })
 }
 
-/// Frees a request; one that is at work is stopped and ends by itself. Images that were taken from it stay. NULL and
-/// freed handles are passed over.
+/// Frees a request; one that is at work is stopped and ends by itself. When the call returns, the progress function does
+/// not run and is not called any more, and its `free_fn` has been called: a call of it on another thread is waited for,
+/// so hold no lock that it takes. In that function itself, `free_fn` is called when it returns. Images that were taken
+/// from the request stay. NULL and freed handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_free(request: *mut diffbir_request) {
     guard_or((), || {
@@ -106,17 +110,21 @@ pub extern "C" fn diffbir_request_set_options(
     })
 }
 
-/// Asks to be told of progress; NULL: not to be told. `user_data` is given to `progress` and has to live until the
-/// request is done or freed and not at work.
+/// Sets the function that receives progress; NULL: none. `user_data` is passed to `progress` and freed by `free_fn`, which
+/// may be NULL; see `diffbir_free_fn`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_progress(
     request: *mut diffbir_request,
     progress: diffbir_progress_fn,
     user_data: *mut c_void,
+    free_fn: diffbir_free_fn,
 ) -> *mut diffbir_error {
     guard(|| {
-        let progress = Progress::new(progress, user_data);
-        handles::get(request)?.change(|work| work.progress = progress)
+        let progress = Progress::new(progress, user_data, free_fn);
+        let request = handles::get(request)?;
+        let before = request.change(|work| std::mem::replace(&mut work.progress, progress))?;
+        before.close();
+        Ok(())
     })
 }
 
@@ -176,7 +184,7 @@ pub extern "C" fn diffbir_request_poll(
 
 /// Waits until a submitted request is done, `timeout_ms` milliseconds at most, `DIFFBIR_FOREVER` for as long as it
 /// takes. `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed, with
-/// `*done` 1. From any thread.
+/// `*done` 1. From any thread; `INVALID_STATE` in a progress function, unless the request is done or the timeout 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_wait(
     request: *const diffbir_request,

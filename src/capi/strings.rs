@@ -25,7 +25,7 @@ pub(super) fn give_bytes(data: *mut *mut u8, size: *mut usize, bytes: Vec<u8>) -
     give("data", data, bytes.as_mut_ptr())
 }
 
-/// Frees a string that the library gave away. NULL is passed over.
+/// Frees a string that the library gave away. NULL is ignored.
 ///
 /// # Safety
 /// `string` comes from this library and was not freed yet.
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn diffbir_string_free(string: *mut c_char) {
     });
 }
 
-/// Frees bytes that the library gave away, with the size that came with them. NULL is passed over.
+/// Frees bytes that the library gave away, with the size that came with them. NULL is ignored.
 ///
 /// # Safety
 /// `data` and `size` come together from this library and were not freed yet.

@@ -1,30 +1,9 @@
 //! Structures that begin with their size.
 
-use std::os::raw::{c_char, c_int, c_void};
+use std::os::raw::{c_char, c_void};
 
+use super::callbacks::{diffbir_free_fn, diffbir_log_fn};
 use super::growing::init;
-
-/// Told of what happens behind the calls; `level` is a `diffbir_log_level`. `message` is valid during the call. Comes
-/// from any thread, also from several at once, and must not call this library.
-pub type diffbir_log_fn =
-    Option<unsafe extern "C" fn(level: u32, message: *const c_char, user_data: *mut c_void)>;
-
-/// Told of a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
-/// `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request:
-/// that is refused with `INVALID_STATE`.
-pub type diffbir_progress_fn = Option<
-    unsafe extern "C" fn(progress: *const diffbir_progress, user_data: *mut c_void) -> c_int,
->;
-
-/// How much a log message matters.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum diffbir_log_level {
-    /// What happens.
-    Info = 1,
-    /// Something was passed over that the host may care about.
-    Warning = 2,
-}
 
 /// What an engine is made of. Fill it with `diffbir_engine_options_init` first. Strings are copied during the call.
 #[repr(C)]
@@ -48,10 +27,13 @@ pub struct diffbir_engine_options {
     pub verify: u32,
     /// How many submitted requests may wait; 0: 64. One more is refused with `DIFFBIR_CODE_BUSY`.
     pub queue_limit: u32,
-    /// Told of what happens; NULL: nobody.
+    /// Receives log messages; NULL: none are made.
     pub log: diffbir_log_fn,
-    /// Given to `log`. Has to live until the engine is freed and none of its requests is at work.
+    /// Passed to `log`.
     pub log_data: *mut c_void,
+    /// Frees `log_data` once the engine is freed and `log` does not run any more, and where `diffbir_engine_new` fails,
+    /// unless it refuses this structure itself (`struct_size`, an unknown field). NULL: `log_data` stays the host's.
+    pub log_free: diffbir_free_fn,
 }
 
 /// How a picture is restored. Fill it with `diffbir_options_init` first: every field then says "as the engine's
@@ -88,47 +70,6 @@ pub struct diffbir_options {
     pub settings: *const *const c_char,
     /// How many.
     pub setting_count: usize,
-}
-
-/// What a progress callback is told of.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum diffbir_event {
-    /// A stage begins: its graph is loaded now, if it is not loaded yet, then run.
-    StageStarted = 1,
-    /// A sampling step is done: `step` of `total`.
-    Step = 2,
-    /// A tile begins: number `tile` of `tiles`.
-    Tile = 3,
-    /// A stage is done, after `seconds`.
-    StageFinished = 4,
-}
-
-/// Where a request stands. A newer library may append fields: look at `struct_size` before reading one that this
-/// header does not have.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct diffbir_progress {
-    /// The size of this structure in the library.
-    pub struct_size: usize,
-    /// A `diffbir_event`; pass over those you do not know.
-    pub event: u32,
-    /// The sampling step that is done, from 1; 0 where the event is none.
-    pub step: u32,
-    /// How many there are; 0 where the event is no step.
-    pub total: u32,
-    /// The tile that begins, from 1; 0 where the event is none.
-    pub tile: u32,
-    /// How many there are; 0 where the event is no tile.
-    pub tiles: u32,
-    /// The first of the samples in work, from 0.
-    pub first_sample: u32,
-    /// How many are in work at once; 0 where the event is no step.
-    pub sample_count: u32,
-    /// `text_encoder`, `cleaner`, `vae_encoder`, `sampling`, `vae_decoder` or `finish`. Valid during the call.
-    pub stage: *const c_char,
-    /// Since the stage began; 0 where it has not ended.
-    pub seconds: f64,
 }
 
 /// The type of a value.

@@ -4,15 +4,26 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::boundary::{Failure, Outcome, caught, optional_text};
+use super::callbacks::Progress;
 use super::engine::{EngineObject, texts};
 use super::error::diffbir_code;
 use super::image::ImageObject;
-use super::restore::{self, Finished, Progress};
+use super::restore::{self, Finished};
+use super::running::is_running_here;
 use super::structs::diffbir_options;
 use crate::cancel::Cancel;
 use crate::config::{Config, ConfigLayer, Origin};
 use crate::options::Strength;
 use crate::service::Source;
+
+/// One piece of work for an engine: an input, options, and in the end a result. For one thread at a time, except that
+/// any thread may stop and free it and that `diffbir_request_poll` and `diffbir_request_wait` may be called from any
+/// thread.
+pub struct diffbir_request {
+    _private: [u8; 0],
+}
+
+handle!(diffbir_request => RequestObject);
 
 /// What is behind a `diffbir_request`.
 pub struct RequestObject {
@@ -90,7 +101,7 @@ impl RequestObject {
     }
 
     /// Changes what is to be done; a result that was there is dropped.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Work)) -> Outcome<()> {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Work) -> T) -> Outcome<T> {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Busy) {
             return Err(invalid_state(
@@ -98,8 +109,7 @@ impl RequestObject {
             ));
         }
         state.phase = Phase::Ready;
-        change(&mut state.work);
-        Ok(())
+        Ok(change(&mut state.work))
     }
 
     /// From ready or done to busy; what it was before.
@@ -137,11 +147,14 @@ impl RequestObject {
         queued
     }
 
-    /// Stops what it is at and begins nothing more.
+    /// Stops what it is at, begins nothing more and reports nothing more.
     pub(super) fn free(&self) {
         let mut state = self.lock();
         state.freed = true;
         state.stop.cancel();
+        let progress = state.work.progress.clone();
+        drop(state);
+        progress.close();
     }
 
     fn end(&self, phase: Phase) {
@@ -166,6 +179,11 @@ impl RequestObject {
             match &state.phase {
                 Phase::Ready => return Err(invalid_state("the request was not submitted")),
                 Phase::Done(outcome) => return Ok(Some(outcome.clone().map(drop))),
+                Phase::Busy if is_running_here() && timeout != Some(Duration::ZERO) => {
+                    return Err(invalid_state(
+                        "a progress callback cannot wait for a request: poll it, or wait on another thread",
+                    ));
+                }
                 Phase::Busy => {}
             }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));

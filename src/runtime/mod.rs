@@ -12,6 +12,8 @@ mod copies;
 #[cfg(feature = "onnx")]
 pub mod engine_cache;
 #[cfg(feature = "onnx")]
+pub mod exit;
+#[cfg(feature = "onnx")]
 mod failures;
 #[cfg(feature = "onnx")]
 mod heap;

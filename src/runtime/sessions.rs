@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
 use crate::nets::{Form, Network, Networks};
 use crate::runtime::loaded::Loaded;
-use crate::runtime::{GraphFile, MemoryPolicy, Provider, RuntimeOptions, Session, heap, variants};
+use crate::runtime::{
+    GraphFile, MemoryPolicy, Provider, RuntimeOptions, Session, exit, heap, variants,
+};
 
 /// Above this many bytes of graphs, those that run once for a picture give their activations' memory back after it: the time
 /// that takes is nothing beside theirs, and the denoiser's peak and the decoder's do not add up.
@@ -99,6 +101,11 @@ impl Networks for Sessions {
         let there = self.loaded.contains_key(network) || self.pending.contains_key(network);
         let (false, Ok(load)) = (there, self.loader(network)) else {
             return;
+        };
+        // Nobody waits for this thread if the request ends first: exit does.
+        let load = || match exit::enter(None) {
+            Some(_entered) => load(),
+            None => Err(Error::cancelled()),
         };
         // Where there is no thread to be had, it is loaded when it is asked for.
         if let Ok(thread) = thread::Builder::new().spawn(load) {

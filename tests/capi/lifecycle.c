@@ -54,7 +54,7 @@ static void restore(const diffbir_engine *engine, int round) {
         OK(diffbir_request_set_options(request, &options));
     }
     int steps = 0;
-    OK(diffbir_request_set_progress(request, count, &steps));
+    OK(diffbir_request_set_progress(request, count, &steps, NULL));
     if (round % 2 == 0) {
         OK(diffbir_request_run(request));
     } else {
@@ -99,7 +99,7 @@ static void restore(const diffbir_engine *engine, int round) {
     OK(diffbir_request_set_bytes(request, png, size));
     diffbir_bytes_free(png, size);
     OK(diffbir_request_set_options(request, &options));
-    OK(diffbir_request_set_progress(request, stop, &events));
+    OK(diffbir_request_set_progress(request, stop, &events, NULL));
     FAILS(DIFFBIR_CODE_CANCELLED, diffbir_request_run(request));
     CHECK(events == 1);
     diffbir_request_free(request);

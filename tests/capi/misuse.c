@@ -93,7 +93,7 @@ static void pointers(void) {
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_set_pixels(h, &pixels)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_set_options(h, &options)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_set_options(h, NULL)));
-    EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_set_progress(h, go_on, NULL)));
+    EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_set_progress(h, go_on, NULL, NULL)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_set_cancel(h, cancel)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_run(h)));
     EACH_BAD(request, FAILS(ARGUMENT, diffbir_request_submit(h)));
@@ -106,7 +106,7 @@ static void pointers(void) {
     CHECK(flag);
     EACH_BAD(cancel, if (h != NULL) FAILS(ARGUMENT, diffbir_request_set_cancel(request, h)));
     OK(diffbir_request_set_cancel(request, NULL));
-    OK(diffbir_request_set_progress(request, NULL, NULL));
+    OK(diffbir_request_set_progress(request, NULL, NULL, NULL));
     OK(diffbir_request_set_options(request, NULL));
     FAILS(ARGUMENT, diffbir_request_set_file(request, NULL));
     FAILS(ARGUMENT, diffbir_request_set_bytes(request, NULL, 8));
@@ -568,7 +568,7 @@ static void states(const char *bundle) {
     /* While it is at work. */
     gate at = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false};
     diffbir_options options = tiny_options(1);
-    OK(diffbir_request_set_progress(fresh, hold, &at));
+    OK(diffbir_request_set_progress(fresh, hold, &at, NULL));
     OK(diffbir_request_submit(fresh));
     pthread_mutex_lock(&at.lock);
     while (!at.inside) {
@@ -581,7 +581,7 @@ static void states(const char *bundle) {
     FAILS(STATE, diffbir_request_set_bytes(fresh, values, sizeof values));
     FAILS(STATE, diffbir_request_set_pixels(fresh, &pixels));
     FAILS(STATE, diffbir_request_set_options(fresh, &options));
-    FAILS(STATE, diffbir_request_set_progress(fresh, NULL, NULL));
+    FAILS(STATE, diffbir_request_set_progress(fresh, NULL, NULL, NULL));
     FAILS(STATE, diffbir_request_set_cancel(fresh, cancel));
     FAILS(STATE, diffbir_request_image(fresh, 0, (diffbir_image **)&out));
     FAILS(STATE, diffbir_request_provenance(fresh, (char **)&out));
@@ -619,6 +619,190 @@ static void states(const char *bundle) {
     OK(diffbir_request_set_pixels(fresh, &pixels));
     FAILS(ARGUMENT, diffbir_request_new(gone, (diffbir_request **)&out));
     CHECK(out == UNTOUCHED);
+    diffbir_request_free(fresh);
+}
+
+/* Data that the library owns: how often it was freed, and whether a function that uses it was running. */
+typedef struct {
+    int frees;
+    bool running;
+} owned;
+
+static void free_owned(void *user_data) {
+    owned *data = user_data;
+    CHECK(!data->running);
+    data->frees++;
+}
+
+static void log_owned(uint32_t level, const char *message, void *user_data) {
+    CHECK(level != 0 && message != NULL && ((owned *)user_data)->frees == 0);
+}
+
+/* A request that its own progress function frees. */
+typedef struct {
+    owned data;
+    diffbir_request *request;
+} freeing;
+
+static int free_request(const diffbir_progress *progress, void *user_data) {
+    freeing *own = user_data;
+    (void)progress;
+    own->data.running = true;
+    diffbir_request_free(own->request);
+    CHECK(own->data.frees == 0);
+    own->data.running = false;
+    return 1;
+}
+
+/* Freed exactly once, whatever becomes of the call. */
+static void ownership(const char *bundle) {
+    owned first = {0, false};
+    owned second = {0, false};
+    int refused = 0;
+    EACH_BAD(request, (FAILS(ARGUMENT, diffbir_request_set_progress(h, go_on, &first, free_owned)), refused++));
+    CHECK(first.frees == refused);
+    first.frees = 0;
+    diffbir_request *fresh = tiny_request(engine, 1, 1);
+    OK(diffbir_request_set_progress(fresh, go_on, &first, free_owned));
+    CHECK(first.frees == 0);
+    OK(diffbir_request_run(fresh));
+    OK(diffbir_request_run(fresh));
+    CHECK(first.frees == 0);
+    OK(diffbir_request_set_progress(fresh, go_on, &second, free_owned));
+    CHECK(first.frees == 1 && second.frees == 0);
+    diffbir_request_free(fresh);
+    diffbir_request_free(fresh);
+    CHECK(second.frees == 1);
+    /* Without a function, nobody needs the data. */
+    OK(diffbir_request_set_progress(request, NULL, &second, free_owned));
+    CHECK(second.frees == 2);
+
+    for (int submitted = 0; submitted < 2; submitted++) {
+        freeing own = {{0, false}, tiny_request(engine, 1, 1)};
+        diffbir_request *self = own.request;
+        OK(diffbir_request_set_progress(self, free_request, &own.data, free_owned));
+        if (submitted == 0) {
+            FAILS(DIFFBIR_CODE_CANCELLED, diffbir_request_run(self));
+        } else {
+            diffbir_request *behind = tiny_request(engine, 1, 1);
+            OK(diffbir_request_submit(self));
+            OK(diffbir_request_submit(behind));
+            OK(diffbir_request_wait(behind, DIFFBIR_FOREVER, NULL));
+            diffbir_request_free(behind);
+        }
+        CHECK(own.data.frees == 1);
+    }
+
+    diffbir_engine_options options;
+    DIFFBIR_INIT(diffbir_engine_options, &options);
+    owned log = {0, false};
+    options.log = log_owned;
+    options.log_data = &log;
+    options.log_free = free_owned;
+    options.struct_size = 1;
+    FAILS(ARGUMENT, diffbir_engine_new(&options, (diffbir_engine **)&out));
+    CHECK(log.frees == 0); /* nothing was read */
+    options.struct_size = sizeof options;
+    FAILS(DIFFBIR_CODE_BUNDLE, diffbir_engine_new(&options, (diffbir_engine **)&out));
+    CHECK(log.frees == 1);
+    log.frees = 0;
+    options.bundle = bundle;
+    FAILS(ARGUMENT, diffbir_engine_new(&options, NULL));
+    CHECK(log.frees == 1);
+    log.frees = 0;
+    diffbir_engine *logged = NULL;
+    OK(diffbir_engine_new(&options, &logged));
+    fresh = tiny_request(logged, 1, 1);
+    CHECK(log.frees == 0);
+    diffbir_engine_free(logged);
+    CHECK(log.frees == 1);
+    diffbir_request_free(fresh);
+}
+
+/* What a progress function may not wait for: itself, and what is behind it in the queue. */
+typedef struct {
+    diffbir_request *self;
+    diffbir_request *queued;
+    int refused;
+} waiting;
+
+static int wait_inside(const diffbir_progress *progress, void *user_data) {
+    waiting *own = user_data;
+    diffbir_request *const both[] = {own->self, own->queued};
+    bool flag = true;
+    (void)progress;
+    for (int k = 0; k < 2; k++) {
+        FAILS(STATE, diffbir_request_wait(both[k], DIFFBIR_FOREVER, &flag));
+        FAILS(STATE, diffbir_request_wait(both[k], 1, &flag));
+        CHECK(flag);
+        OK(diffbir_request_poll(both[k], &flag));
+        CHECK(!flag);
+        flag = true;
+        own->refused++;
+    }
+    OK(diffbir_request_wait(done, DIFFBIR_FOREVER, &flag)); /* has ended already */
+    CHECK(flag);
+    return 1;
+}
+
+static void waits(void) {
+    gate at = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false};
+    diffbir_request *before = tiny_request(engine, 1, 1);
+    waiting own = {tiny_request(engine, 1, 1), tiny_request(engine, 1, 1), 0};
+    OK(diffbir_request_set_progress(before, hold, &at, NULL));
+    OK(diffbir_request_set_progress(own.self, wait_inside, &own, NULL));
+    OK(diffbir_request_submit(before));
+    OK(diffbir_request_submit(own.self));
+    OK(diffbir_request_submit(own.queued));
+    pthread_mutex_lock(&at.lock);
+    at.open = true;
+    pthread_cond_broadcast(&at.changed);
+    pthread_mutex_unlock(&at.lock);
+    OK(diffbir_request_wait(own.self, DIFFBIR_FOREVER, NULL));
+    OK(diffbir_request_wait(own.queued, DIFFBIR_FOREVER, NULL));
+    CHECK(own.refused > 0);
+    diffbir_request_free(before);
+    diffbir_request_free(own.self);
+    diffbir_request_free(own.queued);
+}
+
+/* Numbers and pictures of no good will: each gets its code, and the host goes on. */
+static void hostile(void) {
+    const struct {
+        diffbir_code code;
+        const char *setting;
+    } rows[] = {
+        {OPTION, "sampling.samples=-1"},
+        {OPTION, "sampling.samples=0"},
+        {OPTION, "sampling.samples=1e30"},
+        {OPTION, "sampling.samples=18446744073709551615"},
+        {OPTION, "sampling.samples=18446744073709551616"},
+        {OPTION, "sampling.steps=18446744073709551615"},
+        {OPTION, "sampling.seed=18446744073709551616"},
+        {OPTION, "sampling.cfg_scale=.inf"},
+        {OPTION, "restore.upscale=.nan"},
+        {OPTION, "restore.upscale=1e18"},
+        {OPTION, "restore.upscale=1e300"},
+        {OPTION, "restore.upscale=-.inf"},
+    };
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        const char *const settings[] = {rows[k].setting};
+        diffbir_options options = tiny_options(1);
+        options.settings = settings;
+        options.setting_count = 1;
+        FAILS(rows[k].code, diffbir_request_set_options(request, &options));
+    }
+
+    /* A BMP of a few bytes whose header claims more pixels than memory has. */
+    static const uint8_t header[] = {'B',  'M',  64,   0,    0,    0, 0, 0, 0, 0, 54, 0, 0,  0, 40, 0, 0, 0, 255,
+                                     255, 255, 127, 255, 255, 255, 127, 1, 0, 24, 0, 0, 0, 0, 0};
+    uint8_t bomb[64] = {0};
+    memcpy(bomb, header, sizeof header);
+    diffbir_request *fresh = tiny_request(engine, 1, 1);
+    OK(diffbir_request_set_bytes(fresh, bomb, sizeof bomb));
+    FAILS(DIFFBIR_CODE_INPUT, diffbir_request_run(fresh));
+    OK(diffbir_request_submit(fresh));
+    FAILS(DIFFBIR_CODE_INPUT, diffbir_request_wait(fresh, DIFFBIR_FOREVER, NULL));
     diffbir_request_free(fresh);
 }
 
@@ -677,6 +861,9 @@ int main(int argc, char **argv) {
     engines(bundle, argv[2]);
     files(argv[2]);
     states(bundle);
+    ownership(bundle);
+    waits();
+    hostile();
     panics();
 
     CHECK(diffbir_live_handles() == 6);

@@ -10,13 +10,13 @@
 #include <stddef.h>
 
 /* What a host may find in an option structure: a library reads at least these bytes, and refuses fewer. */
-enum { FIRST_ENGINE_OPTIONS = 80, FIRST_OPTIONS = 104, FIRST_PIXELS = 64, FIRST_ENCODE_OPTIONS = 32 };
+enum { FIRST_ENGINE_OPTIONS = 88, FIRST_OPTIONS = 104, FIRST_PIXELS = 64, FIRST_ENCODE_OPTIONS = 32 };
 
 #if UINTPTR_MAX == UINT64_MAX
 /* Where the last field of version 1 stands and ends. What is appended later comes behind it. */
 #define ENDS(type, field, size) \
     _Static_assert(offsetof(type, field) + sizeof(((type *)0)->field) == (size), #type)
-ENDS(diffbir_engine_options, log_data, FIRST_ENGINE_OPTIONS);
+ENDS(diffbir_engine_options, log_free, FIRST_ENGINE_OPTIONS);
 ENDS(diffbir_options, setting_count, FIRST_OPTIONS);
 ENDS(diffbir_pixels, plane_stride, FIRST_PIXELS);
 ENDS(diffbir_encode_options, reserved, FIRST_ENCODE_OPTIONS);

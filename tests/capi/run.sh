@@ -149,6 +149,7 @@ run "tomorrow's host" "$work/grown_host" "$bundle"
 # One arena: with several, how much stays free in each depends on which thread came first.
 run --show "lifecycle, memory" env MALLOC_ARENA_MAX=1 "$work/lifecycle.gcc" "$bundle" 300 --memory
 run "threads" "$work/threads.g++" "$bundle"
+run --show "exit while requests are at work" tests/campaigns/exit.sh 6 "$bundle"
 
 run "hosts build with sanitizers" eval '
     build misuse.sanitized gcc misuse.c "${sanitize[@]}" &&

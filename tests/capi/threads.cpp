@@ -134,7 +134,7 @@ void another_thread_stops(const char *bundle, bool submitted, bool by_handle) {
     diffbir_cancel *cancel = nullptr;
     OK(diffbir_cancel_new(&cancel));
     diffbir_request *request = tiny_request(engine, MANY, 1);
-    OK(diffbir_request_set_progress(request, Steps::count, &steps));
+    OK(diffbir_request_set_progress(request, Steps::count, &steps, nullptr));
     OK(diffbir_request_set_cancel(request, cancel));
     OK(diffbir_request_stop(request)); // not at work yet: nothing to stop
     int at_trigger = 0;
@@ -175,7 +175,7 @@ void engine_freed_with_a_full_queue(const char *bundle) {
     std::vector<diffbir_request *> requests;
     for (int k = 0; k < 8; k++) {
         diffbir_request *request = tiny_request(engine, MANY, k);
-        OK(diffbir_request_set_progress(request, Steps::count, &steps));
+        OK(diffbir_request_set_progress(request, Steps::count, &steps, nullptr));
         OK(diffbir_request_submit(request));
         requests.push_back(request);
     }
@@ -214,7 +214,7 @@ void engine_freed_while_threads_run(const char *bundle) {
     std::vector<std::thread> pool;
     for (int k = 0; k < 4; k++) {
         diffbir_request *request = tiny_request(engine, MANY, k);
-        OK(diffbir_request_set_progress(request, Steps::count, &steps));
+        OK(diffbir_request_set_progress(request, Steps::count, &steps, nullptr));
         pool.emplace_back([request] {
             diffbir_error *error = diffbir_request_run(request);
             const diffbir_code code = diffbir_error_code(error);
@@ -235,7 +235,7 @@ void a_full_queue_says_so(const char *bundle) {
     diffbir_engine *engine = open_engine(bundle, 2, 0);
     Gate gate;
     diffbir_request *running = tiny_request(engine, 1, 1);
-    OK(diffbir_request_set_progress(running, Gate::hold, &gate));
+    OK(diffbir_request_set_progress(running, Gate::hold, &gate, nullptr));
     OK(diffbir_request_submit(running));
     gate.await(); // so it waits no more
     diffbir_request *waiting[2];
@@ -270,12 +270,14 @@ void a_running_request_is_freed(const char *bundle) {
         // On its own thread: the call ends by itself.
         Gate gate;
         diffbir_request *request = tiny_request(engine, MANY, 1);
-        OK(diffbir_request_set_progress(request, Gate::hold, &gate));
+        OK(diffbir_request_set_progress(request, Gate::hold, &gate, nullptr));
         std::thread runner([&] { FAILS(DIFFBIR_CODE_CANCELLED, diffbir_request_run(request)); });
         gate.await();
-        diffbir_request_free(request);
-        FAILS(DIFFBIR_CODE_INVALID_ARGUMENT, diffbir_request_run(request));
+        // Waits for the callback.
+        std::thread freer([&] { diffbir_request_free(request); });
         gate.open();
+        freer.join();
+        FAILS(DIFFBIR_CODE_INVALID_ARGUMENT, diffbir_request_run(request));
         runner.join();
     }
     {
@@ -283,7 +285,7 @@ void a_running_request_is_freed(const char *bundle) {
         Gate gate;
         diffbir_request *request = tiny_request(engine, MANY, 1);
         diffbir_request *next = tiny_request(engine, 1, 1);
-        OK(diffbir_request_set_progress(request, Gate::hold, &gate));
+        OK(diffbir_request_set_progress(request, Gate::hold, &gate, nullptr));
         OK(diffbir_request_submit(request));
         OK(diffbir_request_submit(next));
         gate.await();
@@ -299,8 +301,9 @@ void a_running_request_is_freed(const char *bundle) {
         while (!asked) {
             std::this_thread::yield();
         }
-        diffbir_request_free(request);
+        std::thread freer([&] { diffbir_request_free(request); });
         gate.open();
+        freer.join();
         waiter.join();
         OK(diffbir_request_wait(next, DIFFBIR_FOREVER, nullptr));
         diffbir_request_free(next);
@@ -340,7 +343,7 @@ void a_callback_calls_the_library(const char *bundle) {
             callback.frees = frees;
             callback.other = tiny_request(callback.engine, 1, 1);
             diffbir_request *request = tiny_request(callback.engine, 1, 1);
-            OK(diffbir_request_set_progress(request, Callback::call, &callback));
+            OK(diffbir_request_set_progress(request, Callback::call, &callback, nullptr));
             if (frees && !submitted) {
                 OK(diffbir_request_submit(callback.other));
             }

@@ -1,0 +1,51 @@
+//! Requests that run, and on which thread.
+
+use std::cell::Cell;
+
+use super::boundary::{Failure, Outcome};
+use super::error::diffbir_code;
+use crate::cancel::Cancel;
+use crate::runtime::exit;
+
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Nothing begins any more.
+pub(super) fn exiting() -> Failure {
+    Failure::new(
+        diffbir_code::InvalidState,
+        "the process is exiting: end your work before exit",
+    )
+}
+
+/// Whether a request runs on this thread, so that this is a callback of its.
+pub(super) fn is_running_here() -> bool {
+    RUNNING.get()
+}
+
+/// A request runs on this thread as long as this lives.
+pub(super) struct Running {
+    _entered: exit::Entered,
+}
+
+impl Running {
+    /// The networks are taken by the request whose callback this is: another one would wait for them for ever.
+    pub(super) fn begin(stop: &Cancel) -> Outcome<Self> {
+        if is_running_here() {
+            return Err(Failure::new(
+                diffbir_code::InvalidState,
+                "a callback cannot run a request: submit it",
+            ));
+        }
+        let _entered = exit::enter(Some(stop)).ok_or_else(exiting)?;
+        RUNNING.set(true);
+        Ok(Running { _entered })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(false);
+    }
+}
