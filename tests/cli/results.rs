@@ -308,3 +308,44 @@ fn a_batch_says_how_far_it_is_and_its_seconds_add_up() {
     );
     restore(&program, "in -o lines").says(&["[3 of 3, ", "a minute, 0s left]"]);
 }
+
+/// The short form of `tests/campaigns/kill.py`.
+#[test]
+fn a_killed_run_is_finished_by_resume_with_the_same_bytes() {
+    let names: Vec<String> = (0..12).map(|i| format!("in/f_{i:02}.png")).collect();
+    let program = Program::new();
+    for (i, name) in names.iter().enumerate() {
+        put(&program, name, &picture(16 + i, 16));
+    }
+    restore(&program, "in -o whole").code(0);
+    let args = "restore in -o out --steps 2 --upscale 1 --offline --json --resume";
+    let args: Vec<&str> = args.split(' ').collect();
+    for sign in [
+        "\"step\":2",
+        "\"stage\":\"finish\"",
+        "\"number\":1,",
+        "\"number\":4,",
+        "\"number\":11,",
+    ] {
+        program.when(&args, sign, |id| kill(id, "KILL")).killed();
+        let results = || {
+            program
+                .files("out")
+                .into_iter()
+                .filter(|name| !name.starts_with('.'))
+        };
+        let there: Vec<String> = results().map(|name| format!("in/{name}")).collect();
+        let run = program.tiny_bundle(&args);
+        run.code(0);
+        let mut skipped = statuses(&run);
+        skipped.retain(|(_, status)| status == "skipped");
+        let skipped: Vec<String> = skipped.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(skipped, there, "{sign}");
+        assert_eq!(program.files("out"), program.files("whole"), "{sign}");
+        for name in program.files("whole") {
+            let read = |folder: &str| program.read(&format!("{folder}/{name}"));
+            assert!(read("out") == read("whole"), "{sign}: {name}");
+        }
+        std::fs::remove_dir_all(program.dir().join("out")).unwrap();
+    }
+}
