@@ -294,6 +294,12 @@ impl Bundle {
                     entry.cleaner
                 )));
             }
+            if graph.scale.fract() != 0.0 {
+                return Err(Error::bundle(format!(
+                    "graphs.{}.scale is {}, expected a whole number for a cleaner",
+                    entry.cleaner, graph.scale
+                )));
+            }
         }
         for (name, graph) in &self.manifest.graphs {
             for file in [Some(&graph.file), graph.segments.as_ref()]

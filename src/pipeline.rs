@@ -6,6 +6,7 @@
 mod event;
 mod finish;
 mod plan;
+mod sizes;
 mod stage1;
 mod stage2;
 mod vae;
@@ -33,7 +34,7 @@ use event::Timer;
 pub use event::{Event, Intermediate, Observer, Samples, Stage};
 use plan::Work;
 pub use plan::{CleanerPlan, Plan, VaePlan};
-pub use stage1::{MAX_ASPECT, Sizes};
+pub use sizes::{MAX_ASPECT, MAX_PIXELS, Sizes};
 
 /// A low-quality picture, and what is wanted of it.
 #[derive(Debug, Clone, Copy)]
@@ -229,7 +230,7 @@ impl Pipeline {
         let work = Work {
             plan,
             store: &Store::default(),
-            sizes: self.sizes((lq.rgb.dim().0, lq.rgb.dim().1)),
+            sizes: self.sizes((lq.rgb.dim().0, lq.rgb.dim().1))?,
         };
         let contexts = self.contexts(plan, prompts, networks, observe)?;
         let cond_img = self.clean(lq, &work, networks, observe)?;

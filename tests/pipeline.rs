@@ -4,6 +4,8 @@
 
 #[path = "pipeline/ahead.rs"]
 mod ahead;
+#[path = "pipeline/bounds.rs"]
+mod bounds;
 #[path = "common/fakes.rs"]
 mod fakes;
 #[path = "pipeline/loading.rs"]

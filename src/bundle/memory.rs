@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::memory::MAX_COUNTED;
 use crate::nets::contract::GraphKind;
 
 /// The file's name.
@@ -38,7 +39,8 @@ impl GraphMemory {
     pub fn run_bytes(&self, n: usize, cells: usize) -> u64 {
         let (n, cells) = (n as f64, cells as f64);
         let [constant, linear, squared] = self.run;
-        (constant + n * cells * (linear + cells * squared)).max(0.0) as u64
+        let bytes = constant + n * cells * (linear + cells * squared);
+        (bytes.max(0.0) as u64).min(MAX_COUNTED)
     }
 
     /// What is taken for granted of a graph that nobody measured, whose files have `bytes`: figures of the official
@@ -69,11 +71,18 @@ pub(super) fn read(dir: &Path) -> Result<MemoryModel> {
             return Err(Error::bundle(format!("cannot read {}", path.display())).with_source(e));
         }
     };
-    serde_yaml::from_str(&text).map_err(|e| {
+    let invalid = || {
         Error::bundle(format!(
-            "{}: not valid; `diffbir bench --memory --write` makes it anew",
+            "{}: not valid; `diffbir bench --graphs --write` makes it anew",
             path.display()
         ))
-        .with_source(e)
-    })
+    };
+    let model: MemoryModel = serde_yaml::from_str(&text).map_err(|e| invalid().with_source(e))?;
+    let is_sound = |graph: &GraphMemory| {
+        graph.load <= MAX_COUNTED && graph.run.iter().all(|figure| figure.is_finite())
+    };
+    match model.graphs.iter().find(|(_, graph)| !is_sound(graph)) {
+        Some((name, _)) => Err(invalid().at(format!("graphs.{name}"))),
+        None => Ok(model),
+    }
 }

@@ -24,7 +24,9 @@ impl Engine {
         let turn = self.warming.lock();
         let upscale = options.restore.upscale;
         let of_lq = |length: usize| ((length as f64 / upscale) as usize).max(1);
-        let lq = Rgb::from_elem((of_lq(height), of_lq(width), 3), GREY);
+        let (height, width) = (of_lq(height), of_lq(width));
+        self.check(options)?.sizes((height, width))?;
+        let lq = Rgb::from_elem((height, width, 3), GREY);
         let mut options = options.clone();
         options.sampling.steps = options.sampling.steps.min(STEPS);
         let request = Request::new(lq, options);

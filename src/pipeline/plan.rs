@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub(super) use choose::after_failure;
 
-use super::{Pipeline, Sizes, Stage, stage1};
+use super::{Pipeline, Sizes, Stage};
 use crate::canvas::{Canvas, Place, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{self, Bytes};
@@ -99,9 +99,12 @@ impl Plan {
 
 impl Pipeline {
     /// The sizes on the way of a picture of `lq` (height, width) pixels.
-    pub fn sizes(&self, lq: (usize, usize)) -> Sizes {
+    ///
+    /// # Errors
+    /// [`Resources`](ErrorKind::Resources) where one of them has more than [`MAX_PIXELS`](super::MAX_PIXELS).
+    pub fn sizes(&self, lq: (usize, usize)) -> Result<Sizes> {
         let tiles = self.options.tiling.cleaner;
-        stage1::Sizes::of(
+        Sizes::of(
             lq,
             self.options.restore.upscale,
             self.cleaner,
@@ -136,7 +139,7 @@ impl Pipeline {
         };
         let mut pipeline = self.clone();
         pipeline.graphs.measure_on(networks);
-        let mut needs = need::Needs::of(&pipeline, lq);
+        let mut needs = need::Needs::of(&pipeline, lq)?;
         needs.left = reuse.left(&form);
         let usable = budget / MARGIN * (MARGIN - 1);
         needs.keep = networks.keeps() && needs.all_kept() <= usable;

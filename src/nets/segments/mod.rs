@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::canvas::{Canvas, Place, ReadRows, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::MAX_COUNTED;
 use crate::nets::{Input, Networks};
 use crate::tiling::OnTile;
 
@@ -125,8 +126,9 @@ impl Bands<'_> {
     pub fn least_bytes(plan: &SegmentPlan, size: (usize, usize), most_keys: usize) -> u64 {
         let bytes = |step: &Step| {
             let (_, down) = plan.step_ratio(step);
-            whole_bytes(plan, step, size, most_keys)
-                + row_bytes(plan, step, size, most_keys) * (down + 2 * step.halo) as u64
+            let rows = (down + 2 * step.halo) as u64;
+            let rows = row_bytes(plan, step, size, most_keys).saturating_mul(rows);
+            (whole_bytes(plan, step, size, most_keys) + rows.min(MAX_COUNTED)).min(MAX_COUNTED)
         };
         plan.steps.iter().map(bytes).max().unwrap_or(0)
     }

@@ -134,10 +134,10 @@ impl Needs<'_> {
         match (tiling.cleaner_exact, halo) {
             (Some(tile), Some(halo)) => exact(tile.next_multiple_of(multiple), halo),
             (_, Some(halo)) if whole > left => {
-                let fits = |tile: &usize| self.cleaner(tile + 2 * halo) <= left;
+                let fits = |tile: usize| self.cleaner(tile + 2 * halo) <= left;
                 let edge = self.sizes.network.0.max(self.sizes.network.1);
-                let tiles = (1..=edge.div_ceil(multiple)).map(|k| k * multiple);
-                exact(tiles.take_while(fits).last().unwrap_or(multiple), halo)
+                let most = last_that(edge.div_ceil(multiple), |k| fits(k * multiple));
+                exact(most.max(1) * multiple, halo)
             }
             _ => (CleanerPlan::Whole { halo }, whole),
         }
@@ -164,6 +164,19 @@ impl Needs<'_> {
             _ => (VaePlan::Whole, whole),
         }
     }
+}
+
+/// The largest of `1..=most` for which `holds` is true, which is so up to some number; else 0.
+fn last_that(most: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut known, mut beyond) = (0, most + 1);
+    while beyond - known > 1 {
+        let middle = known + (beyond - known) / 2;
+        match holds(middle) {
+            true => known = middle,
+            false => beyond = middle,
+        }
+    }
+    known
 }
 
 fn in_bands(

@@ -2,10 +2,12 @@
 
 use super::super::{Graph, Pipeline, Sizes, Stage};
 use crate::bundle::GraphMemory;
+use crate::error::Result;
+use crate::memory::MAX_COUNTED;
 use crate::nets::segments::{Bands, MOST_KEYS, SegmentPlan};
 use crate::nets::vae::DOWNSCALE;
 use crate::tensor::round_up;
-use crate::tiling::{Layout, Tiles, Window};
+use crate::tiling::{Layout, Tiles};
 
 /// Bytes that the program and ONNX Runtime take before anything is loaded, and what allocators do not give back.
 const BASE: u64 = 112 << 20;
@@ -37,17 +39,17 @@ pub(super) fn picture(size: (usize, usize)) -> u64 {
 }
 
 impl<'a> Needs<'a> {
-    pub(super) fn of(pipeline: &'a Pipeline, lq: (usize, usize)) -> Self {
-        let sizes = pipeline.sizes(lq);
+    pub(super) fn of(pipeline: &'a Pipeline, lq: (usize, usize)) -> Result<Self> {
+        let sizes = pipeline.sizes(lq)?;
         let latent = pipeline.latent_size(sizes.cond);
-        Needs {
+        Ok(Needs {
             pipeline,
             sizes,
             lq,
             keep: false,
             tiles: pipeline.latent_tiles(latent),
             left: 0,
-        }
+        })
     }
 
     /// The picture that the encoder sees, and the latent.
@@ -140,8 +142,9 @@ impl<'a> Needs<'a> {
         let guidance = guidance.map_or(0, |vjp| vjp.memory.run_bytes(batch, whole));
         let denoiser = &graphs.denoiser.memory;
         // What is left once more, for the tiles that run.
-        let left = 4 * (self.left * batch) as u64;
-        let left = left * (self.tiled_cells() + tiles * cells) as u64;
+        let cells_kept = self.tiled_cells().saturating_add(tiles * cells);
+        let left = (4 * self.left * batch).saturating_mul(cells_kept) as u64;
+        let left = left.min(MAX_COUNTED);
         denoiser.run_bytes(tiles * batch, cells).max(guidance) + left
     }
 
@@ -155,12 +158,10 @@ impl<'a> Needs<'a> {
     /// Latent cells of all of the denoiser's tiles together, or of the whole.
     fn tiled_cells(&self) -> usize {
         let whole = self.pipeline.padded_latent_size(self.latent());
-        let grid = self.tiles.map(|layout| layout.grid(self.latent()));
-        let Some(Ok(grid)) = grid else {
-            return area(whole);
-        };
-        let tile = |window: &Window| window.height * window.width;
-        grid.windows().iter().map(tile).sum()
+        match self.tiles.map(|layout| layout.grid(self.latent())) {
+            Some(Ok(grid)) => grid.count().saturating_mul(area(grid.tile())),
+            _ => area(whole),
+        }
     }
 
     /// What the work on picture rows takes: several copies of a band, or of the picture where that is less.
