@@ -9,6 +9,7 @@
 
 mod loss;
 
+use crate::cancel::Checkpoint;
 use crate::denoise::Guide;
 use crate::error::Result;
 use crate::rng::NoiseSource;
@@ -112,6 +113,7 @@ pub struct Guidance<'a> {
     rule: Rule,
     target: Target<'a>,
     losses: Vec<f64>,
+    checkpoint: &'a Checkpoint<'a>,
 }
 
 impl<'a> Guidance<'a> {
@@ -121,7 +123,13 @@ impl<'a> Guidance<'a> {
             rule,
             target,
             losses: Vec::new(),
+            checkpoint: &|| Ok(()),
         }
+    }
+
+    /// The same, where `checkpoint` is called before each repeat and may stop the work with an error.
+    pub fn with_checkpoint(self, checkpoint: &'a Checkpoint<'a>) -> Self {
+        Guidance { checkpoint, ..self }
     }
 
     /// Loss and `delta` at `pred_x0`.
@@ -173,6 +181,7 @@ impl Guide for Guidance<'_> {
         };
         let mut sum = Latent::zeros(pred_x0.raw_dim());
         for _ in 0..self.rule.repeat {
+            (self.checkpoint)()?;
             let (loss, delta) = self.delta(pred_x0, noise)?;
             self.losses.push(loss);
             pred_x0.zip_mut_with(&delta, |x, &d| *x += d * share);

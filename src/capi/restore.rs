@@ -92,9 +92,11 @@ impl Progress {
                 told.seconds = seconds;
                 stage
             }
-            Event::Planned(_) | Event::Loaded(..) | Event::Tensor(..) | Event::Picture(..) => {
-                return Ok(());
-            }
+            Event::Planned(_)
+            | Event::Loaded(..)
+            | Event::Tensor(..)
+            | Event::Picture(..)
+            | Event::Checkpoint => return Ok(()),
         };
         self.tell(stage, told)
     }

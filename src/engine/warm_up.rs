@@ -33,7 +33,7 @@ impl Engine {
         let pipeline = self.check(&request.options)?;
         let all_there = Barrier::new(self.width());
         let one = || {
-            let mut lease = self.networks.take();
+            let mut lease = self.networks.take(&request.cancel)?;
             all_there.wait();
             let networks = lease.networks();
             self.restore_on(networks, &pipeline, &request, &mut |_| Ok(()))

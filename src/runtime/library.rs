@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 
 use ort::environment::Environment;
 
-use super::{plugin, python};
+use super::{devices, python};
 use crate::error::{Error, Result};
 
 /// The `onnxruntime` Python package that the program installs where no library is found.
@@ -201,8 +201,8 @@ pub fn devices(named: Option<&Path>) -> Result<Vec<DeviceInfo>> {
         let hardware = device.hardware_device();
         DeviceInfo {
             provider: device.ep().unwrap_or("unnamed").to_owned(),
-            name: plugin::describe(&device),
-            kind: plugin::kind_of(&device).to_owned(),
+            name: devices::name_of(&device),
+            kind: devices::kind_of(&device).to_owned(),
             vendor: hardware.vendor().unwrap_or("unnamed").to_owned(),
             id: hardware.id(),
         }

@@ -19,6 +19,7 @@ use crate::canvas::{Canvas, Place, ReadRows, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::MAX_COUNTED;
 use crate::nets::{Input, Networks};
+use crate::tensor::expect_finite;
 use crate::tiling::OnTile;
 
 pub use plan::{CanvasSpec, Norm, SegmentPlan, Step};
@@ -285,6 +286,7 @@ impl Canvases<'_> {
             let output = output.into_dimensionality::<Ix4>().map_err(|e| {
                 Error::internal("a segment's output has another rank than 4").with_source(e)
             })?;
+            expect_finite(|| format!("the output of segment {}", step.graph), &output)?;
             let part = output.slice(s![.., .., skip..skip + rows, ..]);
             if let Some(sums) = self.sums.get_mut(name) {
                 sums.add(part);
