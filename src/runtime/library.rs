@@ -39,7 +39,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Whether the user named this library, so that it must not be passed over.
+    /// Whether the user named this library, so that it must not be skipped.
     fn is_named(self) -> bool {
         matches!(self, Origin::Config | Origin::Environment)
     }
@@ -66,7 +66,7 @@ pub struct Candidate {
     pub path: PathBuf,
 }
 
-/// The library in use, and what was passed over before it.
+/// The library in use, and the candidates skipped before it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The library.

@@ -62,7 +62,7 @@ pub struct Bands<'a> {
 pub const BYTES_PER_VALUE: u64 = 32;
 
 impl Bands<'_> {
-    /// Runs the graph on an input of `size`, which `read` gives by rows. `on_tile` is told of each band.
+    /// Runs the graph on an input of `size`, which `read` gives by rows. `on_tile` is called before each band.
     ///
     /// Where a band runs out of memory it is halved and tried again; what was computed before is kept.
     ///
@@ -91,11 +91,11 @@ impl Bands<'_> {
             .sum();
         let mut done = 0;
         for (k, step) in self.plan.steps.iter().enumerate() {
-            let mut told = |_| {
+            let mut begins = |_| {
                 done += 1;
                 on_tile(done - 1, count.max(done))
             };
-            canvases.step(step, networks, &mut told)?;
+            canvases.step(step, networks, &mut begins)?;
             for name in self.plan.done_after(k) {
                 canvases.made.remove(name);
                 canvases.sums.remove(name);
@@ -186,7 +186,7 @@ impl Canvases<'_> {
         &mut self,
         step: &Step,
         networks: &mut dyn Networks,
-        told: &mut dyn FnMut(usize) -> Result<()>,
+        begins: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
         let plan = self.bands.plan;
         for name in &step.outputs {
@@ -203,7 +203,7 @@ impl Canvases<'_> {
         let (_, down) = plan.step_ratio(step);
         let (mut start, mut rows) = (0, self.bands.rows(step, self.size));
         while start < height {
-            told(start)?;
+            begins(start)?;
             let core = start..(start + rows).min(height);
             match self.band(step, core.clone(), &constant, networks) {
                 Ok(()) => start = core.end,
