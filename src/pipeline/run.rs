@@ -116,9 +116,9 @@ fn placed(error: Error, stage: Stage, samples: Samples) -> Error {
     };
     let causes = match stage {
         Stage::Sampling => {
-            "sampling.strength, sampling.cfg_scale or guidance.scale far beyond 1, or a graph that overflows in fp16 or int8"
+            "look for a strength, cfg_scale, s_noise or guidance.scale far beyond 1, or a graph that overflows in fp16 or int8"
         }
-        _ => "a graph that overflows in fp16 or int8",
+        _ => "look for a graph that overflows in fp16 or int8",
     };
     error
         .at(format!("{}{sample}", stage.name()))
