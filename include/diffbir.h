@@ -578,6 +578,12 @@ const char *diffbir_error_message(const struct diffbir_error *error);
 const char *diffbir_error_cause(const struct diffbir_error *error);
 
 /**
+ * The smallest memory budget (`tiling.memory_budget`) that would do, in bytes, for an error with
+ * `DIFFBIR_CODE_RESOURCES` of a picture that does not fit the memory; 0 for every other error, NULL and freed handles.
+ */
+uint64_t diffbir_error_smallest_budget(const struct diffbir_error *error);
+
+/**
  * Frees an error. NULL and freed handles are passed over.
  */
 void diffbir_error_free(struct diffbir_error *error);
