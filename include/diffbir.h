@@ -115,6 +115,10 @@ typedef enum diffbir_code {
    * A defect of the library: it panicked. The engine may go on being used.
    */
   DIFFBIR_CODE_PANIC = 13,
+  /**
+   * A picture's values became infinite or NaN on the way: an option far out of range, or a graph that overflows.
+   */
+  DIFFBIR_CODE_NOT_FINITE = 14,
 } diffbir_code;
 
 /**

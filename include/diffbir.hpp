@@ -49,6 +49,7 @@ enum class error_code : std::uint32_t {
   abi = DIFFBIR_CODE_ABI,
   busy = DIFFBIR_CODE_BUSY,
   panic = DIFFBIR_CODE_PANIC,
+  not_finite = DIFFBIR_CODE_NOT_FINITE,
 };
 
 /// What went wrong. `what()` says it on one line, in UTF-8, the cause included.

@@ -279,8 +279,8 @@ impl Bundle {
             role: variant.role,
             int8: variant.precision == manifest::INT8,
             shares_prefix: variant.shares_prefix,
-            deep: variant.deep.clone(),
-            left: variant.left,
+            features: variant.features.clone(),
+            values_per_pixel: variant.values_per_pixel,
         })
     }
 
@@ -318,6 +318,12 @@ impl Bundle {
                 return Err(Error::bundle(format!(
                     "tasks.{task}.cleaner: `{}` is no cleaner",
                     entry.cleaner
+                )));
+            }
+            if graph.scale.fract() != 0.0 {
+                return Err(Error::bundle(format!(
+                    "graphs.{}.scale is {}, expected a whole number for a cleaner",
+                    entry.cleaner, graph.scale
                 )));
             }
         }
@@ -359,6 +365,9 @@ fn read_context(path: &Path, tensor: &str, shape: (usize, usize)) -> Result<Cont
     let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
     let view = file.tensor(tensor).map_err(|e| damaged(&e))?;
     let values = crate::tensor::f32_from_safetensor(&view).map_err(|e| e.at(tensor))?;
+    if !values.iter().all(|value| value.is_finite()) {
+        return Err(damaged(&format!("tensor `{tensor}` is not finite")));
+    }
     Context::from_shape_vec(shape, values).map_err(|_| {
         damaged(&format!(
             "tensor `{tensor}` has shape {:?}, expected {shape:?}",

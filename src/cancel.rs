@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
-/// A flag that every clone shares. Work that is given one stops between stages and steps once it is set.
+/// A flag that every clone shares. Work that receives one stops soon after it is set.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
+
+/// Called now and then by long work, which ends with the error that this returns.
+pub type Checkpoint<'a> = dyn Fn() -> Result<()> + 'a;
 
 impl Cancel {
     /// Asks to stop.

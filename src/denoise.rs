@@ -35,7 +35,7 @@ pub trait NoiseModel {
 
 /// Restoration guidance: pulls the predicted clean latent towards a target while a sampler runs.
 pub trait Guide {
-    /// Moves `pred_x0` `[N, 4, h, w]`, predicted at `timestep`. `weight` is the share of `pred_x0` in the latent that
+    /// Moves `pred_x0` `[N, 4, h, w]`, predicted at `timestep`. `x0_weight` is the weight of `pred_x0` in the latent that
     /// the step leads to, not 0. May draw from `noise`.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ pub trait Guide {
         &mut self,
         pred_x0: &mut Latent,
         timestep: f32,
-        weight: f32,
+        x0_weight: f32,
         noise: &mut dyn NoiseSource,
     ) -> Result<()>;
 

@@ -13,7 +13,7 @@ use crate::bundle::Bundle;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::imageio::Rgb;
-use crate::nets::Networks;
+use crate::nets::{NetworkInfo, Networks};
 use crate::options::{Options, SeedMode};
 use crate::pipeline::{Event, Lq, Observer, Pipeline, Plan};
 use crate::prompts::Prompts;
@@ -183,7 +183,7 @@ impl Engine {
     /// As [`check`](Self::check), and [`Resources`](crate::error::ErrorKind::Resources) where nothing fits the memory.
     pub fn plan(&self, lq: (usize, usize), options: &Options) -> Result<Plan> {
         self.check(options)?
-            .plan(lq, self.networks.take().networks())
+            .plan(lq, self.networks.take(&Cancel::default())?.networks())
     }
 
     /// Restores one picture. `observe` is told of stages, steps and intermediate results, and may stop the work with
@@ -195,7 +195,7 @@ impl Engine {
     /// [`Cancel::cancel`]. Else what the bundle and the runtime report.
     pub fn restore(&self, request: &Request, observe: &mut Observer<'_>) -> Result<Restored> {
         let pipeline = self.check(&request.options)?;
-        let mut lease = self.networks.take();
+        let mut lease = self.networks.take(&request.cancel)?;
         self.restore_on(lease.networks(), &pipeline, request, observe)
     }
 
@@ -233,19 +233,13 @@ impl Engine {
             &mut draws,
             &mut stoppable,
         )?;
-        let ran = networks.providers().into_iter();
-        let ran = ran.map(|(graph, provider)| {
-            let variant = networks.form(&graph).variant;
-            (graph, provider, variant)
-        });
-        let ran: Vec<_> = ran.collect();
         let (samples, deep): (Vec<_>, Vec<_>) =
             made.into_iter().map(|made| (made.rgb, made.deep)).unzip();
         Ok(Restored {
             samples,
             deep: deep.into_iter().flatten().collect(),
             plan,
-            provenance: self.provenance(request, noise, pipeline, ran)?,
+            provenance: self.provenance(request, noise, pipeline, networks.info())?,
         })
     }
 
@@ -254,7 +248,7 @@ impl Engine {
         request: &Request,
         noise: &'static str,
         pipeline: &Pipeline,
-        ran: Vec<(String, String, Option<String>)>,
+        info: NetworkInfo,
     ) -> Result<Provenance> {
         let manifest = self.bundle.manifest();
         let ran_on = |(graph, provider, variant): (String, String, Option<String>)| {
@@ -262,31 +256,29 @@ impl Engine {
             let listed = listed.ok_or_else(|| {
                 Error::internal(format!("`{graph}` ran but is not in the bundle"))
             })?;
-            let form = listed
-                .variants
-                .iter()
-                .find(|form| Some(&form.name) == variant.as_ref());
-            let precision = form.map_or(&listed.precision, |form| &form.precision);
-            Ok((
-                graph,
-                RanOn {
-                    provider,
-                    precision: precision.clone(),
-                    variant,
-                },
-            ))
+            let mut variants = listed.variants.iter();
+            let found = variants.find(|listed| Some(&listed.name) == variant.as_ref());
+            let precision = found.map_or(&listed.precision, |found| &found.precision);
+            let precision = precision.clone();
+            let ran_on = RanOn {
+                provider,
+                precision,
+                variant,
+            };
+            Ok((graph, ran_on))
         };
+        let used = info
+            .graphs
+            .into_iter()
+            .filter(|(graph, _)| pipeline.uses(graph));
+        let ran = used.filter_map(|(graph, info)| Some((graph, info.provider?, info.variant)));
         Ok(Provenance {
             engine: env!("CARGO_PKG_VERSION"),
             bundle: self.bundle.hash().to_owned(),
             family: manifest.family.clone(),
             options: request.options.without_memory(),
             noise,
-            graphs: ran
-                .into_iter()
-                .filter(|(graph, ..)| pipeline.uses(graph))
-                .map(ran_on)
-                .collect::<Result<_>>()?,
+            graphs: ran.map(ran_on).collect::<Result<_>>()?,
         })
     }
 }

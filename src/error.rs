@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Runtime,
     /// The work does not fit the machine's memory.
     Resources,
+    /// A picture's values became infinite or NaN on the way: an option far out of range, or a graph that overflows.
+    NotFinite,
     /// The caller asked to stop.
     Cancelled,
     /// A defect of this library.
@@ -32,7 +34,7 @@ impl ErrorKind {
     /// The program's exit code for this kind.
     pub fn exit_code(self) -> u8 {
         match self {
-            ErrorKind::Input => 1,
+            ErrorKind::Input | ErrorKind::NotFinite => 1,
             ErrorKind::Option => 2,
             ErrorKind::Config | ErrorKind::Bundle => 3,
             ErrorKind::Runtime => 4,
@@ -51,6 +53,7 @@ impl ErrorKind {
             ErrorKind::Bundle => "bundle",
             ErrorKind::Runtime => "runtime",
             ErrorKind::Resources => "resources",
+            ErrorKind::NotFinite => "not_finite",
             ErrorKind::Cancelled => "cancelled",
             ErrorKind::Internal => "internal",
         }
@@ -100,6 +103,12 @@ impl Error {
         self.smallest_budget
     }
 
+    /// The same error with `hint` written behind its message.
+    pub fn with_hint(mut self, hint: impl fmt::Display) -> Self {
+        self.message = format!("{}: {hint}", self.message);
+        self
+    }
+
     /// Who can mend it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -128,6 +137,14 @@ impl Error {
     /// [`ErrorKind::Runtime`].
     pub fn runtime(message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Runtime, message)
+    }
+
+    /// [`ErrorKind::NotFinite`] of `what`.
+    pub fn not_finite(what: impl fmt::Display) -> Self {
+        Error::new(
+            ErrorKind::NotFinite,
+            format!("{what} is not finite (NaN or infinity)"),
+        )
     }
 
     /// [`ErrorKind::Internal`].

@@ -4,11 +4,12 @@
 //! In each step within the window, `repeat` times: `delta = -scale * dLoss / dpred_x0`. What a `delta` does is the
 //! [`Semantics`]. Sources: utils/cond_fn.py and utils/sampler.py at 858068f (v2), model/cond_fn.py and
 //! model/spaced_sampler.py at 86bf0f8 (v1). The reference guides the spaced sampler alone; here every sampler is
-//! guided, by the share that the predicted latent has in the latent of the next step (for `spaced`, the reference's
+//! guided, by the weight of the predicted latent in the latent of the next step (for `spaced`, the reference's
 //! `posterior_mean_coef1`).
 
 mod loss;
 
+use crate::cancel::Checkpoint;
 use crate::denoise::Guide;
 use crate::error::Result;
 use crate::rng::NoiseSource;
@@ -112,6 +113,7 @@ pub struct Guidance<'a> {
     rule: Rule,
     target: Target<'a>,
     losses: Vec<f64>,
+    checkpoint: &'a Checkpoint<'a>,
 }
 
 impl<'a> Guidance<'a> {
@@ -121,7 +123,13 @@ impl<'a> Guidance<'a> {
             rule,
             target,
             losses: Vec::new(),
+            checkpoint: &|| Ok(()),
         }
+    }
+
+    /// The same, where `checkpoint` is called before each repeat and may stop the work with an error.
+    pub fn with_checkpoint(self, checkpoint: &'a Checkpoint<'a>) -> Self {
+        Guidance { checkpoint, ..self }
     }
 
     /// Loss and `delta` at `pred_x0`.
@@ -160,27 +168,28 @@ impl Guide for Guidance<'_> {
         &mut self,
         pred_x0: &mut Latent,
         timestep: f32,
-        weight: f32,
+        x0_weight: f32,
         noise: &mut dyn NoiseSource,
     ) -> Result<()> {
         if !self.rule.applies(timestep) {
             return Ok(());
         }
         // v1 computes the next latent from the prediction before the repeats, and moves it by half of every delta.
-        let (kept, share) = match self.rule.semantics {
+        let (unmoved, delta_weight) = match self.rule.semantics {
             Semantics::V1 => (Some(pred_x0.clone()), 1.0),
-            Semantics::V2 => (None, 1.0 / weight),
+            Semantics::V2 => (None, 1.0 / x0_weight),
         };
         let mut sum = Latent::zeros(pred_x0.raw_dim());
         for _ in 0..self.rule.repeat {
+            (self.checkpoint)()?;
             let (loss, delta) = self.delta(pred_x0, noise)?;
             self.losses.push(loss);
-            pred_x0.zip_mut_with(&delta, |x, &d| *x += d * share);
+            pred_x0.zip_mut_with(&delta, |x, &d| *x += d * delta_weight);
             sum += &delta;
         }
-        if let Some(kept) = kept {
-            *pred_x0 = kept;
-            pred_x0.zip_mut_with(&sum, |x, &d| *x += 0.5 * d / weight);
+        if let Some(unmoved) = unmoved {
+            *pred_x0 = unmoved;
+            pred_x0.zip_mut_with(&sum, |x, &d| *x += 0.5 * d / x0_weight);
         }
         Ok(())
     }

@@ -86,6 +86,10 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
+/// Figures from outside that count bytes are cut off here, above any machine's memory, so that sums of a few do not
+/// overflow.
+pub const MAX_COUNTED: u64 = 1 << 56;
+
 /// Bytes of memory that this process may still take, as far as the system tells: what is free or can be freed, within
 /// the limit of the process's control group.
 pub fn available() -> Option<u64> {

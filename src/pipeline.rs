@@ -1,39 +1,41 @@
 //! The restoration of one picture: clean, encode, sample, decode, colours, size.
 //!
-//! Source: `Pipeline.run`, diffbir/pipeline.py at 3f8b530 (Lin et al., arXiv 2308.15070). What differs is said where
-//! it differs.
+//! Source: `Pipeline.run`, diffbir/pipeline.py at 3f8b530 (Lin et al., arXiv 2308.15070). Each stage is a file of its own;
+//! where it differs from the reference it says so.
 
+mod clean;
+mod decode;
+mod encode;
 mod event;
-mod finish;
+mod graphs;
 mod plan;
-mod stage1;
-mod stage2;
+mod postprocess;
+mod prompts;
+mod run;
+mod sample;
+mod sizes;
 mod vae;
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use ndarray::{Array3, ArrayView3};
 
-use crate::bundle::{Bundle, GraphMemory, Variant};
+use crate::bundle::Bundle;
 use crate::canvas::Store;
 use crate::error::{Error, Result};
-use crate::guidance::{Rule, Space};
-use crate::nets::Networks;
-use crate::nets::cldm::Context;
+use crate::guidance::Rule;
 use crate::nets::cleaner::CleanerSpec;
-use crate::nets::contract::{CONTROLS, GraphKind};
-use crate::nets::segments::SegmentPlan;
+use crate::nets::contract::CONTROLS;
+use crate::nets::{Networks, Shared};
 use crate::options::{Cleaner, Options};
 use crate::prompts::{Prompt, Prompts};
 use crate::rng::Draws;
 use crate::schedule::Diffusion;
 
-use event::Timer;
+use event::Events;
 pub use event::{Event, Intermediate, Observer, Samples, Stage};
-use plan::Work;
+use graphs::Graphs;
 pub use plan::{CleanerPlan, Plan, VaePlan};
-pub use stage1::{MAX_ASPECT, Sizes};
+use run::Run;
+pub use sizes::{MAX_ASPECT, MAX_PIXELS, Sizes};
 
 /// A low-quality picture, and what is wanted of it.
 #[derive(Debug, Clone, Copy)]
@@ -81,67 +83,6 @@ pub struct Pipeline {
     negative_prompt: Option<Prompt>,
 }
 
-/// The graphs that a run uses.
-#[derive(Debug, Clone)]
-struct Graphs {
-    text_encoder: Option<String>,
-    cleaner: Option<Graph>,
-    encoder: Graph,
-    denoiser: Graph,
-    decoder: Graph,
-    /// The decoder's derivative, where guidance needs it.
-    vjp: Option<Graph>,
-}
-
-/// One graph, and what a plan has to know of it.
-#[derive(Debug, Clone)]
-struct Graph {
-    /// Its name in the bundle.
-    name: String,
-    memory: GraphMemory,
-    /// The same of its variants, by their names.
-    variants: BTreeMap<String, GraphMemory>,
-    halo: Option<usize>,
-    segments: Option<Arc<SegmentPlan>>,
-}
-
-impl Graph {
-    fn of(bundle: &Bundle, name: &str) -> Result<Self> {
-        let listed = bundle.manifest().graphs.get(name);
-        let variants = listed.iter().flat_map(|graph| &graph.variants);
-        let of_variant = |variant: &Variant| {
-            let memory = bundle.memory_of(name, Some(&variant.name))?;
-            Ok((variant.name.clone(), memory))
-        };
-        Ok(Graph {
-            name: name.to_owned(),
-            memory: bundle.memory_of(name, None)?,
-            variants: variants.map(of_variant).collect::<Result<_>>()?,
-            halo: listed.and_then(|graph| graph.halo),
-            segments: bundle.segments(name)?,
-        })
-    }
-}
-
-impl Graphs {
-    /// Takes up what the variants take that run on `networks`.
-    fn measure_on(&mut self, networks: &dyn Networks) {
-        let always = [&mut self.encoder, &mut self.denoiser, &mut self.decoder];
-        let all = always.into_iter().chain(&mut self.cleaner);
-        for graph in all.chain(&mut self.vjp) {
-            let variant = networks.form(&graph.name).variant;
-            let memory = variant.and_then(|variant| graph.variants.get(&variant));
-            graph.memory = memory.copied().unwrap_or(graph.memory);
-        }
-    }
-
-    /// All that run on pictures and latents.
-    fn all(&self) -> impl Iterator<Item = &Graph> {
-        let always = [&self.encoder, &self.denoiser, &self.decoder];
-        always.into_iter().chain(&self.cleaner).chain(&self.vjp)
-    }
-}
-
 impl Pipeline {
     /// Checks `options` and finds their graphs and contexts in `bundle`.
     ///
@@ -153,8 +94,8 @@ impl Pipeline {
         let sampling = &options.sampling;
         let (cleaner, _, spec) = bundle.cleaner(&options.restore.task)?;
         let (cleaner, spec) = match options.restore.cleaner {
-            Cleaner::Task => (Some(cleaner.to_owned()), spec),
-            Cleaner::None => (None, stage1::NO_CLEANER),
+            Cleaner::Task => (Some(cleaner), spec),
+            Cleaner::None => (None, clean::NO_CLEANER),
         };
         let diffusion = Diffusion::new(&bundle.manifest().diffusion)?;
         check_timesteps(options, &diffusion)?;
@@ -164,30 +105,17 @@ impl Pipeline {
             1.0 => None,
             _ => Some(prompts.find(bundle, &sampling.negative_prompt)?),
         };
-        let rule = options.guidance.rule(&bundle.manifest().family);
-        let graph = |kind| Graph::of(bundle, bundle.graph_of(kind)?);
-        let pipeline = Pipeline {
-            graphs: Graphs {
-                text_encoder: bundle
-                    .graph_of(GraphKind::TextEncoder)
-                    .ok()
-                    .map(str::to_owned),
-                cleaner: cleaner.map(|name| Graph::of(bundle, &name)).transpose()?,
-                encoder: graph(GraphKind::VaeEncoder)?,
-                denoiser: graph(GraphKind::Denoiser)?,
-                decoder: graph(GraphKind::VaeDecoder)?,
-                vjp: derivative(bundle, options, rule)?,
-            },
+        Ok(Pipeline {
+            graphs: Graphs::find(bundle, options, cleaner)?,
             cleaner: spec,
             min_short_edge: bundle.manifest().min_short_edge,
             diffusion,
             options: options.clone(),
             strength: sampling.strengths()?,
-            rule,
+            rule: options.guidance.rule(&bundle.manifest().family),
             prompt,
             negative_prompt,
-        };
-        Ok(pipeline)
+        })
     }
 
     /// Whether a run uses `graph`.
@@ -197,7 +125,7 @@ impl Pipeline {
         encodes || self.graphs.all().any(|used| used.name == graph)
     }
 
-    /// Pixels that an exact tile of the cleaner is given besides, where it can run in such tiles.
+    /// Pixels around an exact tile that the cleaner sees too, where it can run in such tiles.
     fn halo(&self) -> Option<usize> {
         let halo = self.graphs.cleaner.as_ref()?.halo?;
         Some(halo.next_multiple_of(self.cleaner.multiple))
@@ -226,54 +154,28 @@ impl Pipeline {
         draws: &mut Draws,
         observe: &mut Observer<'_>,
     ) -> Result<Vec<Sample>> {
-        let work = Work {
+        let run = Run {
+            pipeline: self,
             plan,
-            store: &Store::default(),
-            sizes: self.sizes((lq.rgb.dim().0, lq.rgb.dim().1)),
+            sizes: self.sizes((lq.rgb.dim().0, lq.rgb.dim().1))?,
+            store: Store::default(),
+            networks: Shared::new(networks),
+            events: Events::new(observe),
         };
-        let contexts = self.contexts(plan, prompts, networks, observe)?;
-        let cond_img = self.clean(lq, &work, networks, observe)?;
-        let c_img = self.encode(&cond_img, &work, networks, observe)?;
-        let latents = self.sample(
-            (&cond_img, &c_img),
-            contexts,
-            &work,
-            networks,
-            draws,
-            observe,
-        )?;
-        let samples = latents.into_iter().enumerate();
-        samples
-            .map(|(k, z)| {
-                let decoded = self.decode(k, z, &cond_img, &work, networks, observe)?;
-                self.finish(k, decoded, &cond_img, lq.deep_results, &work, observe)
-            })
-            .collect()
-    }
-
-    /// The contexts of the prompt and, where an uncond branch runs, of the negative one (else the same again).
-    fn contexts(
-        &self,
-        plan: &Plan,
-        prompts: &Prompts,
-        networks: &mut dyn Networks,
-        observe: &mut Observer<'_>,
-    ) -> Result<(Context, Context)> {
-        let graph = self.graphs.text_encoder.as_deref().unwrap_or_default();
-        let timer = match self.prompts().any(Prompt::needs_encoder) {
-            true => Some(Timer::start(Stage::TextEncoder, observe)?),
-            false => None,
+        // 1. Prompts to contexts, where they are not in the bundle.
+        let prompts = run.encode_prompts(prompts)?;
+        // 2. The stage-1 picture, which conditions all that follows.
+        let cond_img = run.clean(lq)?;
+        // 3. Its latent: once, since it is the same for cond and uncond and for every sample.
+        let c_img = run.encode(&cond_img)?;
+        // 4. The latents of all samples, batch by batch.
+        let latents = run.sample(&cond_img, &c_img, &prompts, draws)?;
+        // 5. Each sample's picture, and 6. its colours, size and integers.
+        let finish = |(k, z)| {
+            let decoded = run.decode(k, z, &cond_img)?;
+            run.postprocess(k, decoded, &cond_img, lq.deep_results)
         };
-        if timer.is_some() {
-            networks.stage(&[graph], plan.keep);
-        }
-        let cond = prompts.context(&self.prompt, networks, graph)?;
-        let uncond = match &self.negative_prompt {
-            Some(prompt) => prompts.context(prompt, networks, graph)?,
-            None => cond.clone(),
-        };
-        timer.map_or(Ok(()), |timer| timer.finish(observe))?;
-        Ok((cond, uncond))
+        latents.into_iter().enumerate().map(finish).collect()
     }
 }
 
@@ -303,19 +205,4 @@ fn check_tiles(options: &Options, cleaner: CleanerSpec) -> Result<()> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// The graph of the decoder's derivative, where `rule` works between pictures.
-fn derivative(bundle: &Bundle, options: &Options, rule: Option<Rule>) -> Result<Option<Graph>> {
-    if rule.is_none() || options.guidance.space == Space::Latent {
-        return Ok(None);
-    }
-    let found = bundle.graph_of(GraphKind::VaeDecoderVjp);
-    let found = found.and_then(|name| Graph::of(bundle, name));
-    found.map(Some).map_err(|_| {
-        Error::option(
-            "guidance.space is rgb, but this bundle has no graph of the VAE decoder's derivative: export it with \
-             --guidance-graph, or use guidance.space=latent",
-        )
-    })
 }

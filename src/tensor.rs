@@ -1,6 +1,8 @@
 //! Arrays in NCHW layout, and their padding and cropping.
 
-use ndarray::{Array4, ArrayView4, Axis, s};
+use std::fmt::Display;
+
+use ndarray::{Array, Array4, ArrayView4, Axis, Dimension, s};
 
 use crate::error::{Error, Result};
 
@@ -65,6 +67,24 @@ pub fn to_hwc<T: Copy>(planar: Array4<T>) -> Array4<T> {
         .permuted_axes([0, 2, 3, 1])
         .as_standard_layout()
         .into_owned()
+}
+
+/// Checks that all values of `x`, called `what`, are finite.
+///
+/// # Errors
+/// [`NotFinite`](crate::error::ErrorKind::NotFinite) where one is NaN or infinite.
+pub fn expect_finite<W: Display, D: Dimension>(
+    what: impl Fn() -> W,
+    x: &Array<f32, D>,
+) -> Result<()> {
+    let is_finite = match x.as_slice_memory_order() {
+        Some(values) => values.iter().all(|value| value.is_finite()),
+        None => x.iter().all(|value| value.is_finite()),
+    };
+    if is_finite {
+        return Ok(());
+    }
+    Err(Error::not_finite(what()))
 }
 
 /// Joins arrays along the batch axis.

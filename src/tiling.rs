@@ -9,6 +9,7 @@ mod reference;
 use ndarray::{Array2, Array4, Axis, s};
 use serde::Serialize;
 
+use crate::canvas::bands;
 use crate::error::{Error, Result};
 use crate::tensor::stack_batch;
 
@@ -28,7 +29,7 @@ pub struct Window {
     pub width: usize,
 }
 
-/// Told that a tile begins: its number from 0, and how many there are. An error stops the work there.
+/// Called when a tile begins, with its number from 0 and how many there are. An error stops the work there.
 pub type OnTile<'a> = dyn Fn(usize, usize) -> Result<()> + 'a;
 
 impl Window {
@@ -68,48 +69,94 @@ impl Layout {
             Layout::Even(tiles) => tiles.grid(size),
         }
     }
+
+    /// How many windows an axis of `length` cells has.
+    fn count(&self, length: usize) -> usize {
+        match self {
+            Layout::Reference(tiles) => tiles.count(length),
+            Layout::Even(tiles) => tiles.count(length),
+        }
+    }
+
+    /// Where window `k` of an axis begins.
+    fn start(&self, length: usize, k: usize) -> usize {
+        match self {
+            Layout::Reference(tiles) => tiles.start(length, k),
+            Layout::Even(tiles) => tiles.start(length, k),
+        }
+    }
 }
 
-/// The part of an axis that a row or column of windows takes, and the weight of each cell of the result there.
-#[derive(Debug, Clone, PartialEq)]
-struct Span {
-    start: usize,
-    length: usize,
-    weights: Vec<f64>,
-}
-
-/// Windows of equal size that cover an array, row by row, and their weights.
-#[derive(Debug, Clone, PartialEq)]
+/// Windows of equal size that cover an array, row by row, and their weights. Windows are computed when they are asked
+/// for, so that a grid takes no memory whatever the size of the array.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Grid {
-    rows: Vec<Span>,
-    columns: Vec<Span>,
+    layout: Layout,
+    /// Height and width of the array.
+    size: (usize, usize),
+    /// Size of a window.
+    tile: (usize, usize),
+    /// Number of rows and of columns of windows.
+    count: (usize, usize),
     /// How many times as large as the array the result is.
     scale: usize,
 }
 
 impl Grid {
-    /// The windows, row by row.
-    pub fn windows(&self) -> Vec<Window> {
-        let spans = self.spans();
-        spans
-            .map(|(row, column)| Window {
-                y: row.start,
-                x: column.start,
-                height: row.length,
-                width: column.length,
-            })
-            .collect()
+    fn new(layout: Layout, (height, width): (usize, usize), scale: usize) -> Self {
+        Grid {
+            layout,
+            size: (height, width),
+            tile: layout.tile((height, width)),
+            count: (layout.count(height), layout.count(width)),
+            scale,
+        }
     }
 
-    fn spans(&self) -> impl Iterator<Item = (&Span, &Span)> {
-        let rows = self.rows.iter();
-        rows.flat_map(|row| self.columns.iter().map(move |column| (row, column)))
+    /// How many windows there are.
+    pub fn count(&self) -> usize {
+        self.count.0.saturating_mul(self.count.1)
+    }
+
+    /// Height and width of every window.
+    pub fn tile(&self) -> (usize, usize) {
+        self.tile
+    }
+
+    /// The windows, row by row.
+    pub fn windows(&self) -> impl Iterator<Item = Window> {
+        (0..self.count()).map(|k| self.window(k))
+    }
+
+    /// Window number `k`, below [`count`](Self::count).
+    fn window(&self, k: usize) -> Window {
+        Window {
+            y: self.layout.start(self.size.0, k / self.count.1),
+            x: self.layout.start(self.size.1, k % self.count.1),
+            height: self.tile.0,
+            width: self.tile.1,
+        }
+    }
+
+    /// The weight of each cell of window `k` in the result, `[scale * height, scale * width]`.
+    fn weights(&self, k: usize) -> Array2<f32> {
+        let (row, column) = (k / self.count.1, k % self.count.1);
+        let (rows, columns) = match self.layout {
+            Layout::Reference(tiles) => tiles.weights(self.scale),
+            Layout::Even(tiles) => (
+                tiles.weights(self.size.0, row),
+                tiles.weights(self.size.1, column),
+            ),
+        };
+        Array2::from_shape_fn((rows.len(), columns.len()), |(y, x)| {
+            (rows[y] * columns[x]) as f32
+        })
     }
 
     /// Runs `f` on every window of `x` `[N, C, H, W]`, up to `batch` (at least 1) at once, and blends what it returns;
-    /// `on_tile` is told of each first.
+    /// `on_tile` is called before each.
     ///
-    /// `f` is given the windows' parts of `x`, one after the other along the batch axis: `[windows * N, C, h, w]`. It
+    /// `f` receives the windows' parts of `x`, one after the other along the batch axis: `[windows * N, C, h, w]`. It
     /// returns an array for each window, of any batch and channels but all of the same shape, and as many times as
     /// large as the grid was made for. They are summed up in the windows' order, whatever the batch.
     ///
@@ -122,22 +169,20 @@ impl Grid {
         on_tile: &OnTile<'_>,
         mut f: impl FnMut(Array4<f32>, &[Window]) -> Result<Vec<Array4<f32>>>,
     ) -> Result<Array4<f32>> {
-        let (_, _, h, w) = x.dim();
-        let windows = self.windows();
-        let mut sum = Sum::new(h * self.scale, w * self.scale);
-        let mut spans = self.spans();
-        for (k, chunk) in windows.chunks(batch.max(1)).enumerate() {
-            for tile in 0..chunk.len() {
-                on_tile(k * batch.max(1) + tile, windows.len())?;
-            }
-            let parts: Vec<_> = chunk.iter().map(|window| window.of(x)).collect();
+        let count = self.count();
+        let mut sum = Sum::new(self.size.0 * self.scale, self.size.1 * self.scale);
+        for numbers in bands(count, batch) {
+            numbers.clone().try_for_each(|k| on_tile(k, count))?;
+            let windows: Vec<Window> = numbers.clone().map(|k| self.window(k)).collect();
+            let parts: Vec<_> = windows.iter().map(|window| window.of(x)).collect();
             let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-            let tiles = f(stack_batch(&views)?, chunk)?;
-            if tiles.len() != chunk.len() {
+            let tiles = f(stack_batch(&views)?, &windows)?;
+            if tiles.len() != windows.len() {
                 return Err(Error::internal("another number of tiles came back"));
             }
-            for (tile, (row, column)) in tiles.into_iter().zip(spans.by_ref()) {
-                sum.add(tile, (row, column), self.scale)?;
+            for ((tile, window), k) in tiles.into_iter().zip(&windows).zip(numbers) {
+                let corner = (window.y * self.scale, window.x * self.scale);
+                sum.add(tile, corner, &self.weights(k))?;
             }
         }
         sum.mean()
@@ -158,15 +203,13 @@ impl Sum {
         }
     }
 
+    /// Adds `tile` at the corner (y, x).
     fn add(
         &mut self,
         tile: Array4<f32>,
-        (row, column): (&Span, &Span),
-        scale: usize,
+        (y, x): (usize, usize),
+        weights: &Array2<f32>,
     ) -> Result<()> {
-        let weights = Array2::from_shape_fn((row.weights.len(), column.weights.len()), |(y, x)| {
-            (row.weights[y] * column.weights[x]) as f32
-        });
         let (n, c, height, width) = tile.dim();
         if (height, width) != weights.dim() {
             return Err(Error::internal("a tile came back in another size"));
@@ -178,11 +221,10 @@ impl Sum {
         if (values.len_of(Axis(0)), values.len_of(Axis(1))) != (n, c) {
             return Err(Error::internal("tiles differ in shape"));
         }
-        let (y, x) = (row.start * scale, column.start * scale);
         let mut place = values.slice_mut(s![.., .., y..y + height, x..x + width]);
-        place += &(tile * &weights);
+        place += &(tile * weights);
         let mut place = self.weights.slice_mut(s![y..y + height, x..x + width]);
-        place += &weights;
+        place += weights;
         Ok(())
     }
 

@@ -69,6 +69,25 @@ fn bad_pictures_are_named_and_the_rest_is_done() {
 }
 
 #[test]
+fn a_picture_that_is_not_finite_fails_alone_and_leaves_no_file() {
+    let program = Program::new();
+    let inputs = ["a.png", "b.png"].map(|name| write(program.dir(), name, &picture(24, 24)));
+    let args = [
+        "restore", &inputs[0], &inputs[1], "-o", "out", "--steps", "2",
+    ];
+    let noisy = ["--sampler", "edm_euler_a", "--s-noise", "1e38"];
+    let run = program.tiny_bundle(&[&args[..], &noisy].concat());
+    run.code(1);
+    for name in ["a.png", "b.png"] {
+        run.says(&[&format!(
+            "{name}: sampling, sample 0: the latent after step 1 of 2 is not finite"
+        )]);
+    }
+    run.says(&["s_noise"]);
+    assert!(program.files("out").is_empty());
+}
+
+#[test]
 fn a_result_carries_how_it_was_made_and_equal_runs_are_equal() {
     let program = Program::new();
     let input = write(program.dir(), "a.png", &picture(24, 20));

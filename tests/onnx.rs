@@ -82,7 +82,7 @@ fn graphs_of_large_bundles_that_give_memory_back_give_the_same_picture() {
     files.iter_mut().for_each(|file| file.bytes = 1 << 30);
     let sessions = Sessions::new(files, RuntimeOptions::default());
     assert!(
-        sessions.keeps(),
+        sessions.info().keeps,
         "large ones are kept too where there is room"
     );
     let engine = Engine::from_networks(tiny(), Box::new(sessions));

@@ -64,10 +64,6 @@ impl Networks for Segments {
         self.segment.name = segment.to_owned();
         Ok(self)
     }
-
-    fn providers(&self) -> Vec<(String, String)> {
-        Vec::new()
-    }
 }
 
 impl Network for Segments {

@@ -21,6 +21,7 @@ class Code(enum.IntEnum):
     ABI = 11
     BUSY = 12
     PANIC = 13
+    NOT_FINITE = 14
 
 
 class DiffbirError(Exception):
@@ -83,6 +84,12 @@ class ResourcesError(DiffbirError):
     code = Code.RESOURCES
 
 
+class NotFiniteError(DiffbirError):
+    """A picture's values became infinite or NaN: an option far out of range, or a graph that overflows."""
+
+    code = Code.NOT_FINITE
+
+
 class CancelledError(DiffbirError):
     """Somebody asked to stop."""
 
@@ -134,6 +141,7 @@ _CLASSES: dict[int, type[DiffbirError]] = {
         BundleError,
         RuntimeUnavailableError,
         ResourcesError,
+        NotFiniteError,
         CancelledError,
         InternalError,
         PanicError,

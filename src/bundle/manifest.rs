@@ -181,15 +181,15 @@ pub struct Variant {
     /// Whether it computes all or a part. Default: [`Role::Whole`].
     #[serde(default)]
     pub role: Role,
-    /// See [`Form::shares_prefix`](crate::nets::Form::shares_prefix). Default: false.
+    /// See [`GraphInfo::shares_prefix`](crate::nets::GraphInfo::shares_prefix). Default: false.
     #[serde(default)]
     pub shares_prefix: bool,
-    /// The value that passes from the whole to the [shallow](Role::Shallow) part, where there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deep: Option<String>,
-    /// Values that a run leaves for later ones besides its output, for each row and latent cell. Default: 0.
-    #[serde(default)]
-    pub left: usize,
+    /// The tensor with the features that the whole makes and the [shallow](Role::Shallow) variant takes, where there is one.
+    #[serde(default, rename = "deep", skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
+    /// Values that a run makes for later denoiser calls apart from its output, for each row and latent pixel. Default: 0.
+    #[serde(default, rename = "left")]
+    pub values_per_pixel: usize,
     /// What was rewritten, and how often.
     #[serde(default)]
     pub rewrites: BTreeMap<String, u64>,

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::memory::MAX_COUNTED;
 use crate::nets::contract::GraphKind;
 use crate::read_file::read_text;
 use crate::yaml;
@@ -40,7 +41,8 @@ impl GraphMemory {
     pub fn run_bytes(&self, n: usize, cells: usize) -> u64 {
         let (n, cells) = (n as f64, cells as f64);
         let [constant, linear, squared] = self.run;
-        (constant + n * cells * (linear + cells * squared)).max(0.0) as u64
+        let bytes = constant + n * cells * (linear + cells * squared);
+        (bytes.max(0.0) as u64).min(MAX_COUNTED)
     }
 
     /// What is taken for granted of a graph that nobody measured, whose files have `bytes`: figures of the official
@@ -71,15 +73,23 @@ pub(super) fn read(dir: &Path) -> Result<MemoryModel> {
             return Err(Error::bundle(format!("cannot read {}", path.display())).with_source(e));
         }
     };
-    let model = yaml::parse(&text)
-        .ok()
-        .and_then(|value| serde_yaml::from_value(value).ok());
     // Not why: the file may be a link to one that is nobody else's business.
-    model.ok_or_else(|| {
+    let invalid = || {
         Error::bundle(format!(
             "{}: not valid; `diffbir bench --graphs --write --bundle {}` makes it anew",
             path.display(),
             dir.display()
         ))
-    })
+    };
+    let model = yaml::parse(&text)
+        .ok()
+        .and_then(|value| serde_yaml::from_value(value).ok());
+    let model: MemoryModel = model.ok_or_else(invalid)?;
+    let is_sound = |graph: &GraphMemory| {
+        graph.load <= MAX_COUNTED && graph.run.iter().all(|figure| figure.is_finite())
+    };
+    match model.graphs.iter().find(|(_, graph)| !is_sound(graph)) {
+        Some((name, _)) => Err(invalid().at(format!("graphs.{name}"))),
+        None => Ok(model),
+    }
 }

@@ -47,6 +47,7 @@ impl From<Error> for Failure {
             ErrorKind::Bundle => diffbir_code::Bundle,
             ErrorKind::Runtime => diffbir_code::Runtime,
             ErrorKind::Resources => diffbir_code::Resources,
+            ErrorKind::NotFinite => diffbir_code::NotFinite,
             ErrorKind::Cancelled => diffbir_code::Cancelled,
             ErrorKind::Internal => diffbir_code::Internal,
         };

@@ -217,7 +217,11 @@ impl Progress {
                 progress.seconds = seconds;
                 stage
             }
-            Event::Planned(_) | Event::Loaded(..) | Event::Tensor(..) | Event::Picture(..) => {
+            Event::Planned(_)
+            | Event::Loaded(..)
+            | Event::Tensor(..)
+            | Event::Picture(..)
+            | Event::Checkpoint => {
                 return Ok(());
             }
         };

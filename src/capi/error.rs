@@ -40,6 +40,8 @@ pub enum diffbir_code {
     Busy = 12,
     /// A defect of the library: it panicked. The engine may go on being used.
     Panic = 13,
+    /// A picture's values became infinite or NaN on the way: an option far out of range, or a graph that overflows.
+    NotFinite = 14,
 }
 
 /// What went wrong; NULL stands for success. Thread-safe: it never changes.

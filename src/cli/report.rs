@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::cli::args::Reporting;
 use crate::cli::inputs::Job;
 use crate::cli::restore::{Tally, files};
-use crate::cli::{install, plan, say};
+use crate::cli::{install, say};
 use crate::error::{Error, ErrorKind, OneLine, Result};
 use crate::memory;
 use crate::pipeline::{Event, Samples, Stage};
@@ -101,16 +101,14 @@ impl Reporter {
             }
             // A plan is worth a note where not everything fits at once.
             Event::Planned(plan) if !plan.is_whole() => {
-                Reporter::note(
-                    self,
-                    &format!("{}: {}", OneLine(input.display()), plan::text(plan)),
-                );
+                Reporter::note(self, &format!("{}: {plan}", OneLine(input.display())));
             }
             Event::Planned(_)
             | Event::Loaded(..)
             | Event::Tensor(..)
             | Event::Picture(..)
-            | Event::Tile(..) => {}
+            | Event::Tile(..)
+            | Event::Checkpoint => {}
         }
     }
 

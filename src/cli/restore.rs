@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
-use ndarray::Axis;
 
 use crate::cancel::Cancel;
 use crate::canvas::Canvas;
@@ -21,7 +20,6 @@ use crate::imageio::{self, Pixels};
 use crate::pipeline::{Event, Intermediate};
 use crate::service::ledger::{Begun, Ledger, Planned, Standing};
 use crate::service::{self, Done, Opened, Service, Source, settings};
-use crate::{resize, tensor};
 
 /// How a run over several pictures ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -279,14 +277,10 @@ impl Run<'_> {
         let Some(folder) = &self.service.config.output.save_stages else {
             return Ok(());
         };
-        let array = picture.to_array()?;
-        let (name, picture) = match what {
-            Intermediate::Decoded => (
-                inputs::DECODED,
-                resize::quantise(&array.mapv_into(|x| (x + 1.0) / 2.0)),
-            ),
-            Intermediate::ColorFixed => (inputs::COLOR_FIXED, resize::quantise(&array)),
-            _ => (inputs::STAGE1, resize::quantise(&array)),
+        let name = match what {
+            Intermediate::Decoded => inputs::DECODED,
+            Intermediate::ColorFixed => inputs::COLOR_FIXED,
+            _ => inputs::STAGE1,
         };
         let path = job.stage(folder, name, sample);
         let replace = self.service.config.output.existing == Existing::Overwrite;
@@ -294,7 +288,7 @@ impl Run<'_> {
         if !replace && path.exists() {
             return Ok(());
         }
-        let rgb = tensor::to_hwc(picture).index_axis_move(Axis(0), 0);
+        let rgb = what.to_rgb(picture)?;
         imageio::write_atomic(
             &path,
             &imageio::encode_png(&rgb, &BTreeMap::new())?,
@@ -312,6 +306,10 @@ pub fn files(job: &Job) -> Vec<PathBuf> {
 fn is_of_one_picture(error: &Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Input | ErrorKind::Option | ErrorKind::Resources | ErrorKind::Internal
+        ErrorKind::Input
+            | ErrorKind::Option
+            | ErrorKind::Resources
+            | ErrorKind::NotFinite
+            | ErrorKind::Internal
     )
 }

@@ -1,8 +1,14 @@
 //! Sets of networks, each of which serves one request at a time.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crate::cancel::Cancel;
+use crate::error::Result;
 use crate::nets::Networks;
+
+/// How long a request waits for a set before it looks whether it was cancelled.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Sets of networks and which of them wait for a request.
 pub(super) struct Pool {
@@ -27,23 +33,25 @@ impl Pool {
     }
 
     /// The set that was given back last, which has the most loaded; waits while all are in use.
-    pub(super) fn take(&self) -> Lease<'_> {
+    ///
+    /// # Errors
+    /// [`Cancelled`](crate::error::ErrorKind::Cancelled) once `cancel` is set.
+    pub(super) fn take(&self, cancel: &Cancel) -> Result<Lease<'_>> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            cancel.check()?;
             if let Some(index) = free.pop() {
                 let networks = self.all[index]
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner);
-                return Lease {
+                return Ok(Lease {
                     pool: self,
                     index,
                     networks,
-                };
+                });
             }
-            free = self
-                .given_back
-                .wait(free)
-                .unwrap_or_else(PoisonError::into_inner);
+            let waited = self.given_back.wait_timeout(free, PATIENCE);
+            free = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

@@ -24,14 +24,16 @@ impl Engine {
         let turn = self.warming.lock();
         let upscale = options.restore.upscale;
         let of_lq = |length: usize| ((length as f64 / upscale) as usize).max(1);
-        let lq = Rgb::from_elem((of_lq(height), of_lq(width), 3), GREY);
+        let (height, width) = (of_lq(height), of_lq(width));
+        self.check(options)?.sizes((height, width))?;
+        let lq = Rgb::from_elem((height, width, 3), GREY);
         let mut options = options.clone();
         options.sampling.steps = options.sampling.steps.min(STEPS);
         let request = Request::new(lq, options);
         let pipeline = self.check(&request.options)?;
         let all_there = Barrier::new(self.width());
         let one = || {
-            let mut lease = self.networks.take();
+            let mut lease = self.networks.take(&request.cancel)?;
             all_there.wait();
             let networks = lease.networks();
             self.restore_on(networks, &pipeline, &request, &mut |_| Ok(()))

@@ -1,6 +1,6 @@
-//! Control module and UNet as the noise model that a sampler asks.
+//! ControlNet and UNet as the noise model of a sampler.
 
-mod reuse;
+mod cache;
 
 use std::cell::RefCell;
 
@@ -10,18 +10,19 @@ use crate::denoise::{Branch, NoiseModel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::contract::{CONTROLS, controls};
 use crate::nets::{
-    Deep, Form, Halves, Input, Network, Shared, expect_shape, run_image, run_images,
+    FeatureCache, GraphInfo, Input, Network, Shared, SplitDenoiser, expect_shape, run_image,
+    run_images,
 };
 use crate::tensor::{Latent, size, stack_batch};
 use crate::tiling::{Layout, OnTile, Window};
 
-pub use reuse::Reuse;
-use reuse::{Kept, Way};
+pub use cache::CachePolicy;
+use cache::{Cache, Execution};
 
 /// A text context: `[77, C]`.
 pub type Context = Array2<f32>;
 
-/// What the denoiser is told besides `x_t` and the timestep.
+/// The denoiser's inputs apart from `x_t` and the timestep.
 #[derive(Debug, Clone)]
 pub struct Condition {
     /// The latent of the stage-1 picture: `[N, 4, h, w]`, or `[1, 4, h, w]` for the whole batch.
@@ -30,7 +31,7 @@ pub struct Condition {
     pub c_txt: Context,
     /// The negative prompt's context, `[77, C]`.
     pub uncond_txt: Context,
-    /// The weight of each of the control module's residuals.
+    /// The weight of each of the ControlNet's residuals.
     pub strength: [f32; CONTROLS],
 }
 
@@ -43,56 +44,56 @@ pub struct LatentTiles {
     pub batch: usize,
 }
 
-/// How the denoiser is evaluated.
+/// How the denoiser is called.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Evaluation {
+pub struct CallOptions {
     /// The tiles, if any.
     pub tiles: Option<LatentTiles>,
-    /// What an evaluation takes over from earlier ones.
-    pub reuse: Reuse,
+    /// What calls reuse from earlier ones.
+    pub cache: CachePolicy,
 }
 
 /// The fused denoiser graph under a fixed [`Condition`], on the whole latent or in tiles.
 pub struct Denoiser<'a, 'n> {
     networks: &'a Shared<'n>,
     graph: &'a str,
-    form: Form,
-    way: Way,
+    info: GraphInfo,
+    execution: Execution,
     condition: Condition,
     strength: Array1<f32>,
-    how: Evaluation,
+    options: CallOptions,
     on_tile: &'a OnTile<'a>,
-    /// Whether the present evaluation takes nothing over.
-    is_whole: bool,
-    kept: RefCell<Kept>,
+    /// Whether the present call reuses nothing.
+    is_full: bool,
+    cache: RefCell<Cache>,
 }
 
 impl<'a, 'n> Denoiser<'a, 'n> {
-    /// A noise model that runs `graph` (kind `denoiser`) under `condition`; `on_tile` is told of each tile.
+    /// A noise model that runs `graph` (kind `denoiser`) under `condition`; `on_tile` is called before each tile.
     ///
     /// # Errors
-    /// [`Option`](ErrorKind::Option) where the network's [`Form`] does not offer what `how` asks for.
+    /// [`Option`](ErrorKind::Option) where the graph's variants do not offer what `options` ask for.
     pub fn new(
         networks: &'a Shared<'n>,
         graph: &'a str,
         condition: Condition,
-        how: Evaluation,
+        options: CallOptions,
         on_tile: &'a OnTile<'a>,
     ) -> Result<Self> {
-        let form = networks.form(graph)?;
-        let way = how.reuse.way(&form)?;
+        let info = networks.lock()?.info().graph(graph);
+        let execution = options.cache.execution(&info)?;
         let strength = Array1::from(condition.strength.to_vec());
         Ok(Denoiser {
             networks,
             graph,
-            form,
-            way,
+            info,
+            execution,
             condition,
             strength,
-            how,
+            options,
             on_tile,
-            is_whole: true,
-            kept: RefCell::default(),
+            is_full: true,
+            cache: RefCell::default(),
         })
     }
 
@@ -126,7 +127,7 @@ impl<'a, 'n> Denoiser<'a, 'n> {
         branches: &[Branch],
     ) -> Result<Latent> {
         let rows = x_t.dim().0;
-        let copies = if self.form.shares_prefix {
+        let copies = if self.info.shares_prefix {
             1
         } else {
             branches.len()
@@ -143,12 +144,12 @@ impl<'a, 'n> Denoiser<'a, 'n> {
             ("strength", (&self.strength).into()),
         ];
         let place = (windows, n, branches.len());
-        let output = match &self.way {
-            Way::Whole => self
+        let output = match &self.execution {
+            Execution::Whole => self
                 .networks
                 .with(self.graph, |net| run_image(net, &inputs, OUTPUT))?,
-            Way::Deep(deep) => self.run_deep(deep, &inputs, place)?,
-            Way::Halves(halves) => self.run_halves(halves, &inputs, place)?,
+            Execution::Features(cache) => self.run_on_features(cache, &inputs, place)?,
+            Execution::Residuals(split) => self.run_on_residuals(split, &inputs, place)?,
         };
         let (_, channels, height, width) = x.dim();
         let expected = (branches.len() * rows, channels, height, width);
@@ -156,61 +157,61 @@ impl<'a, 'n> Denoiser<'a, 'n> {
         Ok(output)
     }
 
-    /// The whole, which leaves its hidden state, or the last layers on the one that is there.
-    fn run_deep(
+    /// A full call, which caches the features, or the last layers alone on the cached ones.
+    fn run_on_features(
         &self,
-        deep: &Deep,
+        cache: &FeatureCache,
         inputs: &Inputs<'_>,
         (windows, n, branches): (&[Window], usize, usize),
     ) -> Result<Latent> {
-        if self.is_whole {
-            let names = [OUTPUT, &deep.value];
+        if self.is_full {
+            let names = [OUTPUT, &cache.tensor];
             let run = |net: &mut dyn Network| run_images(net, inputs, names);
-            let [output, state] = self.networks.with(self.graph, run)?;
-            self.kept.borrow_mut().put(vec![state], windows, n)?;
+            let [output, features] = self.networks.with(self.graph, run)?;
+            self.cache.borrow_mut().put(vec![features], windows, n)?;
             return Ok(output);
         }
-        let states = self.kept.borrow().of(windows, n, branches)?;
-        let inputs = with(inputs, &[], [deep.value.as_str()], &states);
+        let features = self.cache.borrow().of(windows, n, branches)?;
+        let inputs = with(inputs, &[], [cache.tensor.as_str()], &features);
         self.networks
-            .with(&deep.shallow, |net| run_image(net, &inputs, OUTPUT))
+            .with(&cache.shallow, |net| run_image(net, &inputs, OUTPUT))
     }
 
-    /// The UNet on the control module's residuals, new ones where the evaluation is of the whole.
-    fn run_halves(
+    /// The UNet on the ControlNet's residuals: new ones in a full call, else the cached ones.
+    fn run_on_residuals(
         &self,
-        halves: &Halves,
+        split: &SplitDenoiser,
         inputs: &Inputs<'_>,
         (windows, n, branches): (&[Window], usize, usize),
     ) -> Result<Latent> {
         let names = controls();
         let names: [&str; CONTROLS] = std::array::from_fn(|k| names[k].as_str());
-        if self.is_whole {
+        if self.is_full {
             let run = |net: &mut dyn Network| run_images(net, inputs, names);
-            let made = self.networks.with(&halves.control, run)?;
-            self.kept.borrow_mut().put(made.into(), windows, n)?;
+            let made = self.networks.with(&split.control, run)?;
+            self.cache.borrow_mut().put(made.into(), windows, n)?;
         }
-        let residuals = self.kept.borrow().of(windows, n, branches)?;
+        let residuals = self.cache.borrow().of(windows, n, branches)?;
         let inputs = with(inputs, &["hint", "strength"], names, &residuals);
         self.networks
-            .with(&halves.unet, |net| run_image(net, &inputs, OUTPUT))
+            .with(&split.unet, |net| run_image(net, &inputs, OUTPUT))
     }
 }
 
-/// `inputs` without those called `less`, and `values` under their `names`.
+/// `inputs` without those named in `omitted`, and `values` under their `names`.
 fn with<'a, const N: usize>(
     inputs: &'a Inputs<'_>,
-    less: &[&str],
+    omitted: &[&str],
     names: [&'a str; N],
     values: &'a [Latent],
 ) -> Inputs<'a> {
-    let rest = inputs.iter().filter(|(name, _)| !less.contains(name));
+    let rest = inputs.iter().filter(|(name, _)| !omitted.contains(name));
     let rest = rest.map(|(name, input)| (*name, input.view()));
     let more = names.into_iter().zip(values.iter().map(Input::from));
     rest.chain(more).collect()
 }
 
-/// What the graph's output is called.
+/// The name of the graph's output.
 const OUTPUT: &str = "output";
 
 /// Inputs by their names.
@@ -282,10 +283,10 @@ fn of_tile(output: &Latent, k: usize, tiles: usize, n: usize) -> Result<Latent> 
 
 impl NoiseModel for Denoiser<'_, '_> {
     fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
-        let kept = self.kept.get_mut();
-        self.is_whole = kept.begin(timestep, branches, self.how.reuse);
+        let cache = self.cache.get_mut();
+        self.is_full = cache.begin(timestep, branches, self.options.cache);
         let whole = (&[] as &[Window], x_t.dim().0);
-        let output = match self.how.tiles {
+        let output = match self.options.tiles {
             None => self.run(x_t.view(), whole, &self.condition.c_img, timestep, branches)?,
             Some(tiles) => self.run_tiled(tiles, x_t, timestep, branches)?,
         };

@@ -10,11 +10,13 @@ pub mod segments;
 pub mod text;
 pub mod vae;
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
 
 use ndarray::{Array4, ArrayD, ArrayViewD, Ix4};
 
 use crate::error::{Error, Result};
+use crate::tensor::expect_finite;
 
 /// An input of a [`Network`], borrowed from the caller.
 #[derive(Debug, Clone)]
@@ -67,38 +69,71 @@ pub trait Network {
     fn run(&mut self, inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> Result<Vec<ArrayD<f32>>>;
 }
 
-/// How a graph takes its inputs, and what it offers besides its contract.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Form {
-    /// The variant that runs instead of the graph itself, if any.
-    pub variant: Option<String>,
-    /// Of a denoiser: whether what does not depend on the prompts is computed once for all branches. `x`, `timestep` and
-    /// `hint` then have `N` rows, `context` and all outputs `branches * N`, branch by branch.
-    pub shares_prefix: bool,
-    /// Of a denoiser: how an evaluation can take up what an earlier one has left.
-    pub deep: Option<Deep>,
-    /// Of a denoiser: how its control module can be left out of an evaluation.
-    pub halves: Option<Halves>,
+/// What is known of a set of networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkInfo {
+    /// Whether networks may stay loaded when their stage is over. Default: true.
+    pub keeps: bool,
+    /// How many sets of networks share the machine's memory, this one among them. Default: 1.
+    pub sharing: usize,
+    /// Whether networks run in the machine's own memory, which plans are made for. Default: true.
+    pub on_host: bool,
+    /// What is known of single graphs, by their names in the bundle. Default: nothing.
+    pub graphs: BTreeMap<String, GraphInfo>,
 }
 
-/// The hidden state in front of the denoiser's last layers. It changes slowly from step to step, so that an evaluation
-/// may take an earlier one's and compute the last layers alone (DeepCache, Ma et al., arXiv 2312.00858).
+impl Default for NetworkInfo {
+    fn default() -> Self {
+        NetworkInfo {
+            keeps: true,
+            sharing: 1,
+            on_host: true,
+            graphs: BTreeMap::new(),
+        }
+    }
+}
+
+impl NetworkInfo {
+    /// What is known of `graph`.
+    pub fn graph(&self, graph: &str) -> GraphInfo {
+        self.graphs.get(graph).cloned().unwrap_or_default()
+    }
+}
+
+/// How a graph runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GraphInfo {
+    /// The execution provider that runs most of its nodes, by ONNX Runtime's name. `None` while it has not been used.
+    pub provider: Option<String>,
+    /// The variant that runs instead of the graph itself, if any.
+    pub variant: Option<String>,
+    /// Of a denoiser: whether the layers that do not depend on the prompts run once for all branches. `x`, `timestep` and
+    /// `hint` then have `N` rows, `context` and all outputs `branches * N`, branch by branch.
+    pub shares_prefix: bool,
+    /// Of a denoiser: how its features can be cached, where its variants allow it.
+    pub features: Option<FeatureCache>,
+    /// Of a denoiser: its ControlNet and UNet as networks of their own, where its variants have them.
+    pub split: Option<SplitDenoiser>,
+}
+
+/// Feature caching (DeepCache, Ma et al., arXiv 2312.00858). The hidden state in front of the denoiser's last layers changes
+/// slowly from step to step, so that a denoiser call may reuse an earlier one's and run the last layers alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deep {
-    /// The hidden state's name among the whole network's outputs and the shallow one's inputs.
-    pub value: String,
-    /// How many values it has for each row and latent cell.
-    pub left: usize,
-    /// The name of the network that computes the last layers alone.
+pub struct FeatureCache {
+    /// The hidden state's name among the denoiser's outputs and the shallow network's inputs.
+    pub tensor: String,
+    /// How many values it has for each row and latent pixel.
+    pub values_per_pixel: usize,
+    /// The name of the network that runs the last layers alone.
     pub shallow: String,
 }
 
-/// The denoiser as two networks. What the first makes changes slowly from step to step, so that an evaluation may take an
-/// earlier one's.
+/// The denoiser as two networks. The ControlNet's residuals change slowly from step to step, so that a denoiser call may
+/// reuse an earlier one's and run the UNet alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Halves {
-    /// How many values the residuals have together for each row and latent cell.
-    pub left: usize,
+pub struct SplitDenoiser {
+    /// How many values the residuals have together for each row and latent pixel.
+    pub values_per_pixel: usize,
     /// The name of the network of kind [`Control`](contract::GraphKind::Control).
     pub control: String,
     /// The name of the network of kind [`Unet`](contract::GraphKind::Unet).
@@ -107,35 +142,15 @@ pub struct Halves {
 
 /// Hands out a bundle's networks by their names, loading each when it is first asked for.
 pub trait Networks: Send {
-    /// Says which networks are needed from here on. Others are released, or where `keep` is set may be: then the
+    /// Declares which networks are needed from here on. Others are released, or where `keep` is set may be: then the
     /// implementation decides, by its memory policy.
     fn stage(&mut self, graphs: &[&str], keep: bool);
 
-    /// Says that `graph` is needed next: it may be loaded from now on, while others run. What fails then is told when it is
-    /// asked for.
+    /// Declares that `graph` is needed next: it may be loaded from now on, while others run. A failure is reported when
+    /// the network is asked for.
     fn prepare(&mut self, _graph: &str) {}
 
-    /// Whether networks stay loaded when their stage is over.
-    fn keeps(&self) -> bool {
-        true
-    }
-
-    /// How many sets of networks share the machine's memory, this one among them.
-    fn sharing(&self) -> usize {
-        1
-    }
-
-    /// Whether networks run in the machine's own memory, which plans are made for.
-    fn on_host(&self) -> bool {
-        true
-    }
-
-    /// How the network called `graph` is to be run.
-    fn form(&self, _graph: &str) -> Form {
-        Form::default()
-    }
-
-    /// The network called `graph` in the bundle, or by a [`Form`].
+    /// The network called `graph` in the bundle, or by its [`GraphInfo`].
     ///
     /// # Errors
     /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is none or its file is damaged,
@@ -152,8 +167,10 @@ pub trait Networks: Send {
         )))
     }
 
-    /// The execution provider that runs each graph used so far: (graph, provider), sorted by graph.
-    fn providers(&self) -> Vec<(String, String)>;
+    /// What is known of the networks.
+    fn info(&self) -> NetworkInfo {
+        NetworkInfo::default()
+    }
 }
 
 /// Networks that several models of one stage use in turn.
@@ -170,21 +187,17 @@ impl<'a> Shared<'a> {
     /// # Errors
     /// As [`Networks::get`], and what `f` reports.
     pub fn with<T>(&self, graph: &str, f: impl FnOnce(&mut dyn Network) -> Result<T>) -> Result<T> {
-        let mut networks = self.0.try_borrow_mut().map_err(|e| {
-            Error::internal("a network was asked for while another ran").with_source(e)
-        })?;
-        f(networks.get(graph)?)
+        f(self.lock()?.get(graph)?)
     }
 
-    /// How the network called `graph` is to be run.
+    /// The networks, borrowed until the guard is dropped.
     ///
     /// # Errors
     /// [`Internal`](crate::error::ErrorKind::Internal) while a network runs.
-    pub fn form(&self, graph: &str) -> Result<Form> {
-        let networks = self.0.try_borrow().map_err(|e| {
-            Error::internal("a network's form was asked for while one ran").with_source(e)
-        })?;
-        Ok(networks.form(graph))
+    pub fn lock(&self) -> Result<RefMut<'_, &'a mut dyn Networks>> {
+        self.0.try_borrow_mut().map_err(|e| {
+            Error::internal("a network was asked for while another ran").with_source(e)
+        })
     }
 }
 
@@ -214,6 +227,9 @@ pub(crate) fn run_images<const N: usize>(
         })
     });
     let images = images.collect::<Result<Vec<_>>>()?;
+    for (image, output) in images.iter().zip(outputs) {
+        expect_finite(|| format!("the network's output `{output}`"), image)?;
+    }
     images
         .try_into()
         .map_err(|_| Error::internal(format!("the network did not return {outputs:?}")))

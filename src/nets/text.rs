@@ -5,6 +5,7 @@ use ndarray::{Array2, Axis, Ix2};
 use crate::error::{Error, Result};
 use crate::nets::cldm::Context;
 use crate::nets::{Input, Network};
+use crate::tensor::expect_finite;
 use crate::text::{CONTEXT_TOKENS, Tokens};
 
 /// The context of a tokenised prompt: `[77, C]`.
@@ -20,4 +21,8 @@ pub fn encode(net: &mut dyn Network, tokens: &Tokens) -> Result<Context> {
     context
         .and_then(|x| x.into_dimensionality::<Ix2>().ok())
         .ok_or_else(|| Error::bundle("the text encoder returned no context [1, 77, C]"))
+        .and_then(|context| {
+            expect_finite(|| "the context", &context)?;
+            Ok(context)
+        })
 }

@@ -30,16 +30,16 @@ pub fn encode(net: &mut dyn Network, image: &Image) -> Result<Latent> {
 }
 
 /// The decoder and the graph of its derivative, for guidance between pictures.
-pub struct GuidingDecoder<'a> {
+pub struct GuidingDecoder<'a, 'n> {
     /// The networks.
-    pub networks: &'a Shared<'a>,
+    pub networks: &'a Shared<'n>,
     /// The graph of kind `vae_decoder`.
     pub decoder: &'a str,
     /// The graph of kind `vae_decoder_vjp`.
     pub vjp: &'a str,
 }
 
-impl Decoder for GuidingDecoder<'_> {
+impl Decoder for GuidingDecoder<'_, '_> {
     fn decode(&mut self, z: &Latent) -> Result<Image> {
         self.networks.with(self.decoder, |net| decode(net, z))
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{self, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::check_tiles;
+use super::{MAX_TILE, check_tiles};
 use crate::error::{Error, Result};
 use crate::nets::vae::DOWNSCALE;
 use crate::tiling::{EvenTiles, Layout, Tiles};
@@ -69,7 +69,8 @@ impl DenoiserTiles {
             DenoiserTiles::Auto | DenoiserTiles::None => Ok(()),
             DenoiserTiles::Reference(tiles) => check_tiles("tiling.cldm", tiles, (64, 8)),
             DenoiserTiles::Even(EvenTiles { size, overlap }) => {
-                let fits = size.is_multiple_of(64)
+                let fits = size <= MAX_TILE
+                    && size.is_multiple_of(64)
                     && overlap.is_multiple_of(8)
                     && (1..=size / 2).contains(&overlap);
                 if fits {
@@ -77,7 +78,7 @@ impl DenoiserTiles {
                 }
                 Err(Error::option(format!(
                     "tiling.cldm has size {size} and overlap {overlap}, expected a size that is a multiple of 64, and an \
-                     overlap that is a multiple of 8 and at most half of it"
+                     overlap that is a multiple of 8 and at most half of it, size at most {MAX_TILE}"
                 )))
             }
         }

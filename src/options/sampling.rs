@@ -6,7 +6,7 @@ use super::Speed;
 use crate::declare::{Section, in_range, options};
 use crate::denoise::Cfg;
 use crate::error::{Error, Result};
-use crate::nets::cldm::Reuse;
+use crate::nets::cldm::CachePolicy;
 use crate::nets::contract::CONTROLS;
 use crate::rng::Rng;
 use crate::samplers::{self, Knobs, Sampler};
@@ -171,20 +171,20 @@ impl SamplingOptions {
         }
     }
 
-    /// What evaluations take over from earlier ones.
+    /// What denoiser calls reuse from earlier ones.
     ///
     /// # Errors
     /// [`Option`](crate::error::ErrorKind::Option): no number of timesteps, or both kinds at once.
-    pub fn reuse(&self) -> Result<Reuse> {
+    pub fn reuse(&self) -> Result<CachePolicy> {
         let deep = self.deep_reuse.unwrap_or_else(|| self.speed.deep_reuse());
         let control = self.control_reuse;
         match (deep > 0.0, control > 0.0) {
             (true, true) => Err(Error::option(
                 "sampling.control_reuse and deep_reuse (or speed): choose one",
             )),
-            (true, false) => Ok(Reuse::Deep(deep as f32)),
-            (false, true) => Ok(Reuse::Control(control as f32)),
-            (false, false) => Ok(Reuse::Nothing),
+            (true, false) => Ok(CachePolicy::Features(deep as f32)),
+            (false, true) => Ok(CachePolicy::Residuals(control as f32)),
+            (false, false) => Ok(CachePolicy::Off),
         }
     }
 

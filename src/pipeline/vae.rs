@@ -1,71 +1,67 @@
-//! The VAE's ends on one picture, whole or in bands.
+//! An end of the VAE on one picture, whole or in strips.
 
-use std::cell::RefCell;
-
-use super::plan::{VaePlan, Work, after_failure};
-use super::{Event, Graph, Observer, Stage, Timer};
+use super::event::Timer;
+use super::graphs::Graph;
+use super::plan::{VaePlan, after_failure};
+use super::run::Run;
 use crate::canvas::{Canvas, ReadRows};
 use crate::error::{Error, ErrorKind, Result};
+use crate::nets::Network;
 use crate::nets::segments::{Bands, MOST_KEYS};
-use crate::nets::{Network, Networks};
 use crate::tensor::Image;
 
-/// An end of the VAE on one picture, whole or in bands.
-pub(super) struct Vae<'a> {
-    pub(super) stage: Stage,
+/// An end of the VAE and its input.
+pub(super) struct VaeEnd<'a> {
     pub(super) graph: &'a Graph,
-    pub(super) how: VaePlan,
-    pub(super) work: &'a Work<'a>,
+    pub(super) plan: VaePlan,
+    /// Height and width of the input.
+    pub(super) input: (usize, usize),
+    /// Gives rows of the input.
+    pub(super) read: &'a ReadRows<'a>,
+    /// Runs the graph on the whole of it.
+    pub(super) whole: &'a dyn Fn(&mut dyn Network) -> Result<Image>,
     /// The networks that are needed next.
     pub(super) next: &'a [&'a str],
 }
 
-impl Vae<'_> {
-    /// Runs on an input of `input` cells, which `read` gives by rows and `whole` runs the whole graph on.
-    pub(super) fn run(
-        &self,
-        input: (usize, usize),
-        read: &ReadRows<'_>,
-        whole: &dyn Fn(&mut dyn Network) -> Result<Image>,
-        timer: &Timer,
-        networks: &mut dyn Networks,
-        observe: &mut Observer<'_>,
-    ) -> Result<Canvas> {
-        let name = &self.graph.name;
-        networks.stage(&[name], self.work.plan.keep);
-        let segments = self.graph.segments.as_ref();
-        let how = match (self.how, segments) {
-            (VaePlan::Whole, segments) => {
-                networks.get(name)?;
-                self.work.prepare(self.next, networks);
-                timer.loaded(observe)?;
-                let net = networks.get(name)?;
-                match (whole(net), segments) {
-                    (Err(e), Some(plan)) if e.kind() == ErrorKind::Resources => {
-                        after_failure(&self.graph.memory, plan, input)
-                    }
-                    (made, _) => return made.map(Canvas::from),
-                }
+impl Run<'_> {
+    /// Runs an end of the VAE; where the whole runs out of memory, in strips.
+    pub(super) fn run_vae(&self, end: &VaeEnd<'_>, timer: &Timer<'_, '_>) -> Result<Canvas> {
+        let name = &end.graph.name;
+        self.networks.lock()?.stage(&[name], self.plan.keep);
+        if end.plan != VaePlan::Whole {
+            return self.run_strips(end, end.plan, timer);
+        }
+        self.networks.with(name, |_| Ok(()))?;
+        self.prepare(end.next)?;
+        timer.loaded()?;
+        match (self.networks.with(name, end.whole), &end.graph.segments) {
+            (Err(e), Some(segments)) if e.kind() == ErrorKind::Resources => {
+                let plan = after_failure(&end.graph.memory, segments, end.input);
+                self.run_strips(end, plan, timer)
             }
-            (bands, _) => bands,
+            (made, _) => made.map(Canvas::from),
+        }
+    }
+
+    fn run_strips(&self, end: &VaeEnd<'_>, plan: VaePlan, timer: &Timer<'_, '_>) -> Result<Canvas> {
+        let (VaePlan::Bands { height, place }, Some(plan)) = (plan, &end.graph.segments) else {
+            return Err(Error::internal("strips without segments"));
         };
-        let (VaePlan::Bands { height, place }, Some(plan)) = (how, segments) else {
-            return Err(Error::internal("bands without segments"));
-        };
-        // The whole graph is not needed now.
-        networks.stage(&[], self.work.plan.keep);
-        let bands = Bands {
+        let strips = Bands {
             plan,
-            graph: name,
+            graph: &end.graph.name,
             height,
             place,
-            store: self.work.store,
+            store: &self.store,
             most_keys: MOST_KEYS,
         };
-        let observer = RefCell::new(observe);
-        let on_tile = |k, count| observer.borrow_mut()(Event::Tile(self.stage, k, count));
-        let made = bands.run(networks, input, read, &on_tile);
-        networks.stage(&[], self.work.plan.keep);
+        let mut networks = self.networks.lock()?;
+        // The whole graph is not needed now.
+        networks.stage(&[], self.plan.keep);
+        let on_tile = |k, count| timer.tile(k, count);
+        let made = strips.run(&mut **networks, end.input, end.read, &on_tile);
+        networks.stage(&[], self.plan.keep);
         made
     }
 }

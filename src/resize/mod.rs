@@ -12,7 +12,7 @@ use ndarray::Array4;
 
 use crate::tensor::{Image, size};
 
-pub use pillow::pillow_bicubic;
+pub use pillow::{pillow_bicubic, stoppable_pillow_bicubic};
 pub use torch::{torch_bicubic, torch_bicubic_rows};
 
 /// Height and width of a picture whose sides are both multiplied by `upscale`, rounded down, at least 1 each (the

@@ -1,5 +1,7 @@
 //! Pillow's bicubic resizing of 8-bit pictures.
 
+use std::convert::Infallible;
+
 use ndarray::{Array2, Array3, ArrayView3};
 
 use super::cubic;
@@ -20,20 +22,42 @@ struct Taps {
 ///
 /// Source: `src/libImaging/Resample.c`, Pillow 13.
 pub fn pillow_bicubic(image: ArrayView3<'_, u8>, height: usize, width: usize) -> Array3<u8> {
+    let Ok(resized) =
+        stoppable_pillow_bicubic(image, (height, width), &|| Ok::<(), Infallible>(()));
+    resized
+}
+
+/// As [`pillow_bicubic`], to `size` (height, width). `checkpoint` is called before each row and may stop the work.
+///
+/// # Errors
+/// What `checkpoint` returns.
+pub fn stoppable_pillow_bicubic<E>(
+    image: ArrayView3<'_, u8>,
+    (height, width): (usize, usize),
+    checkpoint: &dyn Fn() -> Result<(), E>,
+) -> Result<Array3<u8>, E> {
     let (h, w, _) = image.dim();
     match (w == width, h == height) {
-        (true, true) => image.to_owned(),
-        (false, true) => along_rows(image, width),
-        (true, false) => down_columns(image, height),
-        (false, false) => down_columns(along_rows(image, width).view(), height),
+        (true, true) => Ok(image.to_owned()),
+        (false, true) => along_rows(image, width, checkpoint),
+        (true, false) => down_columns(image, height, checkpoint),
+        (false, false) => {
+            let wide = along_rows(image, width, checkpoint)?;
+            down_columns(wide.view(), height, checkpoint)
+        }
     }
 }
 
-fn along_rows(image: ArrayView3<'_, u8>, width: usize) -> Array3<u8> {
+fn along_rows<E>(
+    image: ArrayView3<'_, u8>,
+    width: usize,
+    checkpoint: &dyn Fn() -> Result<(), E>,
+) -> Result<Array3<u8>, E> {
     let (h, w, c) = image.dim();
     let taps = taps(w, width);
     let mut out = Array3::zeros((h, width, c));
     for (input, mut output) in image.outer_iter().zip(out.outer_iter_mut()) {
+        checkpoint()?;
         let input = input.as_standard_layout();
         let pixels = output.outer_iter_mut();
         for (taps, mut pixel) in taps.iter().zip(pixels) {
@@ -44,14 +68,19 @@ fn along_rows(image: ArrayView3<'_, u8>, width: usize) -> Array3<u8> {
             }
         }
     }
-    out
+    Ok(out)
 }
 
-fn down_columns(image: ArrayView3<'_, u8>, height: usize) -> Array3<u8> {
+fn down_columns<E>(
+    image: ArrayView3<'_, u8>,
+    height: usize,
+    checkpoint: &dyn Fn() -> Result<(), E>,
+) -> Result<Array3<u8>, E> {
     let (h, w, c) = image.dim();
     let mut out = Array3::zeros((height, w, c));
     let mut sums = Array2::<i32>::zeros((w, c));
     for (taps, mut output) in taps(h, height).iter().zip(out.outer_iter_mut()) {
+        checkpoint()?;
         sums.fill(0);
         let rows = image.outer_iter().skip(taps.first);
         for (row, weight) in rows.zip(&taps.weights) {
@@ -59,7 +88,7 @@ fn down_columns(image: ArrayView3<'_, u8>, height: usize) -> Array3<u8> {
         }
         output.zip_mut_with(&sums, |value, &sum| *value = round(sum));
     }
-    out
+    Ok(out)
 }
 
 /// A sum of products as an 8-bit value.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 
 use ort::environment::Environment;
 
-use super::{plugin, python};
+use super::{devices, python};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -40,7 +40,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Whether the user named this library, so that it must not be passed over.
+    /// Whether the user named this library, so that it must not be skipped.
     fn is_named(self) -> bool {
         matches!(self, Origin::Config | Origin::Environment)
     }
@@ -67,7 +67,7 @@ pub struct Candidate {
     pub path: PathBuf,
 }
 
-/// The library in use, and what was passed over before it.
+/// The library in use, and the candidates skipped before it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The library.
@@ -206,8 +206,8 @@ pub fn devices(named: Option<&Path>) -> Result<Vec<DeviceInfo>> {
         let hardware = device.hardware_device();
         DeviceInfo {
             provider: device.ep().unwrap_or("unnamed").to_owned(),
-            name: plugin::describe(&device),
-            kind: plugin::kind_of(&device).to_owned(),
+            name: devices::name_of(&device),
+            kind: devices::kind_of(&device).to_owned(),
             vendor: hardware.vendor().unwrap_or("unnamed").to_owned(),
             id: hardware.id(),
         }

@@ -1,4 +1,4 @@
-//! A network of a bundle in the form that it is held in.
+//! A network of a bundle, loaded.
 
 use crate::error::Result;
 use crate::nets::Network;
@@ -6,24 +6,24 @@ use crate::runtime::parts::Parts;
 use crate::runtime::{GraphFile, Role, RuntimeOptions, Session};
 
 /// A network that is ready to run.
-pub(super) enum Loaded {
+pub(super) enum LoadedGraph {
     /// One session.
     Whole(Box<Session>),
     /// Parts, of which none is loaded between runs.
     Parts(Box<Parts>),
 }
 
-impl Loaded {
+impl LoadedGraph {
     /// Loads what runs as `role` of `graph`.
     pub(super) fn load(graph: &GraphFile, role: Role, options: &RuntimeOptions) -> Result<Self> {
         match graph.parts(options) {
             Some(variant) => {
                 let parts = Parts::open(graph, variant.path.clone(), options)?;
-                Ok(Loaded::Parts(Box::new(parts)))
+                Ok(LoadedGraph::Parts(Box::new(parts)))
             }
             None => {
                 let session = Session::load_form(graph, options, role)?;
-                Ok(Loaded::Whole(Box::new(session)))
+                Ok(LoadedGraph::Whole(Box::new(session)))
             }
         }
     }
@@ -31,19 +31,19 @@ impl Loaded {
     /// The provider with the most nodes, by ONNX Runtime's name.
     pub(super) fn provider(&self) -> &str {
         match self {
-            Loaded::Whole(session) => session.provider(),
-            Loaded::Parts(parts) => parts.provider(),
+            LoadedGraph::Whole(session) => session.provider(),
+            LoadedGraph::Parts(parts) => parts.provider(),
         }
     }
 
     /// The network, with [`Session::shrink`] as said.
     pub(super) fn network(&mut self, shrink: bool) -> Result<&mut dyn Network> {
         match self {
-            Loaded::Whole(session) => {
+            LoadedGraph::Whole(session) => {
                 session.shrink(shrink)?;
                 Ok(session.as_mut())
             }
-            Loaded::Parts(parts) => Ok(parts.as_mut()),
+            LoadedGraph::Parts(parts) => Ok(parts.as_mut()),
         }
     }
 }

@@ -8,7 +8,11 @@ mod binding;
 #[cfg(feature = "onnx")]
 mod builder;
 #[cfg(feature = "onnx")]
+mod check;
+#[cfg(feature = "onnx")]
 mod copies;
+#[cfg(feature = "onnx")]
+mod devices;
 #[cfg(feature = "onnx")]
 pub mod engine_cache;
 #[cfg(feature = "onnx")]
@@ -52,12 +56,14 @@ use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
 
 #[cfg(feature = "onnx")]
+pub use check::check;
+#[cfg(feature = "onnx")]
 pub use heap::own_process;
 #[cfg(feature = "onnx")]
 pub use library::{Loaded, load};
 pub use provider::{Provider, ProviderKind, Scalar, Settings, Untyped};
 #[cfg(feature = "onnx")]
-pub use registration::{PassedOver, check, check_providers, probe};
+pub use registration::{PassedOver, check_providers, probe};
 #[cfg(feature = "onnx")]
 pub use session::{Session, first_run};
 #[cfg(feature = "onnx")]

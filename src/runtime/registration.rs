@@ -9,8 +9,8 @@ use ort::session::builder::SessionBuilder;
 
 use super::engine_cache::EngineCache;
 use super::provider::{Provider, ProviderKind, TensorrtOptions};
-use super::{GraphFile, RuntimeOptions, library, needs, plugin, variants};
-use crate::error::{Error, Result, nearest};
+use super::{RuntimeOptions, library, needs, plugin};
+use crate::error::{Error, Result};
 
 /// Whether a provider loads, and why not.
 pub type Outcome = std::result::Result<(), String>;
@@ -42,23 +42,12 @@ impl fmt::Display for PassedOver {
     }
 }
 
-/// Holds `options` against the bundle's `graphs`, tries all providers that they name, and returns the optional ones that
-/// do not load.
+/// Tries all providers that `options` name, and returns the optional ones that do not load.
 ///
 /// # Errors
-/// [`Config`](crate::error::ErrorKind::Config): an override for a graph that is not there, or an option that is not served.
+/// [`Config`](crate::error::ErrorKind::Config): an option that is not served.
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no library, or a provider does not load that is not optional. The
 /// message names what is missing and how to install it.
-pub fn check(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<Vec<PassedOver>> {
-    check_names(graphs, options)?;
-    variants::check_int8(graphs, options)?;
-    check_providers(options)
-}
-
-/// As [`check`], where there is no bundle.
-///
-/// # Errors
-/// As [`check`].
 pub fn check_providers(options: &RuntimeOptions) -> Result<Vec<PassedOver>> {
     let mut passed_over = Vec::new();
     for provider in options.all_providers() {
@@ -78,19 +67,6 @@ pub fn check_providers(options: &RuntimeOptions) -> Result<Vec<PassedOver>> {
         }
     }
     Ok(passed_over)
-}
-
-fn check_names(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<()> {
-    let known: Vec<&str> = graphs.iter().map(|graph| graph.name.as_str()).collect();
-    let mut named = options.graphs.keys();
-    match named.find(|name| !known.contains(&name.as_str())) {
-        Some(name) => Err(Error::config(format!(
-            "runtime.graphs.{name}: the bundle has no such graph: did you mean `{}`? It has {}",
-            nearest(name, known.iter().copied()),
-            known.join(", ")
-        ))),
-        None => Ok(()),
-    }
 }
 
 fn refused(kind: ProviderKind, reason: &str) -> Error {

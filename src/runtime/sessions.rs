@@ -5,10 +5,10 @@ use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
-use crate::nets::{Form, Network, Networks};
-use crate::runtime::loaded::Loaded;
+use crate::nets::{GraphInfo, Network, NetworkInfo, Networks};
+use crate::runtime::loaded::LoadedGraph;
 use crate::runtime::{
-    GraphFile, MemoryPolicy, Provider, RuntimeOptions, Session, exit, heap, variants,
+    GraphFile, MemoryPolicy, Provider, RuntimeOptions, Session, check, exit, heap, variants,
 };
 
 /// Above this many bytes of graphs, those that run once for a picture give their activations' memory back after it: the time
@@ -21,9 +21,9 @@ pub struct Sessions {
     options: RuntimeOptions,
     keep: bool,
     is_large: bool,
-    loaded: BTreeMap<String, Loaded>,
+    loaded: BTreeMap<String, LoadedGraph>,
     /// Those that are being made.
-    pending: BTreeMap<String, JoinHandle<Result<Loaded>>>,
+    pending: BTreeMap<String, JoinHandle<Result<LoadedGraph>>>,
     /// The segment used last, and its graph's and its own name.
     segment: Option<(String, String, Session)>,
     providers: BTreeMap<String, String>,
@@ -68,11 +68,11 @@ impl Sessions {
     }
 
     /// What loads `network`, here or on another thread.
-    fn loader(&self, network: &str) -> Result<impl FnOnce() -> Result<Loaded> + Send + use<>> {
-        variants::check_int8(&self.graphs, &self.options)?;
+    fn loader(&self, network: &str) -> Result<impl FnOnce() -> Result<LoadedGraph> + Send + use<>> {
+        check::check_int8(&self.graphs, &self.options)?;
         let (graph, role) = variants::graph_of(network);
         let (file, options) = (self.file(graph)?.clone(), self.options.clone());
-        Ok(move || Loaded::load(&file, role, &options))
+        Ok(move || LoadedGraph::load(&file, role, &options))
     }
 }
 
@@ -111,23 +111,6 @@ impl Networks for Sessions {
         if let Ok(thread) = thread::Builder::new().spawn(load) {
             self.pending.insert(network.to_owned(), thread);
         }
-    }
-
-    fn keeps(&self) -> bool {
-        self.keep
-    }
-
-    fn sharing(&self) -> usize {
-        self.options.sharing()
-    }
-
-    fn on_host(&self) -> bool {
-        self.options.all_providers().all(Provider::on_host)
-    }
-
-    fn form(&self, graph: &str) -> Form {
-        let file = self.file(graph);
-        file.map_or_else(|_| Form::default(), |file| file.form(&self.options))
     }
 
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
@@ -174,11 +157,20 @@ impl Networks for Sessions {
         }
     }
 
-    fn providers(&self) -> Vec<(String, String)> {
-        self.providers
-            .iter()
-            .map(|(graph, provider)| (graph.clone(), provider.clone()))
-            .collect()
+    fn info(&self) -> NetworkInfo {
+        let of_graph = |file: &GraphFile| {
+            let info = GraphInfo {
+                provider: self.providers.get(&file.name).cloned(),
+                ..file.info(&self.options)
+            };
+            (file.name.clone(), info)
+        };
+        NetworkInfo {
+            keeps: self.keep,
+            sharing: self.options.sharing(),
+            on_host: self.options.all_providers().all(Provider::on_host),
+            graphs: self.graphs.iter().map(of_graph).collect(),
+        }
     }
 }
 
@@ -186,7 +178,7 @@ impl Drop for Sessions {
     /// A process must not end while ONNX Runtime works in it.
     fn drop(&mut self) {
         for (_, thread) in std::mem::take(&mut self.pending) {
-            // Nobody asks for it any more, so nobody is to be told how it went.
+            // It is not needed any more, so a failure does not matter.
             drop(thread.join());
         }
     }

@@ -1,4 +1,4 @@
-//! Which form of a graph runs: bundles hold graphs in forms made for single providers.
+//! Which variant of a graph runs: bundles hold graphs in variants made for single providers.
 
 #[cfg(feature = "onnx")]
 use std::path::Path;
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 #[cfg(feature = "onnx")]
 use crate::nets::contract::GraphKind;
-use crate::nets::{Deep, Form, Halves};
+use crate::nets::{FeatureCache, GraphInfo, SplitDenoiser};
 #[cfg(feature = "onnx")]
 use crate::runtime::registration;
 use crate::runtime::{GraphFile, MemoryPolicy, Provider, ProviderKind, RuntimeOptions};
 
-/// A form of a graph on disk, made for one provider. Its weights lie in the graph's external data.
+/// A variant of a graph on disk, made for one provider. Its weights lie in the graph's external data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VariantFile {
     /// Its name among the graph's variants.
@@ -28,12 +28,12 @@ pub struct VariantFile {
     pub role: Role,
     /// Whether it computes in 8 bits where that costs little: an approximation, taken only if it is asked for.
     pub int8: bool,
-    /// See [`Form::shares_prefix`].
+    /// See [`GraphInfo::shares_prefix`].
     pub shares_prefix: bool,
-    /// The value that the whole leaves for the shallow variant, where there are both.
-    pub deep: Option<String>,
-    /// How many values it leaves for later runs, for each row and latent cell.
-    pub left: usize,
+    /// The tensor with the cached features, which the whole makes and the shallow variant takes, where there are both.
+    pub features: Option<String>,
+    /// How many values it makes that later denoiser calls reuse, for each row and latent pixel.
+    pub values_per_pixel: usize,
 }
 
 /// What a variant computes.
@@ -43,13 +43,13 @@ pub enum Role {
     /// What the graph computes.
     #[default]
     Whole,
-    /// The same from a value that an earlier run of the whole has left.
+    /// The same from features that an earlier run of the whole has made.
     Shallow,
     /// The same in parts, of which one at a time is loaded.
     Parts,
-    /// What the control module adds to the UNet.
+    /// The residuals that the ControlNet adds to the UNet.
     Control,
-    /// The same from what the control module adds.
+    /// The same from these residuals.
     Unet,
 }
 
@@ -73,7 +73,7 @@ pub(super) fn graph_of(name: &str) -> (&str, Role) {
     found.next().unwrap_or((name, Role::Whole))
 }
 
-/// Whether the provider runs graphs here, or is one that is passed over.
+/// Whether the provider runs graphs here, or is optional and does not load.
 #[cfg(feature = "onnx")]
 fn is_given(provider: &Provider, options: &RuntimeOptions) -> bool {
     !provider.optional || matches!(registration::probe(provider, options), Ok(Ok(())))
@@ -83,29 +83,6 @@ fn is_given(provider: &Provider, options: &RuntimeOptions) -> bool {
 #[cfg(not(feature = "onnx"))]
 fn is_given(provider: &Provider, _: &RuntimeOptions) -> bool {
     !provider.optional
-}
-
-/// Refuses to be asked for 8 bits that no graph can run in.
-///
-/// # Errors
-/// [`Bundle`](crate::error::ErrorKind::Bundle) where no graph has such a variant, [`Option`](crate::error::ErrorKind::Option)
-/// where other options keep every one from being taken.
-#[cfg(feature = "onnx")]
-pub(super) fn check_int8(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<()> {
-    if !options.int8 || graphs.iter().any(|graph| graph.runs_int8(options)) {
-        return Ok(());
-    }
-    let mut variants = graphs.iter().flat_map(|graph| &graph.variants);
-    if !variants.any(|variant| variant.int8) {
-        return Err(Error::bundle(
-            "runtime.int8 is true, but the bundle has no graph in int8: `python -m diffbir_export.quantize BUNDLE --pictures DIR` \
-             adds some for the CPU",
-        ));
-    }
-    Err(Error::option(
-        "runtime.int8 is true, but no graph would run in int8: it is for graphs whose first provider is the CPU, with \
-         runtime.variants on, and for the denoiser without runtime.memory: least",
-    ))
 }
 
 impl GraphFile {
@@ -129,7 +106,7 @@ impl GraphFile {
 
     /// Whether the graph runs in 8 bits under `options`.
     #[cfg(feature = "onnx")]
-    fn runs_int8(&self, options: &RuntimeOptions) -> bool {
+    pub(super) fn runs_int8(&self, options: &RuntimeOptions) -> bool {
         let whole = self.variant(options, Role::Whole);
         self.parts(options).is_none() && whole.is_some_and(|variant| variant.int8)
     }
@@ -140,31 +117,32 @@ impl GraphFile {
         self.variant(options, Role::Parts).filter(|_| least)
     }
 
-    /// How the graph is run under `options`.
-    pub fn form(&self, options: &RuntimeOptions) -> Form {
+    /// How the graph runs under `options`; which provider it runs on is known once it is loaded.
+    pub fn info(&self, options: &RuntimeOptions) -> GraphInfo {
         let parts = self.parts(options);
         let Some(variant) = parts.or_else(|| self.variant(options, Role::Whole)) else {
-            return Form::default();
+            return GraphInfo::default();
         };
         let has = |role| parts.is_none() && self.variant(options, role).is_some();
         let named = |role: Role| format!("{}{}", self.name, role.suffix().unwrap_or_default());
-        let deep = variant.deep.as_ref().filter(|_| has(Role::Shallow));
-        let halves = |control: &VariantFile| Halves {
-            left: control.left,
+        let features = variant.features.as_ref().filter(|_| has(Role::Shallow));
+        let split = |control: &VariantFile| SplitDenoiser {
+            values_per_pixel: control.values_per_pixel,
             control: named(Role::Control),
             unet: named(Role::Unet),
         };
         let control = self.variant(options, Role::Control);
         let control = control.filter(|_| has(Role::Control) && has(Role::Unet));
-        Form {
+        GraphInfo {
+            provider: None,
             variant: Some(variant.name.clone()),
             shares_prefix: variant.shares_prefix,
-            deep: deep.map(|value| Deep {
-                value: value.clone(),
-                left: variant.left,
+            features: features.map(|tensor| FeatureCache {
+                tensor: tensor.clone(),
+                values_per_pixel: variant.values_per_pixel,
                 shallow: named(Role::Shallow),
             }),
-            halves: control.map(halves),
+            split: control.map(split),
         }
     }
 
@@ -197,10 +175,10 @@ impl GraphFile {
             Role::Whole | Role::Parts | Role::Shallow => self.kind,
         };
         let (mut inputs, mut outputs) = (kind.inputs(), kind.outputs());
-        let deep = self.form(options).deep.map(|deep| deep.value);
+        let features = self.info(options).features.map(|cache| cache.tensor);
         match role {
-            Role::Whole => outputs.extend(deep),
-            Role::Shallow => inputs.extend(deep),
+            Role::Whole => outputs.extend(features),
+            Role::Shallow => inputs.extend(features),
             Role::Parts | Role::Control | Role::Unet => {}
         }
         (inputs, outputs)

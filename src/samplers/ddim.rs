@@ -21,7 +21,7 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
     let eta = sampling.knobs.eta.unwrap_or(0.0);
     let schedule = DdimSchedule::new(sampling.diffusion, sampling.steps, eta)?;
     let total = schedule.steps.len();
-    if schedule.steps.iter().any(|step| step.alpha == 0.0) {
+    if schedule.steps.iter().any(|step| step.alpha_prod_t == 0.0) {
         needs_v("ddim", sampling.diffusion.parameterization)?;
     }
     let mut x = x_t;
@@ -31,20 +31,20 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
         let (eps, pred_x0) = predict(sampling.diffusion.parameterization, step, &x, output);
         let (eps, pred_x0) = steer(run, step, &x, (eps, pred_x0))?;
         let noise = run.randn_like(&x)?;
-        let (signal, direction) = (step.alpha_prev.sqrt(), direction(step));
+        let (x0_weight, direction) = (step.alpha_prod_t_prev.sqrt(), direction(step));
         ndarray::Zip::from(&mut x)
             .and(&pred_x0)
             .and(&eps)
             .and(&noise)
-            .for_each(|x, &x0, &e, &n| *x = signal * x0 + direction * e + step.sigma * n);
+            .for_each(|x, &x0, &e, &n| *x = x0_weight * x0 + direction * e + step.sigma * n);
         run.step((index, total), timestep, &x, &pred_x0)?;
     }
     Ok(x)
 }
 
-/// The weight of eps in the next latent.
+/// The weight of eps in the next latent: the "direction pointing to x_t" of equation 12.
 fn direction(step: &DdimStep) -> f32 {
-    (1.0 - step.alpha_prev - step.sigma.powi(2)).sqrt()
+    (1.0 - step.alpha_prod_t_prev - step.sigma.powi(2)).sqrt()
 }
 
 /// The noise in `x`, and the clean latent, that the network's `output` amounts to.
@@ -55,19 +55,19 @@ fn predict(
     mut output: Latent,
 ) -> (Latent, Latent) {
     if parameterization == Parameterization::V {
-        if step.alpha == 0.0 {
+        if step.alpha_prod_t == 0.0 {
             // Without signal x is the noise, and v is the clean latent's negative.
             output.mapv_inplace(|v| -v);
             return (x.clone(), output);
         }
         output.zip_mut_with(x, |v, &x| {
-            *v = step.sqrt_alpha * *v + step.sqrt_one_minus_alpha * x;
+            *v = step.sqrt_alpha_prod_t * *v + step.sqrt_beta_prod_t * x;
         });
     }
     let mut pred_x0 = x.clone();
-    let root = step.alpha.sqrt();
+    let root = step.alpha_prod_t.sqrt();
     pred_x0.zip_mut_with(&output, |x, &e| {
-        *x = (*x - step.sqrt_one_minus_alpha * e) / root;
+        *x = (*x - step.sqrt_beta_prod_t * e) / root;
     });
     (output, pred_x0)
 }
@@ -82,12 +82,12 @@ fn steer(
     if run.guide.is_none() {
         return Ok((eps, pred_x0));
     }
-    let root = step.alpha.sqrt();
-    let weight = step.alpha_prev.sqrt() - direction(step) * root / step.sqrt_one_minus_alpha;
-    run.steer(&mut pred_x0, step.timestep as f32, weight)?;
+    let root = step.alpha_prod_t.sqrt();
+    let x0_weight = step.alpha_prod_t_prev.sqrt() - direction(step) * root / step.sqrt_beta_prod_t;
+    run.steer(&mut pred_x0, step.timestep as f32, x0_weight)?;
     ndarray::Zip::from(&mut eps)
         .and(x)
         .and(&pred_x0)
-        .for_each(|e, &x, &x0| *e = (x - root * x0) / step.sqrt_one_minus_alpha);
+        .for_each(|e, &x, &x0| *e = (x - root * x0) / step.sqrt_beta_prod_t);
     Ok((eps, pred_x0))
 }

@@ -78,7 +78,7 @@ impl Knobs {
             .collect()
     }
 
-    /// Holds what is set against the knobs that the sampler `name` has.
+    /// Compares the knobs that are set with those that the sampler `name` has.
     ///
     /// # Errors
     /// [`Option`](crate::error::ErrorKind::Option) for a knob that the sampler ignores, naming those it uses, and for

@@ -21,7 +21,7 @@ use crate::tensor::{Latent, shape};
 pub use knobs::{Knob, Knobs};
 pub use table::{SAMPLERS, Sampler, by_name};
 
-/// What every sampler is told.
+/// The inputs of every sampler.
 #[derive(Debug, Clone, Copy)]
 pub struct Sampling<'a> {
     /// The process that the model was trained on.
@@ -57,7 +57,7 @@ pub struct Run<'a> {
     pub noise: &'a mut dyn NoiseSource,
     /// Restoration guidance, if any.
     pub guide: Option<&'a mut dyn Guide>,
-    /// Told of every step.
+    /// Receives every step.
     pub observe: &'a mut Observer<'a>,
 }
 
@@ -78,7 +78,7 @@ pub struct StepInfo<'a> {
     pub guidance_loss: Option<f64>,
 }
 
-/// Told of every step. An error stops the sampler there and becomes its result; so a run is cancelled.
+/// Receives every step. An error stops the sampler there and becomes its result; so a run is cancelled.
 pub type Observer<'a> = dyn FnMut(&StepInfo<'_>) -> Result<()> + 'a;
 
 /// A sampler: from the initial noise `x_T`, `[N, 4, h, w]` and standard normal, to the denoised latent.
@@ -98,10 +98,10 @@ impl Run<'_> {
         guided(self.model, x_t, timestep, scale, convert)
     }
 
-    /// Lets restoration guidance move `pred_x0`; `weight` is its share in the latent that this step leads to.
-    fn steer(&mut self, pred_x0: &mut Latent, timestep: f32, weight: f32) -> Result<()> {
+    /// Lets restoration guidance move `pred_x0`; `x0_weight` is its weight in the latent that this step leads to.
+    fn steer(&mut self, pred_x0: &mut Latent, timestep: f32, x0_weight: f32) -> Result<()> {
         match &mut self.guide {
-            Some(guide) => guide.steer(pred_x0, timestep, weight, self.noise),
+            Some(guide) => guide.steer(pred_x0, timestep, x0_weight, self.noise),
             None => Ok(()),
         }
     }
@@ -117,7 +117,7 @@ impl Run<'_> {
         Ok(noise)
     }
 
-    /// Tells the observer of a step.
+    /// Hands a step to the observer.
     fn step(
         &mut self,
         (index, total): (usize, usize),

@@ -1,6 +1,6 @@
 //! The samplers by the reference's names.
 
-use super::dpm::Form::{Data, Noise};
+use super::dpm::Prediction::{Data, Noise};
 use super::{Knob, SampleFn, ddim, dpm, edm, spaced, unipc};
 use crate::error::{Error, Result, nearest};
 
@@ -34,7 +34,7 @@ const fn line(
     }
 }
 
-/// All samplers. Those from `dpm_s1` on are what the reference's parser accepts besides the fourteen of its help text;
+/// All samplers. Those from `dpm_s1` on are what the reference's parser accepts apart from the fourteen of its help text;
 /// `unipc` is not in the reference.
 pub const SAMPLERS: &[Sampler] = &[
     line("spaced", 2, &[], spaced::sample),

@@ -2,7 +2,7 @@
 //!
 //! The variant B2(h) of the clean latent's prediction. Not in the reference.
 
-use super::dpm::{Evaluation, Form, Labels, Leap, Solver};
+use super::dpm::{Coefficients, ModelOutput, ModelTimesteps, Prediction, Solver};
 use super::{Run, Sampling, add_scaled};
 use crate::error::{Error, Result};
 use crate::schedule::linspace;
@@ -18,28 +18,28 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
     if steps == 0 {
         return Err(Error::option("steps: expected at least 1, found 0"));
     }
-    let solver = Solver::new(sampling, Form::Data, Labels::True);
+    let solver = Solver::new(sampling, Prediction::Data, ModelTimesteps::True);
     let times = linspace(1.0, solver.schedule.end(), steps + 1);
-    let mut past: Vec<Evaluation> = Vec::new(); // the latest first
+    let mut past: Vec<ModelOutput> = Vec::new(); // the latest first
     let mut x = x_t; // at the latest evaluation's time, corrected
     let mut predicted = x.clone();
     for step in 1..=steps {
-        let now = solver.evaluate(run, &predicted, times[step - 1], times[step])?;
+        let now = solver.call(run, &predicted, times[step - 1], times[step])?;
         if !past.is_empty() {
             x = Step::new(&solver, &past, now.time).corrected(&x, &past, &now);
         }
         past.insert(0, now);
         past.truncate(order.min(steps + 1 - step));
         predicted = Step::new(&solver, &past, times[step]).predicted(&x, &past);
-        let label = solver.label(past[0].time);
-        run.step((step - 1, steps), label, &predicted, &past[0].pred_x0)?;
+        let timestep = solver.model_timestep(past[0].time);
+        run.step((step - 1, steps), timestep, &predicted, &past[0].pred_x0)?;
     }
     Ok(predicted)
 }
 
 /// A step from the latest evaluation of a few to another time.
 struct Step {
-    leap: Leap,
+    c: Coefficients,
     /// Where the earlier evaluations lie, in units of the step; negative.
     ratios: Vec<f64>,
     /// The right-hand sides of the order conditions, divided by B(h).
@@ -47,7 +47,7 @@ struct Step {
 }
 
 impl Step {
-    fn new(solver: &Solver<'_>, past: &[Evaluation], to: f32) -> Self {
+    fn new(solver: &Solver<'_>, past: &[ModelOutput], to: f32) -> Self {
         let now = past[0].time;
         let h = solver.distance(now, to);
         let ratios: Vec<f64> = past[1..]
@@ -55,15 +55,15 @@ impl Step {
             .map(|earlier| f64::from(solver.distance(now, earlier.time) / h))
             .collect();
         Step {
-            leap: solver.leap(now, to, h),
+            c: solver.coefficients(now, to, h),
             conditions: conditions(f64::from(-h), past.len()),
             ratios,
         }
     }
 
     /// The latent at the step's end, from the evaluations in `past` (equation 5).
-    fn predicted(&self, x: &Latent, past: &[Evaluation]) -> Latent {
-        let mut next = self.leap.first(x, &past[0].value);
+    fn predicted(&self, x: &Latent, past: &[ModelOutput]) -> Latent {
+        let mut next = self.c.first(x, &past[0].value);
         // Of order 2 the paper takes one half, which the order condition also allows.
         let weights = match self.ratios.len() {
             1 => vec![0.5],
@@ -74,8 +74,8 @@ impl Step {
     }
 
     /// The same with the evaluation `end` at the predicted latent as a further point (equation 3).
-    fn corrected(&self, x: &Latent, past: &[Evaluation], end: &Evaluation) -> Latent {
-        let mut next = self.leap.first(x, &past[0].value);
+    fn corrected(&self, x: &Latent, past: &[ModelOutput], end: &ModelOutput) -> Latent {
+        let mut next = self.c.first(x, &past[0].value);
         let nodes = [self.ratios.as_slice(), &[1.0]].concat();
         let weights = match nodes.len() {
             1 => vec![0.5],
@@ -88,7 +88,7 @@ impl Step {
         next
     }
 
-    fn add_slopes(&self, next: &mut Latent, past: &[Evaluation], weights: &[f64]) {
+    fn add_slopes(&self, next: &mut Latent, past: &[ModelOutput], weights: &[f64]) {
         for ((earlier, ratio), weight) in past[1..].iter().zip(&self.ratios).zip(weights) {
             let mut slope = earlier.value.clone();
             slope -= &past[0].value;
@@ -98,7 +98,7 @@ impl Step {
 
     /// B2(h) is expm1(-h), the step's phi_1.
     fn gain(&self, weight: f64) -> f32 {
-        -(self.leap.gain * self.leap.phi_1) * weight as f32
+        -(self.c.gain * self.c.phi_1) * weight as f32
     }
 }
 

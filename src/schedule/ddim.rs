@@ -18,13 +18,13 @@ pub struct DdimStep {
     /// The training timestep.
     pub timestep: usize,
     /// `alpha_bar` there.
-    pub alpha: f32,
+    pub alpha_prod_t: f32,
     /// `sqrt(alpha_bar)`.
-    pub sqrt_alpha: f32,
+    pub sqrt_alpha_prod_t: f32,
     /// `sqrt(1 - alpha_bar)`.
-    pub sqrt_one_minus_alpha: f32,
+    pub sqrt_beta_prod_t: f32,
     /// `alpha_bar` where the step leads. For the last step that is timestep 0, not the clean latent.
-    pub alpha_prev: f32,
+    pub alpha_prod_t_prev: f32,
     /// The standard deviation of the noise to add (equation 16); 0 where `eta` is 0.
     pub sigma: f32,
 }
@@ -68,10 +68,10 @@ impl DdimStep {
         let sigma = eta * ((1.0 - alpha_prev) / (1.0 - alpha) * (1.0 - alpha / alpha_prev)).sqrt();
         DdimStep {
             timestep,
-            alpha: alpha as f32,
-            sqrt_alpha: alpha.sqrt() as f32,
-            sqrt_one_minus_alpha: (1.0 - alpha).sqrt() as f32,
-            alpha_prev: alpha_prev as f32,
+            alpha_prod_t: alpha as f32,
+            sqrt_alpha_prod_t: alpha.sqrt() as f32,
+            sqrt_beta_prod_t: (1.0 - alpha).sqrt() as f32,
+            alpha_prod_t_prev: alpha_prev as f32,
             sigma: sigma as f32,
         }
     }

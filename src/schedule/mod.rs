@@ -71,8 +71,8 @@ impl Diffusion {
     /// The schedule that `config` describes.
     ///
     /// # Errors
-    /// [`Bundle`](crate::error::ErrorKind::Bundle) for fewer than 2 timesteps, or a first or last beta outside
-    /// `(0, 1)`.
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) for fewer than 2 timesteps, a first or last beta outside
+    /// `(0, 1)`, or betas so large that no schedule is left.
     pub fn new(config: &DiffusionConfig) -> Result<Self> {
         if config.timesteps < 2 {
             return Err(Error::bundle(format!(
@@ -94,11 +94,17 @@ impl Diffusion {
         if config.zero_snr {
             betas = zero_terminal_snr(&betas);
         }
-        Ok(Diffusion {
+        let diffusion = Diffusion {
             alphas_cumprod: cumprod(betas.iter().map(|beta| 1.0 - beta)),
             betas,
             parameterization: config.parameterization,
-        })
+        };
+        if LogSnrSchedule::new(&diffusion).len() < 2 {
+            return Err(Error::bundle(
+                "diffusion.linear_start and linear_end leave almost no signal from the first timesteps on",
+            ));
+        }
+        Ok(diffusion)
     }
 
     /// Number of training timesteps.

@@ -4,7 +4,7 @@ use std::f64::consts::FRAC_PI_2;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grid, Span};
+use super::{Grid, Layout};
 use crate::error::{Error, Result};
 
 /// The size and overlap of tiles: as few as keep the overlap, spread evenly, so that none lies nearly on another. An
@@ -30,71 +30,67 @@ impl EvenTiles {
                 "tiles of {size} with an overlap of {overlap}: expected an overlap of less than the size"
             )));
         }
-        Ok(Grid {
-            rows: self.spans(height),
-            columns: self.spans(width),
-            scale: 1,
+        Ok(Grid::new(Layout::Even(*self), (height, width), 1))
+    }
+
+    /// How many windows cover `length` cells: the fewest that keep the overlap.
+    pub(super) fn count(&self, length: usize) -> usize {
+        if length <= self.size {
+            return 1;
+        }
+        (length - self.overlap).div_ceil(self.size - self.overlap)
+    }
+
+    /// Where window `k` begins.
+    pub(super) fn start(&self, length: usize, k: usize) -> usize {
+        let gaps = self.count(length) - 1;
+        let last = length.saturating_sub(self.size);
+        (2 * k * last + gaps).checked_div(2 * gaps).unwrap_or(0)
+    }
+
+    /// The weight of each cell of window `k`: its [raised cosine](Self::raised_cosine) over the sum of all windows' there.
+    pub(super) fn weights(&self, length: usize, k: usize) -> Vec<f64> {
+        let size = self.size.min(length);
+        let start = self.start(length, k);
+        let mut total = vec![0.0; size];
+        for other in self.overlapping(length, k) {
+            let from = self.start(length, other);
+            for (i, weight) in (from..).zip(self.raised_cosine(length, other)) {
+                if (start..start + size).contains(&i) {
+                    total[i - start] += weight;
+                }
+            }
+        }
+        let own = self.raised_cosine(length, k);
+        own.zip(total)
+            .map(|(weight, total)| weight / total)
+            .collect()
+    }
+
+    /// The windows that share cells with window `k`, itself among them, in ascending order.
+    fn overlapping(&self, length: usize, k: usize) -> impl Iterator<Item = usize> {
+        let (count, size, start) = (self.count(length), self.size, self.start(length, k));
+        let near = move |&j: &usize| self.start(length, j).abs_diff(start) < size;
+        let first = (0..k).rev().take_while(near).last().unwrap_or(k);
+        (first..count).take_while(near)
+    }
+
+    /// The weights of window `k`, before they are brought to a sum of 1: a raised cosine across what it shares with each
+    /// neighbour. They sum up to 1 already where no more than two windows overlap.
+    fn raised_cosine(&self, length: usize, k: usize) -> impl Iterator<Item = f64> {
+        let size = self.size.min(length);
+        let shared = |a: usize| (self.start(length, a) + size - self.start(length, a + 1)) as f64;
+        let before = (k > 0).then(|| shared(k - 1));
+        let after = (k + 1 < self.count(length)).then(|| shared(k));
+        let rise = |distance: f64, shared: Option<f64>| {
+            let share = shared.map_or(1.0, |shared| (distance / shared).min(1.0));
+            (FRAC_PI_2 * share).sin().powi(2)
+        };
+        (0..size).map(move |i| {
+            let middle = i as f64 + 0.5;
+            rise(middle, before) * rise(size as f64 - middle, after)
         })
     }
-
-    fn spans(&self, length: usize) -> Vec<Span> {
-        let size = self.size.min(length);
-        let starts = self.starts(length);
-        let weights = (0..starts.len()).map(|k| window(&starts, k, size));
-        let mut spans: Vec<Span> = starts
-            .iter()
-            .zip(weights)
-            .map(|(&start, weights)| Span {
-                start,
-                length: size,
-                weights,
-            })
-            .collect();
-        let mut total = vec![0.0; length];
-        for span in &spans {
-            let place = &mut total[span.start..span.start + size];
-            place
-                .iter_mut()
-                .zip(&span.weights)
-                .for_each(|(total, weight)| *total += weight);
-        }
-        for span in &mut spans {
-            let total = &total[span.start..span.start + size];
-            span.weights
-                .iter_mut()
-                .zip(total)
-                .for_each(|(weight, total)| *weight /= total);
-        }
-        spans
-    }
-
-    /// Where the fewest windows begin that keep the overlap.
-    fn starts(&self, length: usize) -> Vec<usize> {
-        if length <= self.size {
-            return vec![0];
-        }
-        let gaps = (length - self.overlap).div_ceil(self.size - self.overlap) - 1;
-        let last = length - self.size;
-        let rounded = |k: usize| (2 * k * last + gaps) / (2 * gaps);
-        (0..=gaps).map(rounded).collect()
-    }
-}
-
-/// The weights of window `k`, before they are brought to a sum of 1: a raised cosine across what it shares with each
-/// neighbour. They sum up to 1 already where no more than two windows overlap.
-fn window(starts: &[usize], k: usize, size: usize) -> Vec<f64> {
-    let shared = |a: usize, b: usize| (starts[a] + size - starts[b]) as f64;
-    let before = (k > 0).then(|| shared(k - 1, k));
-    let after = (k + 1 < starts.len()).then(|| shared(k, k + 1));
-    let rise = |distance: f64, shared: Option<f64>| {
-        let share = shared.map_or(1.0, |shared| (distance / shared).min(1.0));
-        (FRAC_PI_2 * share).sin().powi(2)
-    };
-    let weight = |i: usize| {
-        let middle = i as f64 + 0.5;
-        rise(middle, before) * rise(size as f64 - middle, after)
-    };
-    (0..size).map(weight).collect()
 }
 
 #[cfg(test)]
@@ -109,16 +105,18 @@ mod tests {
             length in 1..300_usize, size in 2..80_usize, overlap in 0..80_usize
         ) {
             let tiles = EvenTiles { size, overlap: overlap.min(size - 1) };
-            let spans = tiles.spans(length);
+            let windows = 0..tiles.count(length);
             let mut total = vec![0.0; length];
-            for span in &spans {
-                prop_assert_eq!((span.length, span.weights.len()), (size.min(length), size.min(length)));
-                prop_assert!(span.weights.iter().all(|weight| (0.0..=1.0 + 1e-12).contains(weight)));
-                let place = &mut total[span.start..span.start + span.length];
-                place.iter_mut().zip(&span.weights).for_each(|(total, weight)| *total += weight);
+            for k in windows.clone() {
+                let weights = tiles.weights(length, k);
+                prop_assert_eq!(weights.len(), size.min(length));
+                prop_assert!(weights.iter().all(|weight| (0.0..=1.0 + 1e-12).contains(weight)));
+                let place = &mut total[tiles.start(length, k)..][..weights.len()];
+                place.iter_mut().zip(&weights).for_each(|(total, weight)| *total += weight);
             }
             prop_assert!(total.iter().all(|total| (total - 1.0).abs() < 1e-12));
-            let gaps: Vec<usize> = spans.windows(2).map(|pair| pair[1].start - pair[0].start).collect();
+            let starts: Vec<usize> = windows.map(|k| tiles.start(length, k)).collect();
+            let gaps: Vec<usize> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
             prop_assert!(gaps.iter().all(|gap| gap + tiles.overlap <= size));
             let spread = gaps.iter().max().zip(gaps.iter().min());
             prop_assert!(spread.is_none_or(|(most, least)| most - least <= 1));
@@ -142,19 +140,20 @@ mod tests {
             let (blended, told) = blend(batch);
             prop_assert_eq!(&blended, &blend(1).0);
             prop_assert!((blended - &x * 2.0).iter().all(|d| d.abs() < 1e-3));
-            let count = grid.windows().len();
+            let count = grid.count();
             prop_assert_eq!(told, (0..count).map(|k| (k, count)).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn the_fewest_tiles_are_spread_evenly() {
-        let starts = |length| {
-            EvenTiles {
-                size: 64,
-                overlap: 16,
-            }
-            .starts(length)
+        let tiles = EvenTiles {
+            size: 64,
+            overlap: 16,
+        };
+        let starts = |length| -> Vec<usize> {
+            let windows = 0..tiles.count(length);
+            windows.map(|k| tiles.start(length, k)).collect()
         };
         assert_eq!(starts(40), [0]);
         assert_eq!(starts(64), [0]);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ndarray::{Array2, Array4};
 use serde::{Deserialize, Serialize};
 
-use super::{Grid, OnTile, Span, Window};
+use super::{Grid, Layout, OnTile, Window};
 use crate::error::{Error, Result};
 
 /// The size and stride of square tiles.
@@ -82,28 +82,27 @@ impl Tiles {
                  tile no larger than the picture"
             )));
         }
-        let spans = |length: usize, weights: Vec<f64>| -> Vec<Span> {
-            let mut starts: Vec<usize> = (0..=length - size).step_by(stride).collect();
-            if !(length - size).is_multiple_of(stride) {
-                starts.push(length - size);
-            }
-            let span = |start| Span {
-                start,
-                length: size,
-                weights: weights.clone(),
-            };
-            starts.into_iter().map(span).collect()
-        };
-        let edge = size * scale;
-        Ok(Grid {
-            rows: spans(height, rows(edge)),
-            columns: spans(width, columns(edge)),
-            scale,
-        })
+        Ok(Grid::new(Layout::Reference(*self), (height, width), scale))
+    }
+
+    /// How many windows cover `length` cells.
+    pub(super) fn count(&self, length: usize) -> usize {
+        (length - self.size).div_ceil(self.stride) + 1
+    }
+
+    /// Where window `k` begins.
+    pub(super) fn start(&self, length: usize, k: usize) -> usize {
+        (k * self.stride).min(length - self.size)
+    }
+
+    /// The weights of the rows and of the columns of a tile's result, the same for all tiles.
+    pub(super) fn weights(&self, scale: usize) -> (Vec<f64>, Vec<f64>) {
+        let edge = self.size * scale;
+        (rows(edge), columns(edge))
     }
 
     /// Runs `f` on every window of `x` `[N, C, H, W]`, one by one, and blends what it returns, `scale` times as large
-    /// and of any number of channels; `on_tile` is told of each first.
+    /// and of any number of channels; `on_tile` is called before each.
     ///
     /// # Errors
     /// As [`grid`](Self::grid), and what `on_tile` and `f` report.
@@ -179,6 +178,6 @@ mod tests {
         ] {
             assert!(tiles.grid(size, 1).is_err());
         }
-        assert_eq!(tiles(8, 4).grid((8, 13), 1).unwrap().windows().len(), 3);
+        assert_eq!(tiles(8, 4).grid((8, 13), 1).unwrap().count(), 3);
     }
 }

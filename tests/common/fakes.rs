@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use diffbir::bundle::Bundle;
 use diffbir::error::{Error, Result};
 use diffbir::nets::contract::GraphKind;
-use diffbir::nets::{Deep, Form, Halves, Input, Network, Networks};
+use diffbir::nets::{
+    FeatureCache, GraphInfo, Input, Network, NetworkInfo, Networks, SplitDenoiser,
+};
 use ndarray::{Array4, ArrayD, Axis, Ix4, concatenate};
 
 /// One run of a fake network: the graph, and each input's name and shape.
@@ -19,7 +21,7 @@ pub type Calls = Arc<Mutex<Vec<Call>>>;
 /// A cleaner that returns its input, a VAE that pools and repeats, a denoiser that returns `0.1 * x + 0.2 * hint`.
 pub struct FakeNetworks {
     nets: BTreeMap<String, FakeNetwork>,
-    form: Form,
+    denoiser: GraphInfo,
 }
 
 struct FakeNetwork {
@@ -44,8 +46,8 @@ impl FakeNetworks {
             .keys()
             .map(|name| (name.clone(), fake(name)))
             .collect();
-        let form = Form::default();
-        (FakeNetworks { nets, form }, calls)
+        let denoiser = GraphInfo::default();
+        (FakeNetworks { nets, denoiser }, calls)
     }
 
     /// The same, the denoiser in a form that computes once what all branches share, and leaves a deep state: the mean of `x`
@@ -55,16 +57,17 @@ impl FakeNetworks {
     pub fn reusing(bundle: &Bundle) -> (Self, Calls) {
         let (mut networks, calls) = FakeNetworks::of(bundle);
         let shallow = "denoiser/shallow".to_owned();
-        networks.form = Form {
+        networks.denoiser = GraphInfo {
+            provider: None,
             variant: Some("fake".to_owned()),
             shares_prefix: true,
-            deep: Some(Deep {
-                value: "deep".to_owned(),
-                left: 1,
+            features: Some(FeatureCache {
+                tensor: "deep".to_owned(),
+                values_per_pixel: 1,
                 shallow: shallow.clone(),
             }),
-            halves: Some(Halves {
-                left: 13,
+            split: Some(SplitDenoiser {
+                values_per_pixel: 13,
                 control: "denoiser/control".to_owned(),
                 unet: "denoiser/unet".to_owned(),
             }),
@@ -89,23 +92,24 @@ impl FakeNetworks {
 impl Networks for FakeNetworks {
     fn stage(&mut self, _: &[&str], _: bool) {}
 
-    fn form(&self, graph: &str) -> Form {
-        match graph {
-            "denoiser" => self.form.clone(),
-            _ => Form::default(),
-        }
-    }
-
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
         let net = self.nets.get_mut(graph);
         Ok(net.ok_or_else(|| Error::bundle(format!("the bundle has no graph `{graph}`")))?)
     }
 
-    fn providers(&self) -> Vec<(String, String)> {
-        self.nets
-            .keys()
-            .map(|graph| (graph.clone(), "Fake".to_owned()))
-            .collect()
+    fn info(&self) -> NetworkInfo {
+        let of_graph = |graph: &String| {
+            let info = match graph.as_str() {
+                "denoiser" => self.denoiser.clone(),
+                _ => GraphInfo::default(),
+            };
+            let provider = Some("Fake".to_owned());
+            (graph.clone(), GraphInfo { provider, ..info })
+        };
+        NetworkInfo {
+            graphs: self.nets.keys().map(of_graph).collect(),
+            ..NetworkInfo::default()
+        }
     }
 }
 

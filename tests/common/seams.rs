@@ -22,7 +22,7 @@ pub struct Lines {
 impl Lines {
     /// The lines of a grid whose cells are `scale` pixels large.
     pub fn of(grid: &Grid, scale: usize) -> Self {
-        let windows = grid.windows();
+        let windows: Vec<Window> = grid.windows().collect();
         let spans = |span: &dyn Fn(&Window) -> (usize, usize)| {
             let mut spans: Vec<(usize, usize)> = windows.iter().map(span).collect();
             spans.sort_unstable();

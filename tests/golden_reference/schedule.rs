@@ -139,10 +139,10 @@ fn schedule_ddim() {
                     max = max.max(check_ulps(&goldens, &name, &found));
                 };
                 check("sigmas", &|step| step.sigma);
-                check("alphas", &|step| step.alpha);
-                check("sqrt_alphas", &|step| step.sqrt_alpha);
-                check("alphas_prev", &|step| step.alpha_prev);
-                check("sqrt_one_minus_alphas", &|step| step.sqrt_one_minus_alpha);
+                check("alphas", &|step| step.alpha_prod_t);
+                check("sqrt_alphas", &|step| step.sqrt_alpha_prod_t);
+                check("alphas_prev", &|step| step.alpha_prod_t_prev);
+                check("sqrt_one_minus_alphas", &|step| step.sqrt_beta_prod_t);
             }
         }
         eprintln!("ddim: max {max} ulp");

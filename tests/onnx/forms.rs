@@ -1,7 +1,7 @@
 //! The demo bundle's graphs in all their forms on real ONNX Runtime: plain, for the CPU, shallow, in parts.
 
 use super::*;
-use diffbir::nets::Form;
+use diffbir::nets::GraphInfo;
 
 fn demo() -> Bundle {
     Program::new();
@@ -53,7 +53,7 @@ impl Asked {
         names: &[&str],
         more: Option<(&str, &ArrayD<f32>)>,
     ) -> Vec<ArrayD<f32>> {
-        let is_shared = networks.form("denoiser").shares_prefix;
+        let is_shared = networks.info().graph("denoiser").shares_prefix;
         let network = networks.get(name).unwrap();
         let more: Vec<_> = more.into_iter().collect();
         self.run(network, is_shared, names, &[], &more)
@@ -95,37 +95,37 @@ fn relative(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f32 {
 fn the_denoisers_forms_agree() {
     let asked = Asked::new();
     let mut plain = sessions(false, MemoryPolicy::Keep);
-    assert_eq!(plain.form("denoiser"), Form::default());
+    assert_eq!(plain.info().graph("denoiser"), GraphInfo::default());
     let wanted = asked
         .of(&mut plain, "denoiser", &["output"], None)
         .remove(0);
 
     let mut whole = sessions(true, MemoryPolicy::Keep);
-    let form = whole.form("denoiser");
-    assert!(form.shares_prefix);
-    let deep = form.deep.unwrap();
-    let names = ["output", deep.value.as_str()];
+    let info = whole.info().graph("denoiser");
+    assert!(info.shares_prefix);
+    let features = info.features.unwrap();
+    let names = ["output", features.tensor.as_str()];
     let found = asked.of(&mut whole, "denoiser", &names, None);
     let [output, state] = <[ArrayD<f32>; 2]>::try_from(found).unwrap();
-    let more = Some((deep.value.as_str(), &state));
+    let more = Some((features.tensor.as_str(), &state));
     let shallow = asked
-        .of(&mut whole, &deep.shallow, &["output"], more)
+        .of(&mut whole, &features.shallow, &["output"], more)
         .remove(0);
 
-    let halves = form.halves.unwrap();
-    let control = whole.get(&halves.control).unwrap();
+    let split = info.split.unwrap();
+    let control = whole.get(&split.control).unwrap();
     let names: Vec<String> = (0..13).map(|k| format!("control_{k}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let residuals = asked.run(control, true, &names, &[], &[]);
     let given: Vec<(&str, &ArrayD<f32>)> = names.into_iter().zip(&residuals).collect();
-    let unet = whole.get(&halves.unet).unwrap();
+    let unet = whole.get(&split.unet).unwrap();
     let less = ["hint", "strength"];
     let halved = asked.run(unet, true, &["output"], &less, &given).remove(0);
 
     let mut least = sessions(true, MemoryPolicy::Least);
-    let form = least.form("denoiser");
-    assert_eq!(form.variant.as_deref(), Some("cpu-parts"));
-    assert_eq!(form.deep, None);
+    let info = least.info().graph("denoiser");
+    assert_eq!(info.variant.as_deref(), Some("cpu-parts"));
+    assert_eq!(info.features, None);
     let parts = asked
         .of(&mut least, "denoiser", &["output"], None)
         .remove(0);
@@ -140,11 +140,8 @@ fn the_denoisers_forms_agree() {
         eprintln!("{name}: {difference:e} from the plain graph");
         assert!(difference < 1e-5, "{name}: {difference:e}");
     }
-    let providers = least.providers();
-    assert_eq!(
-        providers,
-        [("denoiser".to_owned(), "CPUExecutionProvider".to_owned())]
-    );
+    let provider = least.info().graph("denoiser").provider;
+    assert_eq!(provider.as_deref(), Some("CPUExecutionProvider"));
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn compare(
         let grid = tiles.layout(size).unwrap().grid(size).unwrap();
         let lines = Lines::of(&grid, 8);
         let figures = Figures {
-            tiles: grid.windows().len(),
+            tiles: grid.count(),
             psnr: [0, 1].map(|k| psnr(&tiled[k], &whole[k])),
             seam: [0, 1].map(|k| seam(&tiled[k], &lines)),
             against: [0, 1].map(|k| seam_against(&tiled[k], &whole[k], &lines)),

@@ -1,6 +1,6 @@
 //! Graphs that are loaded while the stage before theirs runs.
 
-use diffbir::nets::{Network, Networks};
+use diffbir::nets::{Network, NetworkInfo, Networks};
 
 use super::*;
 
@@ -27,8 +27,8 @@ impl Networks for Recording {
         self.inner.get(graph)
     }
 
-    fn providers(&self) -> Vec<(String, String)> {
-        self.inner.providers()
+    fn info(&self) -> NetworkInfo {
+        self.inner.info()
     }
 }
 

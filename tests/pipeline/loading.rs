@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use diffbir::error::Result;
-use diffbir::nets::{Network, Networks};
+use diffbir::nets::{Network, NetworkInfo, Networks};
 
 use super::*;
 
@@ -28,10 +28,6 @@ impl Networks for Counting {
         }
     }
 
-    fn keeps(&self) -> bool {
-        self.keep
-    }
-
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network> {
         if self.loaded.insert(graph.to_owned(), ()).is_none() {
             let mut loads = self.loads.lock().unwrap();
@@ -43,8 +39,11 @@ impl Networks for Counting {
         self.networks.get(graph)
     }
 
-    fn providers(&self) -> Vec<(String, String)> {
-        self.networks.providers()
+    fn info(&self) -> NetworkInfo {
+        NetworkInfo {
+            keeps: self.keep,
+            ..self.networks.info()
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use diffbir::bundle::Bundle;
 use diffbir::error::Result;
-use diffbir::nets::{Input, Network, Networks};
+use diffbir::nets::{Input, Network, NetworkInfo, Networks};
 use diffbir::pipeline::{CleanerPlan, Plan, VaePlan};
 use ndarray::{ArrayD, Ix4, concatenate, s};
 
@@ -91,8 +91,8 @@ impl Networks for Limited {
         Ok(self)
     }
 
-    fn providers(&self) -> Vec<(String, String)> {
-        self.fakes.providers()
+    fn info(&self) -> NetworkInfo {
+        self.fakes.info()
     }
 }
 

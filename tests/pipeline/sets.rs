@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Barrier;
 
-use diffbir::nets::{Network, Networks};
+use diffbir::nets::{Network, NetworkInfo, Networks};
 
 use super::*;
 
@@ -18,10 +18,6 @@ impl Networks for Meeting {
         self.inner.stage(graphs, keep);
     }
 
-    fn sharing(&self) -> usize {
-        2
-    }
-
     fn get(&mut self, graph: &str) -> diffbir::error::Result<&mut dyn Network> {
         if graph == "vae_encoder" {
             self.both.wait();
@@ -29,8 +25,11 @@ impl Networks for Meeting {
         self.inner.get(graph)
     }
 
-    fn providers(&self) -> Vec<(String, String)> {
-        self.inner.providers()
+    fn info(&self) -> NetworkInfo {
+        NetworkInfo {
+            sharing: 2,
+            ..self.inner.info()
+        }
     }
 }
 

@@ -72,7 +72,7 @@ fn some_evaluations_compute_the_last_layers_alone() {
     request.options.sampling.deep_reuse = Some(112.0);
     let error = request.options.validate().unwrap_err().to_string();
     assert!(
-        error.contains("deep_reuse") && error.contains("share"),
+        error.contains("deep_reuse is 112, expected 0 to 10"),
         "{error}"
     );
 }

@@ -69,12 +69,12 @@ fn measured<'a>(config: &Config, bundle: &'a Bundle) -> BTreeMap<String, Measure
     ] {
         let mut config = config.clone();
         (config.runtime.variants, config.runtime.memory) = (variants, memory);
-        let sessions = Sessions::new(bundle.graph_files(), config.runtime.clone());
+        let info = Sessions::new(bundle.graph_files(), config.runtime.clone()).info();
         for (graph, listed) in &bundle.manifest().graphs {
             if listed.kind == GraphKind::TextEncoder {
                 continue;
             }
-            let variant = sessions.form(graph).variant;
+            let variant = info.graph(graph).variant;
             let variant = variant.and_then(|name| listed.variants.iter().find(|v| v.name == name));
             let name = variant.map_or(graph.clone(), |v| format!("{graph}.{}", v.name));
             found.entry(name).or_insert(Measured {

@@ -17,7 +17,9 @@ use serde::Serialize;
 
 use crate::canvas::{Canvas, Place, ReadRows, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::MAX_COUNTED;
 use crate::nets::{Input, Networks};
+use crate::tensor::expect_finite;
 use crate::tiling::OnTile;
 
 pub use plan::{CanvasSpec, Norm, SegmentPlan, Step};
@@ -60,7 +62,7 @@ pub struct Bands<'a> {
 pub const BYTES_PER_VALUE: u64 = 32;
 
 impl Bands<'_> {
-    /// Runs the graph on an input of `size`, which `read` gives by rows. `on_tile` is told of each band.
+    /// Runs the graph on an input of `size`, which `read` gives by rows. `on_tile` is called before each band.
     ///
     /// Where a band runs out of memory it is halved and tried again; what was computed before is kept.
     ///
@@ -89,11 +91,11 @@ impl Bands<'_> {
             .sum();
         let mut done = 0;
         for (k, step) in self.plan.steps.iter().enumerate() {
-            let mut told = |_| {
+            let mut begins = |_| {
                 done += 1;
                 on_tile(done - 1, count.max(done))
             };
-            canvases.step(step, networks, &mut told)?;
+            canvases.step(step, networks, &mut begins)?;
             for name in self.plan.done_after(k) {
                 canvases.made.remove(name);
                 canvases.sums.remove(name);
@@ -125,8 +127,9 @@ impl Bands<'_> {
     pub fn least_bytes(plan: &SegmentPlan, size: (usize, usize), most_keys: usize) -> u64 {
         let bytes = |step: &Step| {
             let (_, down) = plan.step_ratio(step);
-            whole_bytes(plan, step, size, most_keys)
-                + row_bytes(plan, step, size, most_keys) * (down + 2 * step.halo) as u64
+            let rows = (down + 2 * step.halo) as u64;
+            let rows = row_bytes(plan, step, size, most_keys).saturating_mul(rows);
+            (whole_bytes(plan, step, size, most_keys) + rows.min(MAX_COUNTED)).min(MAX_COUNTED)
         };
         plan.steps.iter().map(bytes).max().unwrap_or(0)
     }
@@ -183,7 +186,7 @@ impl Canvases<'_> {
         &mut self,
         step: &Step,
         networks: &mut dyn Networks,
-        told: &mut dyn FnMut(usize) -> Result<()>,
+        begins: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
         let plan = self.bands.plan;
         for name in &step.outputs {
@@ -200,7 +203,7 @@ impl Canvases<'_> {
         let (_, down) = plan.step_ratio(step);
         let (mut start, mut rows) = (0, self.bands.rows(step, self.size));
         while start < height {
-            told(start)?;
+            begins(start)?;
             let core = start..(start + rows).min(height);
             match self.band(step, core.clone(), &constant, networks) {
                 Ok(()) => start = core.end,
@@ -283,6 +286,7 @@ impl Canvases<'_> {
             let output = output.into_dimensionality::<Ix4>().map_err(|e| {
                 Error::internal("a segment's output has another rank than 4").with_source(e)
             })?;
+            expect_finite(|| format!("the output of segment {}", step.graph), &output)?;
             let part = output.slice(s![.., .., skip..skip + rows, ..]);
             if let Some(sums) = self.sums.get_mut(name) {
                 sums.add(part);

@@ -9,6 +9,11 @@ use crate::error::{Error, Result};
 /// The version of the plan that this engine reads.
 const VERSION: u64 = 1;
 
+/// Bounds of a plan's figures, above those of any known VAE: with them no count of values or bytes overflows 64 bits.
+const MAX_STEPS: usize = 1024;
+const MAX_CHANNELS: usize = 1 << 14;
+const MAX_HALO: usize = 1 << 12;
+
 /// A graph in segments. Each reads canvases band by band and makes new ones; where it normalises, it is given
 /// statistics of the whole canvas, so that bands do not differ from the whole.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -31,6 +36,16 @@ pub struct CanvasSpec {
     pub channels: usize,
     /// Cells per cell of the input in each direction: `[numerator, denominator]`.
     pub scale: (usize, usize),
+}
+
+impl CanvasSpec {
+    /// Whether its figures are within the bounds of what may be computed with them.
+    fn is_sound(&self) -> bool {
+        let (up, down) = self.scale;
+        [up, down].iter().all(|n| (1..=64).contains(n))
+            && up <= 8 * down
+            && (1..=MAX_CHANNELS).contains(&self.channels)
+    }
 }
 
 /// One segment.
@@ -81,6 +96,9 @@ impl SegmentPlan {
     }
 
     fn check(&self) -> Result<()> {
+        if self.steps.len() > MAX_STEPS {
+            return Err(Error::bundle(format!("more than {MAX_STEPS} segments")));
+        }
         let mut made = BTreeSet::from([self.input.as_str()]);
         for step in &self.steps {
             let wrong = |what: &str| Error::bundle(format!("segment {}: {what}", step.graph));
@@ -93,11 +111,10 @@ impl SegmentPlan {
                 .map(|name| self.canvases.get(name))
                 .collect();
             let specs = specs.ok_or_else(|| wrong("a canvas is not listed"))?;
-            if specs
-                .iter()
-                .any(|spec| spec.scale.0 == 0 || spec.scale.1 == 0)
-            {
-                return Err(wrong("a scale of 0"));
+            if !specs.iter().all(|spec| spec.is_sound()) || step.halo > MAX_HALO {
+                return Err(wrong(
+                    "a scale, a number of channels or a halo out of bounds",
+                ));
             }
             let (Some(first), Some(output)) = (step.bands.first(), step.outputs.first()) else {
                 return Err(wrong("it needs a band and an output"));

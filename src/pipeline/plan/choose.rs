@@ -1,24 +1,19 @@
-//! From needs and a budget to a plan.
+//! From costs and a budget to a plan.
 
 use std::collections::BTreeMap;
 
-use super::need::{Needs, bands, picture};
+use super::cost::{Costs, LARGEST_STRIP, MOST_TILES, picture, smallest_strip};
 use super::{CleanerPlan, Plan, VaePlan};
 use crate::bundle::GraphMemory;
 use crate::canvas::Place;
 use crate::memory::Bytes;
 use crate::nets::segments::{BandHeight, SegmentPlan};
 use crate::nets::vae::DOWNSCALE;
-use crate::pipeline::{Graph, Stage};
+use crate::pipeline::Stage;
+use crate::pipeline::graphs::Graph;
 
-/// More than this a band gains nothing from.
-const BAND: u64 = 1 << 30;
-
-/// More tiles than this at once gain nothing: by then a GPU is busy, and a CPU is from the first on.
-const MOST_TILES: usize = 4;
-
-impl Needs<'_> {
-    /// A plan within `budget`, which is at least [`least`](Self::least).
+impl Costs<'_> {
+    /// A plan within `budget`, which is at least the [minimum](Self::minimum).
     pub(super) fn choose(&self, budget: u64) -> Plan {
         let pictures = match self.pictures_fit(budget) {
             true => Place::Memory,
@@ -28,41 +23,42 @@ impl Needs<'_> {
             Place::Memory => self.pictures(stage),
             Place::Disk => 0,
         };
-        let held = |stage| self.held(stage, in_memory(stage));
+        let resident = |stage| self.resident_bytes(stage, in_memory(stage));
+        // All work is counted, and fits, where graphs stay loaded.
+        let available = |stage| match self.keep {
+            true => u64::MAX,
+            false => budget.saturating_sub(resident(stage)),
+        };
         let graphs = &self.pipeline.graphs;
         let tiling = &self.pipeline.options.tiling;
-        // What stays loaded counts all that stages work on, and fits.
-        let left = |held: u64| match self.keep {
-            true => u64::MAX,
-            false => budget.saturating_sub(held),
-        };
-        let mut stages = BTreeMap::new();
-        let mut note = |stage, work: u64| {
-            let bytes = self.with_held(stage, in_memory(stage), work);
-            stages.insert(stage, Bytes(bytes));
-        };
 
-        let (cleaner, work) = self.choose_cleaner(left(held(Stage::Cleaner)));
-        note(Stage::Cleaner, work.max(self.picture_rows()));
-
-        let room = left(held(Stage::VaeEncoder));
-        let (encoder, work) =
-            self.choose_vae(&graphs.encoder, self.padded(), tiling.vae_encoder, room);
-        note(Stage::VaeEncoder, work);
-
+        let (cleaner, cleaner_work) = self.choose_cleaner(available(Stage::Cleaner));
+        let (encoder, encoder_work) = self.choose_vae(
+            &graphs.encoder,
+            self.padded(),
+            tiling.vae_encoder,
+            available(Stage::VaeEncoder),
+        );
         let taken = match self.keep {
-            true => self.all_kept(),
-            false => held(Stage::Sampling) + self.denoiser(1),
+            true => self.peak_if_all_loaded(),
+            false => resident(Stage::Sampling) + self.denoiser(1),
         };
-        let tile_batch = self.tile_batch(budget.saturating_sub(taken));
-        note(Stage::Sampling, self.denoiser(tile_batch));
-
-        let rows = tiling.vae_decoder.map(|rows| rows.div_ceil(DOWNSCALE));
-        let room = left(held(Stage::VaeDecoder));
-        let (decoder, work) = self.choose_vae(&graphs.decoder, self.latent(), rows, room);
-        note(Stage::VaeDecoder, work);
-
-        note(Stage::Finish, self.picture_rows());
+        let tile_batch = self.choose_tile_batch(budget.saturating_sub(taken));
+        let (decoder, decoder_work) = self.choose_vae(
+            &graphs.decoder,
+            self.latent(),
+            tiling.vae_decoder.map(|rows| rows.div_ceil(DOWNSCALE)),
+            available(Stage::VaeDecoder),
+        );
+        let work = [
+            (Stage::Cleaner, cleaner_work.max(self.picture_rows())),
+            (Stage::VaeEncoder, encoder_work),
+            (Stage::Sampling, self.denoiser(tile_batch)),
+            (Stage::VaeDecoder, decoder_work),
+            (Stage::Finish, self.picture_rows()),
+        ];
+        let peak = |(stage, work)| (stage, Bytes(self.stage_peak(stage, in_memory(stage), work)));
+        let stages = work.into_iter().map(peak).collect();
         let is_whole = encoder == VaePlan::Whole && decoder == VaePlan::Whole;
         Plan {
             output: self.sizes.output,
@@ -79,7 +75,7 @@ impl Needs<'_> {
         }
     }
 
-    /// Whether there is room beside each stage for the graph of the next.
+    /// Whether each stage leaves room for the graph of the next.
     fn fits_ahead(&self, stages: &BTreeMap<Stage, Bytes>, budget: u64) -> bool {
         let graphs = &self.pipeline.graphs;
         let next = [
@@ -90,65 +86,50 @@ impl Needs<'_> {
         let fits = |(stage, graph): &(Stage, &Graph)| {
             // Loading takes more for a moment, which the constant of a run covers.
             let more = graph.memory.load + graph.memory.run_bytes(1, 0);
-            stages
-                .get(stage)
-                .is_some_and(|bytes| bytes.0 + more <= budget)
+            let peak = stages.get(stage);
+            peak.is_some_and(|bytes| bytes.0 + more <= budget)
         };
         self.keep || next.iter().all(fits)
     }
 
-    /// Whether pictures may lie in memory: beside them there has to be room for every stage in its smallest form, and
-    /// they should leave most of the memory to the stages.
+    /// Whether pictures may lie in memory: every stage in its smallest form has to fit with them, and they should leave
+    /// most of the memory to the stages.
     fn pictures_fit(&self, budget: u64) -> bool {
-        let fits = |(stage, bytes): &(Stage, u64)| bytes + self.pictures(*stage) <= budget;
-        let room = 3 * picture(self.sizes.cond) <= budget / 3;
-        room && self.least().iter().all(fits)
+        let fits = |(stage, bytes): (Stage, u64)| bytes + self.pictures(stage) <= budget;
+        let are_small = 3 * picture(self.sizes.cond) <= budget / 3;
+        are_small && self.minimum().into_iter().all(fits)
     }
 
-    /// Bytes of the 32-bit pictures that there are at a stage.
-    fn pictures(&self, stage: Stage) -> u64 {
-        let cond = picture(self.sizes.cond);
-        match stage {
-            Stage::Cleaner => cond + picture(self.sizes.network),
-            Stage::VaeDecoder => 2 * cond,
-            Stage::Finish => 3 * cond,
-            _ => cond,
-        }
-    }
-
-    fn choose_cleaner(&self, left: u64) -> (CleanerPlan, u64) {
+    fn choose_cleaner(&self, available: u64) -> (CleanerPlan, u64) {
         let pipeline = self.pipeline;
         let tiling = &pipeline.options.tiling;
-        let halo = pipeline.halo();
         if let Some(tiles) = tiling.cleaner.filter(|tiles| tiles.fit(self.sizes.input)) {
             return (CleanerPlan::Tiles(tiles), self.reference_cleaner(tiles));
         }
         let whole = self.cleaner(usize::MAX);
         let multiple = pipeline.cleaner.multiple;
         let exact = |tile, halo| {
-            (
-                CleanerPlan::Exact { tile, halo },
-                self.cleaner(tile + 2 * halo),
-            )
+            let plan = CleanerPlan::Exact { tile, halo };
+            (plan, self.cleaner(tile + 2 * halo))
         };
-        match (tiling.cleaner_exact, halo) {
+        match (tiling.cleaner_exact, pipeline.halo()) {
             (Some(tile), Some(halo)) => exact(tile.next_multiple_of(multiple), halo),
-            (_, Some(halo)) if whole > left => {
-                let fits = |tile: &usize| self.cleaner(tile + 2 * halo) <= left;
+            (_, Some(halo)) if whole > available => {
+                let fits = |tile: usize| self.cleaner(tile + 2 * halo) <= available;
                 let edge = self.sizes.network.0.max(self.sizes.network.1);
-                let tiles = (1..=edge.div_ceil(multiple)).map(|k| k * multiple);
-                exact(tiles.take_while(fits).last().unwrap_or(multiple), halo)
+                let most = last_that(edge.div_ceil(multiple), |k| fits(k * multiple));
+                exact(most.max(1) * multiple, halo)
             }
-            _ => (CleanerPlan::Whole { halo }, whole),
+            (_, halo) => (CleanerPlan::Whole { halo }, whole),
         }
     }
 
-    /// How many tiles of the denoiser run at once where `spare` bytes are left besides what one takes.
-    fn tile_batch(&self, spare: u64) -> usize {
+    /// How many tiles of the denoiser run at once where `spare` bytes are left after one.
+    fn choose_tile_batch(&self, spare: u64) -> usize {
         let one = self.denoiser(1);
-        let fits = |batch: &usize| self.denoiser(*batch).saturating_sub(one) <= spare;
+        let fits = |batch| self.denoiser(batch).saturating_sub(one) <= spare;
         let most = if self.tiles.is_some() { MOST_TILES } else { 1 };
-        (1..=most).take_while(fits).last().unwrap_or(1)
+        last_that(most, fits).max(1)
     }
 
     fn choose_vae(
@@ -156,40 +137,55 @@ impl Needs<'_> {
         graph: &Graph,
         input: (usize, usize),
         rows: Option<usize>,
-        left: u64,
+        available: u64,
     ) -> (VaePlan, u64) {
         let whole = self.vae_whole(&graph.memory, input);
         match &graph.segments {
-            Some(plan) if rows.is_some() || whole > left => in_bands(plan, input, rows, left),
+            Some(plan) if rows.is_some() || whole > available => {
+                in_strips(plan, input, rows, available)
+            }
             _ => (VaePlan::Whole, whole),
         }
     }
 }
 
-fn in_bands(
+/// The largest of `1..=most` for which `holds` is true, which is so up to some number; 0 if for none.
+fn last_that(most: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut known, mut beyond) = (0, most + 1);
+    while beyond - known > 1 {
+        let middle = known + (beyond - known) / 2;
+        match holds(middle) {
+            true => known = middle,
+            false => beyond = middle,
+        }
+    }
+    known
+}
+
+fn in_strips(
     plan: &SegmentPlan,
     input: (usize, usize),
     rows: Option<usize>,
-    left: u64,
+    available: u64,
 ) -> (VaePlan, u64) {
-    let least = bands(plan, input);
+    let smallest = smallest_strip(plan, input);
     let canvases = 4 * plan.most_values(input) as u64;
-    // On disk where no band of a useful height would be left.
-    let (place, held) = match canvases + 4 * least > left {
+    // On disk where no strip of a useful height would be left.
+    let (place, held) = match canvases + 4 * smallest > available {
         true => (Place::Disk, 0),
         false => (Place::Memory, canvases),
     };
-    let work = (left - held.min(left)).clamp(least, BAND.max(least));
+    let work = (available - held.min(available)).clamp(smallest, LARGEST_STRIP.max(smallest));
     let height = rows.map_or(BandHeight::Memory(work), BandHeight::Rows);
     (VaePlan::Bands { height, place }, held + work)
 }
 
-/// The bands of an end of the VAE whose whole ran out of memory: half of what the whole was thought to take.
+/// The strips of an end of the VAE whose whole ran out of memory: half of what the whole was thought to take.
 pub(in crate::pipeline) fn after_failure(
     memory: &GraphMemory,
     plan: &SegmentPlan,
     input: (usize, usize),
 ) -> VaePlan {
-    let left = memory.run_bytes(1, input.0 * input.1) / 2;
-    in_bands(plan, input, None, left).0
+    let available = memory.run_bytes(1, input.0 * input.1) / 2;
+    in_strips(plan, input, None, available).0
 }

@@ -6,18 +6,15 @@
 mod package;
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use ort::AsPointer;
 use ort::device::Device;
 use ort::environment::Environment;
-use ort::memory::DeviceType;
 use ort::session::builder::SessionBuilder;
 
 use super::provider::{Provider, ProviderKind, Settings};
-use super::{library, needs};
+use super::{devices, library, needs};
 
 pub use package::{OPENVINO, Package, TENSORRT_RTX, package};
 
@@ -47,7 +44,7 @@ pub(super) fn append(
         .devices()
         .filter(|device| device.ep().is_ok_and(|name| name == kind.ort_name()))
         .collect();
-    let names: Vec<String> = own.iter().map(describe).collect();
+    let names: Vec<String> = own.iter().map(devices::name_of).collect();
     let device = choose(provider, own).ok_or_else(|| match names.as_slice() {
         [] if kind == ProviderKind::OpenVino => {
             "it offers no device here, its CPU device being offered on Intel's processors alone"
@@ -145,44 +142,10 @@ fn choose<'e>(provider: &Provider, devices: Vec<Device<'e>>) -> Option<Device<'e
     match &provider.settings {
         Settings::OpenVino(options) => devices
             .into_iter()
-            .find(|device| describe(device) == options.device),
+            .find(|device| devices::name_of(device) == options.device),
         Settings::TensorrtRtx(options) => devices.into_iter().nth(options.device_id as usize),
         Settings::Cpu(_) | Settings::Cuda(_) | Settings::Tensorrt(_) => None,
     }
-}
-
-/// OpenVINO's name of a device where it has one, else its kind.
-pub(super) fn describe(device: &Device<'_>) -> String {
-    metadata(device, "ov_device").unwrap_or_else(|| kind_of(device).to_owned())
-}
-
-/// `CPU`, `GPU` or `NPU`.
-pub(super) fn kind_of(device: &Device<'_>) -> &'static str {
-    match device.hardware_device().ty() {
-        DeviceType::CPU => "CPU",
-        DeviceType::GPU => "GPU",
-        DeviceType::FPGA => "FPGA",
-        DeviceType::NPU => "NPU",
-    }
-}
-
-/// What a provider says of a device under `key`.
-fn metadata(device: &Device<'_>, key: &str) -> Option<String> {
-    let key = CString::new(key).ok()?;
-    let api = ort::api();
-    // SAFETY: the device comes from the environment, which lives as long as the process.
-    let pairs = unsafe { (api.EpDevice_EpMetadata)(device.ptr()) };
-    if pairs.is_null() {
-        return None;
-    }
-    // SAFETY: the pairs belong to the device, and the key is a C string.
-    let value = unsafe { (api.GetKeyValue)(pairs, key.as_ptr()) };
-    if value.is_null() {
-        return None;
-    }
-    // SAFETY: a value that is there is a C string that lives as long as the device.
-    let value = unsafe { CStr::from_ptr(value) };
-    Some(value.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ fn variant(name: &str, provider: ProviderKind, role: Role) -> VariantFile {
         role,
         int8: false,
         shares_prefix: true,
-        deep: Some("deep".to_owned()),
-        left: 32,
+        features: Some("deep".to_owned()),
+        values_per_pixel: 32,
     }
 }
 
@@ -55,7 +55,7 @@ fn in_int8(int8: bool) -> RuntimeOptions {
 }
 
 fn chosen(graph: &GraphFile, options: &RuntimeOptions) -> Option<String> {
-    graph.form(options).variant
+    graph.info(options).variant
 }
 
 #[test]
@@ -76,23 +76,26 @@ fn the_first_providers_variant_is_taken() {
 }
 
 #[test]
-fn a_form_has_what_there_is_of_its_provider() {
+fn a_graph_has_what_there_is_of_its_provider() {
     let graph = denoiser(false);
-    let form = |kind| graph.form(&on(vec![Provider::new(kind)]));
+    let info = |kind| graph.info(&on(vec![Provider::new(kind)]));
     for kind in [ProviderKind::Cpu, ProviderKind::Cuda] {
-        let form = form(kind);
-        assert_eq!(form.deep.unwrap().shallow, "denoiser/shallow");
-        assert_eq!(form.halves, None);
+        let info = info(kind);
+        assert_eq!(info.features.unwrap().shallow, "denoiser/shallow");
+        assert_eq!(info.split, None);
     }
     let mut graph = denoiser(false);
     for role in [Role::Control, Role::Unet] {
-        assert_eq!(graph.form(&RuntimeOptions::default()).halves, None);
+        assert_eq!(graph.info(&RuntimeOptions::default()).split, None);
         graph
             .variants
             .push(variant("half", ProviderKind::Cpu, role));
     }
-    let halves = graph.form(&RuntimeOptions::default()).halves.unwrap();
-    assert_eq!((halves.left, halves.unet.as_str()), (32, "denoiser/unet"));
+    let split = graph.info(&RuntimeOptions::default()).split.unwrap();
+    assert_eq!(
+        (split.values_per_pixel, split.unet.as_str()),
+        (32, "denoiser/unet")
+    );
 }
 
 #[test]
@@ -117,8 +120,8 @@ fn what_int8_leaves_is_taken_up_in_f32() {
     let graph = denoiser(true);
     let taken = graph.variant(&in_int8(true), Role::Shallow).unwrap();
     assert_eq!(taken.name, "cpu-shallow");
-    let deep = graph.form(&in_int8(true)).deep.unwrap();
-    assert_eq!(deep.shallow, "denoiser/shallow");
+    let features = graph.info(&in_int8(true)).features.unwrap();
+    assert_eq!(features.shallow, "denoiser/shallow");
 }
 
 #[cfg(feature = "onnx")]
@@ -126,7 +129,9 @@ fn what_int8_leaves_is_taken_up_in_f32() {
 fn int8_that_cannot_run_is_refused() {
     use crate::error::ErrorKind;
 
-    let check = |has_int8, options: &RuntimeOptions| check_int8(&[denoiser(has_int8)], options);
+    let check = |has_int8, options: &RuntimeOptions| {
+        crate::runtime::check::check_int8(&[denoiser(has_int8)], options)
+    };
     check(true, &in_int8(true)).unwrap();
     check(false, &in_int8(false)).unwrap();
     let error = check(false, &in_int8(true)).unwrap_err();

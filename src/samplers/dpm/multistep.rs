@@ -1,6 +1,6 @@
 //! The multistep method: one evaluation a step, earlier ones are remembered.
 
-use super::{Evaluation, Form, Labels, Solver, scaled_difference};
+use super::{ModelOutput, ModelTimesteps, Prediction, Solver, scaled_difference};
 use crate::error::{Error, Result};
 use crate::samplers::{Run, Sampling, add_scaled};
 use crate::schedule::linspace;
@@ -18,7 +18,7 @@ pub fn multistep(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
     x_t: Latent,
-    form: Form,
+    prediction: Prediction,
     order: usize,
 ) -> Result<Latent> {
     let steps = sampling.steps;
@@ -27,30 +27,30 @@ pub fn multistep(
             "steps: the multistep solver of order {order} needs at least {order}, found {steps}"
         )));
     }
-    let solver = Solver::new(sampling, form, Labels::Stretched);
+    let solver = Solver::new(sampling, prediction, ModelTimesteps::Stretched);
     let times = linspace(1.0, solver.schedule.end(), steps + 1);
-    let mut past: Vec<Evaluation> = Vec::new(); // the latest first
+    let mut past: Vec<ModelOutput> = Vec::new(); // the latest first
     let mut x = x_t;
     for step in 1..=steps {
-        past.insert(0, solver.evaluate(run, &x, times[step - 1], times[step])?);
+        past.insert(0, solver.call(run, &x, times[step - 1], times[step])?);
         past.truncate(order);
         let usable = match steps < FEW_STEPS && step >= order {
             true => past.len().min(steps + 1 - step),
             false => past.len(),
         };
         x = update(&solver, &x, &past[..usable], times[step]);
-        let label = solver.label(past[0].time);
-        run.step((step - 1, steps), label, &x, &past[0].pred_x0)?;
+        let timestep = solver.model_timestep(past[0].time);
+        run.step((step - 1, steps), timestep, &x, &past[0].pred_x0)?;
     }
     Ok(x)
 }
 
 /// A step to the time `to`, of the order that the number of evaluations in `past` allows.
-fn update(solver: &Solver<'_>, x: &Latent, past: &[Evaluation], to: f32) -> Latent {
+fn update(solver: &Solver<'_>, x: &Latent, past: &[ModelOutput], to: f32) -> Latent {
     let now = &past[0];
     let h = solver.distance(now.time, to);
-    let leap = solver.leap(now.time, to, h);
-    let mut next = leap.first(x, &now.value);
+    let c = solver.coefficients(now.time, to, h);
+    let mut next = c.first(x, &now.value);
     let ratio = |i: usize| solver.distance(past[i + 1].time, past[i].time) / h;
     let slope = |i: usize| {
         let (newer, older) = (&past[i].value, &past[i + 1].value);
@@ -58,7 +58,7 @@ fn update(solver: &Solver<'_>, x: &Latent, past: &[Evaluation], to: f32) -> Late
     };
     match past.len() {
         1 => {}
-        2 => add_scaled(&mut next, -(0.5 * (leap.gain * leap.phi_1)), &slope(0)),
+        2 => add_scaled(&mut next, -(0.5 * (c.gain * c.phi_1)), &slope(0)),
         _ => {
             let (r0, r1) = (ratio(0), ratio(1));
             let (d1_0, d1_1) = (slope(0), slope(1));
@@ -68,7 +68,7 @@ fn update(solver: &Solver<'_>, x: &Latent, past: &[Evaluation], to: f32) -> Late
                 .for_each(|x, &a, &b| {
                     let d1 = a + (r0 / (r0 + r1)) * (a - b);
                     let d2 = (1.0 / (r0 + r1)) * (a - b);
-                    *x = *x + (leap.gain * leap.phi_2) * d1 - (leap.gain * leap.phi_3) * d2;
+                    *x = *x + (c.gain * c.phi_2) * d1 - (c.gain * c.phi_3) * d2;
                 });
         }
     }

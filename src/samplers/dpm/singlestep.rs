@@ -1,13 +1,13 @@
 //! The singlestep method: each step evaluates the network as often as its order says and forgets.
 
-use super::{Evaluation, Form, Labels, Solver, scaled_difference};
+use super::{ModelOutput, ModelTimesteps, Prediction, Solver, scaled_difference};
 use crate::error::{Error, Result};
 use crate::samplers::{Run, Sampling, add_scaled};
 use crate::schedule::linspace;
 use crate::tensor::Latent;
 
 /// Denoises `x_t` with the singlestep solver of `order` 1 to 3. `steps` counts evaluations: it is made up of steps of
-/// that order and one or two of lower order at the end. The observer is told of each step.
+/// that order and one or two of lower order at the end. The observer receives each step.
 ///
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and what the run reports.
@@ -15,13 +15,13 @@ pub fn singlestep(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
     x_t: Latent,
-    form: Form,
+    prediction: Prediction,
     order: usize,
 ) -> Result<Latent> {
     if sampling.steps == 0 {
         return Err(Error::option("steps: expected at least 1, found 0"));
     }
-    let solver = Solver::new(sampling, form, Labels::Stretched);
+    let solver = Solver::new(sampling, prediction, ModelTimesteps::Stretched);
     let times = linspace(1.0, solver.schedule.end(), sampling.steps + 1);
     let orders = orders(sampling.steps, order);
     let mut x = x_t;
@@ -31,8 +31,8 @@ pub fn singlestep(
         let (next, first) = update(&solver, run, &x, from, to, order)?;
         x = next;
         done += order;
-        let label = solver.label(from);
-        run.step((index, orders.len()), label, &x, &first.pred_x0)?;
+        let timestep = solver.model_timestep(from);
+        run.step((index, orders.len()), timestep, &x, &first.pred_x0)?;
     }
     Ok(x)
 }
@@ -55,39 +55,41 @@ fn update(
     from: f32,
     to: f32,
     order: usize,
-) -> Result<(Latent, Evaluation)> {
+) -> Result<(Latent, ModelOutput)> {
     let h = solver.distance(from, to);
     let inner = linspace(from, to, order + 1);
     // Where the inner times lie on the step, in lambda.
     let share = |i: usize| solver.distance(inner[0], inner[i]) / solver.distance(inner[0], to);
     let inner_time = |r: f32| solver.schedule.time(solver.schedule.lambda(from) + r * h);
-    let leap = solver.leap(from, to, h);
+    let c = solver.coefficients(from, to, h);
     let next_time = |i: usize| if i < order { inner[i] } else { to };
-    let first = solver.evaluate(run, x, from, next_time(1))?;
-    let mut next = leap.first(x, &first.value);
+    let first = solver.call(run, x, from, next_time(1))?;
+    let mut next = c.first(x, &first.value);
     if order == 1 {
         return Ok((next, first));
     }
 
     let r1 = share(1);
     let time_1 = inner_time(r1);
-    let x_1 = solver.leap(from, time_1, r1 * h).first(x, &first.value);
-    let value_1 = solver.evaluate(run, &x_1, time_1, next_time(2))?.value;
+    let x_1 = solver
+        .coefficients(from, time_1, r1 * h)
+        .first(x, &first.value);
+    let value_1 = solver.call(run, &x_1, time_1, next_time(2))?.value;
     if order == 2 {
         let slope = scaled_difference(0.5 / r1, &value_1, &first.value);
-        add_scaled(&mut next, -(leap.gain * leap.phi_1), &slope);
+        add_scaled(&mut next, -(c.gain * c.phi_1), &slope);
         return Ok((next, first));
     }
 
     let r2 = share(2);
     let time_2 = inner_time(r2);
-    let leap_2 = solver.leap(from, time_2, r2 * h);
-    let mut x_2 = leap_2.first(x, &first.value);
+    let c_2 = solver.coefficients(from, time_2, r2 * h);
+    let mut x_2 = c_2.first(x, &first.value);
     let slope = scaled_difference(r2 / r1, &value_1, &first.value);
-    add_scaled(&mut x_2, leap_2.gain * leap_2.phi_2, &slope);
-    let value_2 = solver.evaluate(run, &x_2, time_2, to)?.value;
+    add_scaled(&mut x_2, c_2.gain * c_2.phi_2, &slope);
+    let value_2 = solver.call(run, &x_2, time_2, to)?.value;
     let slope = scaled_difference(1.0 / r2, &value_2, &first.value);
-    add_scaled(&mut next, leap.gain * leap.phi_2, &slope);
+    add_scaled(&mut next, c.gain * c.phi_2, &slope);
     Ok((next, first))
 }
 

@@ -1,18 +1,20 @@
 //! Ancestral samplers: each step goes below its level, and noise brings it back up.
 
-use super::{Edm, dpm_2_step, euler_step, exponential_step, share};
+use super::{Edm, dpm_2_step, dpmpp_1_step, euler_step, x0_weight};
 use crate::error::Result;
 use crate::samplers::{Run, Sampling};
 use crate::tensor::Latent;
 
-/// The level to step down to, and that of the noise to add then, for a step from `from` to `to`.
-pub(super) fn ancestral_levels(from: f32, to: f32, eta: f32) -> (f32, f32) {
+/// `sigma_down` and `sigma_up` of an ancestral step.
+///
+/// Source: `get_ancestral_step` of k-diffusion.
+pub(super) fn ancestral_step(sigma: f32, sigma_next: f32, eta: f32) -> (f32, f32) {
     if eta == 0.0 {
-        return (to, 0.0);
+        return (sigma_next, 0.0);
     }
-    let (from_2, to_2) = (from.powi(2), to.powi(2));
-    let up = to.min(eta * (to_2 * (from_2 - to_2) / from_2).sqrt());
-    ((to_2 - up.powi(2)).sqrt(), up)
+    let (var, var_next) = (sigma.powi(2), sigma_next.powi(2));
+    let sigma_up = sigma_next.min(eta * (var_next * (var - var_next) / var).sqrt());
+    ((var_next - sigma_up.powi(2)).sqrt(), sigma_up)
 }
 
 /// Euler's method. One evaluation a step; one draw, after it, in all but the last.
@@ -20,9 +22,12 @@ pub(super) fn ancestral_levels(from: f32, to: f32, eta: f32) -> (f32, f32) {
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps, and what the run reports.
 pub fn euler_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    solve(sampling, run, x_t, |_, _, x, (sigma, down), denoised| {
-        Ok(euler_step(x, sigma, down, denoised))
-    })
+    solve(
+        sampling,
+        run,
+        x_t,
+        |_, _, x, (sigma, sigma_down), denoised| Ok(euler_step(x, sigma, sigma_down, denoised)),
+    )
 }
 
 /// DPM-Solver-2. Two evaluations a step, one in the last; draws as [`euler_ancestral`].
@@ -46,21 +51,25 @@ pub fn dpmpp_2s_ancestral(
         sampling,
         run,
         x_t,
-        |edm, run, x, (sigma, down), denoised| {
-            if down == 0.0 {
-                return Ok(euler_step(x, sigma, down, denoised));
+        |edm, run, x, (sigma, sigma_down), denoised| {
+            // Euler method in the last step.
+            if sigma_down == 0.0 {
+                return Ok(euler_step(x, sigma, sigma_down, denoised));
             }
-            let (t, to) = (-sigma.ln(), -down.ln());
-            let t_mid = t + 0.5 * (to - t);
-            let x_2 = exponential_step(x, t, t_mid, denoised);
-            let mid = (-t_mid).exp();
-            let denoised_2 = edm.denoised(run, &x_2, mid, share(mid, down))?;
-            Ok(exponential_step(x, t, to, &denoised_2))
+            // DPM-Solver++(2S)
+            let (t, t_next) = (-sigma.ln(), -sigma_down.ln());
+            let r = 0.5;
+            let s = t + r * (t_next - t);
+            let x_2 = dpmpp_1_step(x, t, s, denoised);
+            let sigma_mid = (-s).exp();
+            let weight = x0_weight(sigma_mid, sigma_down);
+            let denoised_2 = edm.denoised(run, &x_2, sigma_mid, weight)?;
+            Ok(dpmpp_1_step(x, t, t_next, &denoised_2))
         },
     )
 }
 
-/// Walks down the levels: `step` to the lower of the two, then noise.
+/// Walks down the levels: `step` from `sigma` to `sigma_down`, then noise of `sigma_up`.
 fn solve(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
@@ -71,13 +80,13 @@ fn solve(
     let s_noise = sampling.knobs.s_noise.unwrap_or(1.0) as f32;
     let (edm, mut x) = Edm::start(sampling, x_t)?;
     for i in 0..edm.steps() {
-        let (sigma, to) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
-        let denoised = edm.denoised(run, &x, sigma, share(sigma, to))?;
-        let (down, up) = ancestral_levels(sigma, to, eta);
-        x = step(&edm, run, &x, (sigma, down), &denoised)?;
-        if to > 0.0 {
+        let (sigma, sigma_next) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
+        let denoised = edm.denoised(run, &x, sigma, x0_weight(sigma, sigma_next))?;
+        let (sigma_down, sigma_up) = ancestral_step(sigma, sigma_next, eta);
+        x = step(&edm, run, &x, (sigma, sigma_down), &denoised)?;
+        if sigma_next > 0.0 {
             let noise = run.randn_like(&x)?;
-            x.zip_mut_with(&noise, |x, &n| *x += n * s_noise * up);
+            x.zip_mut_with(&noise, |x, &n| *x += n * s_noise * sigma_up);
         }
         edm.report(run, i, &x, &denoised)?;
     }
@@ -90,11 +99,11 @@ mod tests {
 
     #[test]
     fn both_levels_make_up_the_one_asked_for() {
-        for (from, to) in [(14.0, 3.0), (1.0, 0.9), (0.4, 0.0)] {
+        for (sigma, next) in [(14.0, 3.0), (1.0, 0.9), (0.4, 0.0)] {
             for eta in [0.0, 0.3, 1.0, 2.0] {
-                let (down, up) = ancestral_levels(from, to, eta);
-                assert!((down.hypot(up) - to).abs() < 1e-6, "{from} {to} {eta}");
-                assert!(down <= to);
+                let (down, up) = ancestral_step(sigma, next, eta);
+                assert!((down.hypot(up) - next).abs() < 1e-6, "{sigma} {next} {eta}");
+                assert!(down <= next);
             }
         }
     }

@@ -2,7 +2,10 @@
 //!
 //! | here | Karras et al. (arXiv 2206.00364) |
 //! |---|---|
-//! | `sigma` | the noise level, `x = x_0 + sigma * noise` |
+//! | `sigma` | the noise level t_i, `x = x_0 + sigma * noise` |
+//! | `sigma_next` | the noise level that a step leads to, t_{i+1} |
+//! | `sigma_hat`, `gamma` | the level raised by churn, t^_i, and by how much (algorithm 2) |
+//! | `sigma_down`, `sigma_up` | the level that an ancestral step goes down to, and that of the noise added then |
 //! | `denoised` | D(x; sigma), the estimate of x_0 |
 //! | `d` | dx / dsigma = (x - denoised) / sigma, equation 3 |
 //! | `c_in`, `c_out`, `c_skip` | the preconditioning of section 5 |
@@ -52,9 +55,15 @@ impl<'a> Edm<'a> {
         self.schedule.steps()
     }
 
-    /// D(x; sigma). The network is asked at the timestep whose noise level is nearest. Restoration guidance moves it
-    /// by its `share` in the latent that the step leads to.
-    fn denoised(&self, run: &mut Run<'_>, x: &Latent, sigma: f32, share: f32) -> Result<Latent> {
+    /// D(x; sigma). The network is called at the timestep whose noise level is nearest. `x0_weight` is its weight in the
+    /// latent that the step leads to, for restoration guidance.
+    fn denoised(
+        &self,
+        run: &mut Run<'_>,
+        x: &Latent,
+        sigma: f32,
+        x0_weight: f32,
+    ) -> Result<Latent> {
         let timestep = self.schedule.timestep(sigma) as f32;
         let norm = sigma.powi(2) + 1.0;
         let c_in = 1.0 / norm.sqrt();
@@ -65,20 +74,20 @@ impl<'a> Edm<'a> {
         let convert = |output: Latent| combine(c_out, &output, c_skip, x);
         let x_in = x.mapv(|x| x * c_in);
         let mut denoised = run.predict(self.sampling.cfg, &x_in, timestep, &convert)?;
-        run.steer(&mut denoised, timestep, share)?;
+        run.steer(&mut denoised, timestep, x0_weight)?;
         Ok(denoised)
     }
 
-    /// Tells the observer of step `i`.
+    /// Reports step `i`.
     fn report(&self, run: &mut Run<'_>, i: usize, x: &Latent, denoised: &Latent) -> Result<()> {
         let timestep = self.schedule.timesteps[i] as f32;
         run.step((i, self.steps()), timestep, x, denoised)
     }
 }
 
-/// The share of the denoised latent in a first-order step from `sigma` to `to`, in variance-preserving form.
-fn share(sigma: f32, to: f32) -> f32 {
-    (1.0 - to / sigma) / (1.0 + to.powi(2)).sqrt()
+/// The weight of the denoised latent in a first-order step, in variance-preserving form.
+fn x0_weight(sigma: f32, sigma_next: f32) -> f32 {
+    (1.0 - sigma_next / sigma) / (1.0 + sigma_next.powi(2)).sqrt()
 }
 
 /// dx / dsigma at `x`.
@@ -88,36 +97,40 @@ fn derivative(x: &Latent, sigma: f32, denoised: &Latent) -> Latent {
     d
 }
 
-/// An Euler step from `sigma` to `to`.
-fn euler_step(x: &Latent, sigma: f32, to: f32, denoised: &Latent) -> Latent {
+/// Euler method.
+fn euler_step(x: &Latent, sigma: f32, sigma_next: f32, denoised: &Latent) -> Latent {
+    let dt = sigma_next - sigma;
     let mut next = x.clone();
-    add_scaled(&mut next, to - sigma, &derivative(x, sigma, denoised));
+    add_scaled(&mut next, dt, &derivative(x, sigma, denoised));
     next
 }
 
-/// The step of DPM-Solver++ between two levels given as `t = -log(sigma)`: exact where the denoised latent is
-/// constant. `to` may be infinite, where it leads to `denoised`.
-fn exponential_step(x: &Latent, t: f32, to: f32, denoised: &Latent) -> Latent {
-    let (keep, gain) = ((-to).exp() / (-t).exp(), -(t - to).exp_m1());
-    combine(keep, x, gain, denoised)
+/// DPM-Solver++(1) between two levels given as `t = -log(sigma)`: exact where the denoised latent is constant. `t_next` may
+/// be infinite, where it leads to `denoised`.
+fn dpmpp_1_step(x: &Latent, t: f32, t_next: f32, denoised: &Latent) -> Latent {
+    let (x_weight, x0_weight) = ((-t_next).exp() / (-t).exp(), -(t - t_next).exp_m1());
+    combine(x_weight, x, x0_weight, denoised)
 }
 
-/// The step of DPM-Solver-2: the derivative is taken at the level in the middle, on a logarithmic scale.
+/// DPM-Solver-2: the derivative is taken at the level in the middle, on a logarithmic scale.
 fn dpm_2_step(
     edm: &Edm<'_>,
     run: &mut Run<'_>,
     x: &Latent,
-    (sigma, to): (f32, f32),
+    (sigma, sigma_next): (f32, f32),
     denoised: &Latent,
 ) -> Result<Latent> {
-    if to == 0.0 {
-        return Ok(euler_step(x, sigma, to, denoised));
+    // Euler method in the last step.
+    if sigma_next == 0.0 {
+        return Ok(euler_step(x, sigma, sigma_next, denoised));
     }
-    let (from, end) = (sigma.ln(), to.ln());
-    let mid = (end - (end - from) * 0.5).exp();
-    let x_2 = euler_step(x, sigma, mid, denoised);
-    let d_2 = derivative(&x_2, mid, &edm.denoised(run, &x_2, mid, share(mid, to))?);
+    let (log_sigma, log_next) = (sigma.ln(), sigma_next.ln());
+    let sigma_mid = (log_next - (log_next - log_sigma) * 0.5).exp();
+    let x_2 = euler_step(x, sigma, sigma_mid, denoised);
+    let denoised_2 = edm.denoised(run, &x_2, sigma_mid, x0_weight(sigma_mid, sigma_next))?;
+    let d_2 = derivative(&x_2, sigma_mid, &denoised_2);
+    let dt_2 = sigma_next - sigma;
     let mut next = x.clone();
-    add_scaled(&mut next, to - sigma, &d_2);
+    add_scaled(&mut next, dt_2, &d_2);
     Ok(next)
 }

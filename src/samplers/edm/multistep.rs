@@ -1,6 +1,6 @@
-//! Deterministic solvers that remember earlier steps.
+//! Deterministic solvers that use the denoised latents of earlier steps.
 
-use super::{Edm, derivative, exponential_step, share};
+use super::{Edm, derivative, dpmpp_1_step, x0_weight};
 use crate::error::Result;
 use crate::samplers::{Run, Sampling, add_scaled, combine};
 use crate::tensor::Latent;
@@ -16,15 +16,15 @@ pub fn lms(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<La
     let sigmas: Vec<f64> = edm.sigmas().iter().map(|&sigma| sigma.into()).collect();
     let mut derivatives: Vec<Latent> = Vec::new(); // the latest first
     for i in 0..edm.steps() {
-        let (sigma, to) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
-        let denoised = edm.denoised(run, &x, sigma, share(sigma, to))?;
+        let (sigma, sigma_next) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
+        let denoised = edm.denoised(run, &x, sigma, x0_weight(sigma, sigma_next))?;
         derivatives.insert(0, derivative(&x, sigma, &denoised));
         derivatives.truncate(order);
         let known: Vec<f64> = (0..derivatives.len()).map(|j| sigmas[i - j]).collect();
         let mut change = Latent::zeros(x.raw_dim());
         for (j, d) in derivatives.iter().enumerate() {
-            let weight = lagrange_integral(&known, j, sigmas[i], sigmas[i + 1]);
-            add_scaled(&mut change, weight as f32, d);
+            let coeff = lagrange_integral(&known, j, sigmas[i], sigmas[i + 1]);
+            add_scaled(&mut change, coeff as f32, d);
         }
         x += &change;
         edm.report(run, i, &x, &denoised)?;
@@ -53,21 +53,22 @@ fn lagrange_integral(known: &[f64], j: usize, from: f64, to: f64) -> f64 {
 pub fn dpmpp_2m(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     let (edm, mut x) = Edm::start(sampling, x_t)?;
     let t = |i: usize| -edm.sigmas()[i].ln();
-    let mut last: Option<Latent> = None;
+    let mut old_denoised: Option<Latent> = None;
     for i in 0..edm.steps() {
-        let (sigma, to) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
-        let denoised = edm.denoised(run, &x, sigma, share(sigma, to))?;
-        x = match &last {
-            Some(last) if to > 0.0 => {
-                let r = (t(i) - t(i - 1)) / (t(i + 1) - t(i));
-                let share = 1.0 / (2.0 * r);
-                let extrapolated = combine(1.0 + share, &denoised, -share, last);
-                exponential_step(&x, t(i), t(i + 1), &extrapolated)
+        let (sigma, sigma_next) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
+        let denoised = edm.denoised(run, &x, sigma, x0_weight(sigma, sigma_next))?;
+        x = match &old_denoised {
+            Some(old_denoised) if sigma_next > 0.0 => {
+                let (h, h_last) = (t(i + 1) - t(i), t(i) - t(i - 1));
+                let r = h_last / h;
+                let weight = 1.0 / (2.0 * r);
+                let denoised_d = combine(1.0 + weight, &denoised, -weight, old_denoised);
+                dpmpp_1_step(&x, t(i), t(i + 1), &denoised_d)
             }
-            _ => exponential_step(&x, t(i), t(i + 1), &denoised),
+            _ => dpmpp_1_step(&x, t(i), t(i + 1), &denoised),
         };
         edm.report(run, i, &x, &denoised)?;
-        last = Some(denoised);
+        old_denoised = Some(denoised);
     }
     Ok(x)
 }

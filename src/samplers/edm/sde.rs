@@ -4,8 +4,8 @@
 //! the last level. Where the reference cannot do a single step (`edm_dpm++_2m_sde`, `edm_dpm++_3m_sde`: a variable that
 //! was never set), that latent is the result.
 
-use super::ancestral::ancestral_levels;
-use super::{Edm, combine, euler_step, exponential_step, share};
+use super::ancestral::ancestral_step;
+use super::{Edm, combine, dpmpp_1_step, euler_step, x0_weight};
 use crate::error::Result;
 use crate::rng::Path;
 use crate::samplers::{Run, Sampling, add_scaled};
@@ -34,23 +34,33 @@ impl<'a> Driven<'a> {
         Ok((driven, x))
     }
 
-    /// Adds the path's increment between two levels, `scale` times.
-    fn add_noise(&mut self, x: &mut Latent, from: f32, to: f32, scale: f32) -> Result<()> {
-        let noise = self.path.increment(from, to)?;
+    /// Adds the path's increment from `sigma` to `sigma_next`, `sigma_up` times.
+    fn add_noise(
+        &mut self,
+        x: &mut Latent,
+        (sigma, sigma_next): (f32, f32),
+        sigma_up: f32,
+    ) -> Result<()> {
+        let noise = self.path.increment(sigma, sigma_next)?;
         let s_noise = self.s_noise;
-        x.zip_mut_with(&noise, |x, &n| *x += n * s_noise * scale);
+        x.zip_mut_with(&noise, |x, &n| *x += n * s_noise * sigma_up);
         Ok(())
     }
 
-    /// Adds the noise of a step of `h` in `log(sigma)` to the level `to`, unless `eta` is 0.
-    fn add_step_noise(&mut self, x: &mut Latent, from: f32, to: f32, h: f32) -> Result<()> {
+    /// Adds the noise of a step of `h` in `log(sigma)`, unless `eta` is 0.
+    fn add_step_noise(
+        &mut self,
+        x: &mut Latent,
+        (sigma, sigma_next): (f32, f32),
+        h: f32,
+    ) -> Result<()> {
         if self.eta == 0.0 {
             return Ok(());
         }
-        let share = (-(-2.0 * h * self.eta).exp_m1()).sqrt();
-        let noise = self.path.increment(from, to)?;
+        let noise_std = (-(-2.0 * h * self.eta).exp_m1()).sqrt();
+        let noise = self.path.increment(sigma, sigma_next)?;
         let s_noise = self.s_noise;
-        x.zip_mut_with(&noise, |x, &n| *x += n * to * share * s_noise);
+        x.zip_mut_with(&noise, |x, &n| *x += n * sigma_next * noise_std * s_noise);
         Ok(())
     }
 }
@@ -64,16 +74,17 @@ pub fn dpmpp_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Res
         sampling,
         run,
         x_t,
-        |driven, run, x, (sigma, to), denoised| {
-            if to == 0.0 {
-                return Ok(euler_step(x, sigma, to, denoised));
+        |driven, run, x, (sigma, sigma_next), denoised| {
+            // Euler method in the last step.
+            if sigma_next == 0.0 {
+                return Ok(euler_step(x, sigma, sigma_next, denoised));
             }
-            dpmpp_sde_step(driven, run, x, (sigma, to), denoised)
+            dpmpp_sde_step(driven, run, x, (sigma, sigma_next), denoised)
         },
     )
 }
 
-/// Walks down the levels by `step`, which is given the denoised latent at the first of its two.
+/// Walks down the levels by `step` from `sigma` to `sigma_next`, which receives the denoised latent at the first.
 fn solve(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
@@ -82,34 +93,40 @@ fn solve(
 ) -> Result<Latent> {
     let (mut driven, mut x) = Driven::start(sampling, run, x_t)?;
     for i in 0..driven.edm.steps() {
-        let (sigma, to) = (driven.edm.sigmas()[i], driven.edm.sigmas()[i + 1]);
-        let denoised = driven.edm.denoised(run, &x, sigma, share(sigma, to))?;
-        x = step(&mut driven, run, &x, (sigma, to), &denoised)?;
+        let (sigma, sigma_next) = (driven.edm.sigmas()[i], driven.edm.sigmas()[i + 1]);
+        let weight = x0_weight(sigma, sigma_next);
+        let denoised = driven.edm.denoised(run, &x, sigma, weight)?;
+        x = step(&mut driven, run, &x, (sigma, sigma_next), &denoised)?;
         driven.edm.report(run, i, &x, &denoised)?;
     }
     Ok(x)
 }
 
+/// DPM-Solver++ with the middle at `r` = 1/2.
 fn dpmpp_sde_step(
     driven: &mut Driven<'_>,
     run: &mut Run<'_>,
     x: &Latent,
-    (sigma, to): (f32, f32),
+    (sigma, sigma_next): (f32, f32),
     denoised: &Latent,
 ) -> Result<Latent> {
-    let (t, t_to) = (-sigma.ln(), -to.ln());
-    let t_mid = t + (t_to - t) * 0.5;
+    let (t, t_next) = (-sigma.ln(), -sigma_next.ln());
+    let r = 0.5;
+    let s = t + (t_next - t) * r;
     // Levels go through their logarithm and back, as in the reference.
-    let (sigma, mid, to) = ((-t).exp(), (-t_mid).exp(), (-t_to).exp());
-    let (down, up) = ancestral_levels(sigma, mid, driven.eta);
-    let mut x_2 = exponential_step(x, t, -down.ln(), denoised);
-    driven.add_noise(&mut x_2, sigma, mid, up)?;
-    let denoised_2 = driven.edm.denoised(run, &x_2, mid, share(mid, to))?;
+    let (sigma, sigma_mid, sigma_next) = ((-t).exp(), (-s).exp(), (-t_next).exp());
 
-    let (down, up) = ancestral_levels(sigma, to, driven.eta);
-    // With the middle at one half the second denoised latent alone counts.
-    let mut next = exponential_step(x, t, -down.ln(), &denoised_2);
-    driven.add_noise(&mut next, sigma, to, up)?;
+    // Step 1
+    let (sigma_down, sigma_up) = ancestral_step(sigma, sigma_mid, driven.eta);
+    let mut x_2 = dpmpp_1_step(x, t, -sigma_down.ln(), denoised);
+    driven.add_noise(&mut x_2, (sigma, sigma_mid), sigma_up)?;
+    let weight = x0_weight(sigma_mid, sigma_next);
+    let denoised_2 = driven.edm.denoised(run, &x_2, sigma_mid, weight)?;
+
+    // Step 2: with this `r` the second denoised latent alone counts.
+    let (sigma_down, sigma_up) = ancestral_step(sigma, sigma_next, driven.eta);
+    let mut next = dpmpp_1_step(x, t, -sigma_down.ln(), &denoised_2);
+    driven.add_noise(&mut next, (sigma, sigma_next), sigma_up)?;
     Ok(next)
 }
 
@@ -118,23 +135,32 @@ fn dpmpp_sde_step(
 /// # Errors
 /// As [`dpmpp_sde`].
 pub fn dpmpp_2m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let mut last: Option<(Latent, f32)> = None;
-    solve(sampling, run, x_t, |driven, _, x, (sigma, to), denoised| {
-        if to == 0.0 {
-            return Ok(denoised.clone());
-        }
-        let h = -to.ln() - -sigma.ln();
-        let h_eta = driven.eta * h;
-        let gain = -(-h - h_eta).exp_m1();
-        let mut next = combine(to / sigma * (-h_eta).exp(), x, gain, denoised);
-        if let Some((last, h_last)) = &last {
-            let slope = combine(1.0, denoised, -1.0, last);
-            add_scaled(&mut next, 0.5 * gain * (1.0 / (h_last / h)), &slope);
-        }
-        driven.add_step_noise(&mut next, sigma, to, h)?;
-        last = Some((denoised.clone(), h));
-        Ok(next)
-    })
+    let mut old: Option<(Latent, f32)> = None;
+    solve(
+        sampling,
+        run,
+        x_t,
+        |driven, _, x, (sigma, sigma_next), denoised| {
+            // Denoising step
+            if sigma_next == 0.0 {
+                return Ok(denoised.clone());
+            }
+            // DPM-Solver++(2M) SDE
+            let h = -sigma_next.ln() - -sigma.ln();
+            let eta_h = driven.eta * h;
+            let x0_weight = -(-h - eta_h).exp_m1();
+            let x_weight = sigma_next / sigma * (-eta_h).exp();
+            let mut next = combine(x_weight, x, x0_weight, denoised);
+            if let Some((old_denoised, h_last)) = &old {
+                let r = h_last / h;
+                let change = combine(1.0, denoised, -1.0, old_denoised);
+                add_scaled(&mut next, 0.5 * x0_weight * (1.0 / r), &change);
+            }
+            driven.add_step_noise(&mut next, (sigma, sigma_next), h)?;
+            old = Some((denoised.clone(), h));
+            Ok(next)
+        },
+    )
 }
 
 /// DPM-Solver++(3M) for the SDE, v2.1's default: one evaluation a step; one increment in all but the last.
@@ -142,36 +168,44 @@ pub fn dpmpp_2m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> 
 /// # Errors
 /// As [`dpmpp_sde`].
 pub fn dpmpp_3m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let mut past: Vec<(Latent, f32)> = Vec::new(); // denoised latents and step sizes, the latest first
-    solve(sampling, run, x_t, |driven, _, x, (sigma, to), denoised| {
-        if to == 0.0 {
-            return Ok(denoised.clone());
-        }
-        let h = -to.ln() - -sigma.ln();
-        let h_eta = h * (driven.eta + 1.0);
-        let mut next = combine((-h_eta).exp(), x, -(-h_eta).exp_m1(), denoised);
-        correct(&mut next, denoised, h, h_eta, &past);
-        driven.add_step_noise(&mut next, sigma, to, h)?;
-        past.insert(0, (denoised.clone(), h));
-        past.truncate(2);
-        Ok(next)
-    })
+    let mut old: Vec<(Latent, f32)> = Vec::new(); // denoised latents and step sizes, the latest first
+    solve(
+        sampling,
+        run,
+        x_t,
+        |driven, _, x, (sigma, sigma_next), denoised| {
+            // Denoising step
+            if sigma_next == 0.0 {
+                return Ok(denoised.clone());
+            }
+            // DPM-Solver++(3M) SDE
+            let h = -sigma_next.ln() - -sigma.ln();
+            let h_eta = h * (driven.eta + 1.0);
+            let mut next = combine((-h_eta).exp(), x, -(-h_eta).exp_m1(), denoised);
+            correct(&mut next, denoised, (h, h_eta), &old);
+            driven.add_step_noise(&mut next, (sigma, sigma_next), h)?;
+            old.insert(0, (denoised.clone(), h));
+            old.truncate(2);
+            Ok(next)
+        },
+    )
 }
 
 /// The terms of second and third order, as far as earlier steps are known.
-fn correct(x: &mut Latent, denoised: &Latent, h: f32, h_eta: f32, past: &[(Latent, f32)]) {
+fn correct(x: &mut Latent, denoised: &Latent, (h, h_eta): (f32, f32), old: &[(Latent, f32)]) {
     let phi_2 = (-h_eta).exp_m1() / h_eta + 1.0;
-    match past {
+    match old {
         [] => {}
-        [(last, h_1)] => {
+        [(denoised_1, h_1)] => {
             let r = h_1 / h;
-            let d = divided(denoised, last, r);
+            let d = divided(denoised, denoised_1, r);
             add_scaled(x, phi_2, &d);
         }
-        [(last, h_1), (second, h_2), ..] => {
+        [(denoised_1, h_1), (denoised_2, h_2), ..] => {
             let (r0, r1) = (h_1 / h, h_2 / h);
             let phi_3 = phi_2 / h_eta - 0.5;
-            let (d1_0, d1_1) = (divided(denoised, last, r0), divided(last, second, r1));
+            let d1_0 = divided(denoised, denoised_1, r0);
+            let d1_1 = divided(denoised_1, denoised_2, r1);
             ndarray::Zip::from(x)
                 .and(&d1_0)
                 .and(&d1_1)

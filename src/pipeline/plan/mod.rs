@@ -5,21 +5,23 @@
 //! at most that the picture is refused.
 
 mod choose;
-mod need;
+mod cost;
+mod text;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub(super) use choose::after_failure;
-
-use super::{Pipeline, Sizes, Stage, stage1};
-use crate::canvas::{Canvas, Place, Store, bands};
+use super::{Pipeline, Sizes, Stage};
+use crate::canvas::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{self, Bytes};
-use crate::nets::Networks;
 use crate::nets::segments::BandHeight;
+use crate::nets::{NetworkInfo, Networks};
 use crate::tiling::{Layout, Tiles};
+
+pub(super) use choose::after_failure;
+use cost::{Costs, MARGIN};
 
 /// How one picture is worked on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,7 +38,7 @@ pub struct Plan {
     pub cleaner: CleanerPlan,
     /// The VAE encoder.
     pub encoder: VaePlan,
-    /// The denoiser's tiles, in latent cells; none where it sees the whole.
+    /// The denoiser's tiles, in latent pixels; none where it sees the whole.
     pub denoiser: Option<Layout>,
     /// How many of them run at once, where memory allows it to the end: the result is the same but for rounding.
     pub tile_batch: usize,
@@ -44,7 +46,7 @@ pub struct Plan {
     pub decoder: VaePlan,
     /// Whether a stage's graphs are loaded while the stage before runs: where memory suffices for both.
     pub ahead: bool,
-    /// Bytes that each stage is expected to take at most, with what is held besides.
+    /// Bytes that the process is expected to hold at most in each stage.
     pub stages: BTreeMap<Stage, Bytes>,
 }
 
@@ -63,7 +65,7 @@ pub enum CleanerPlan {
     Exact {
         /// A tile's edge in pixels of the input.
         tile: usize,
-        /// Pixels that a tile is given besides on each side.
+        /// Pixels that a tile sees beyond it on each side.
         halo: usize,
     },
 }
@@ -99,9 +101,12 @@ impl Plan {
 
 impl Pipeline {
     /// The sizes on the way of a picture of `lq` (height, width) pixels.
-    pub fn sizes(&self, lq: (usize, usize)) -> Sizes {
+    ///
+    /// # Errors
+    /// [`Resources`](ErrorKind::Resources) where one of them has more than [`MAX_PIXELS`](super::MAX_PIXELS).
+    pub fn sizes(&self, lq: (usize, usize)) -> Result<Sizes> {
         let tiles = self.options.tiling.cleaner;
-        stage1::Sizes::of(
+        Sizes::of(
             lq,
             self.options.restore.upscale,
             self.cleaner,
@@ -111,59 +116,58 @@ impl Pipeline {
     }
 
     /// How a picture of `lq` (height, width) pixels is worked on within [`TilingOptions::memory_budget`], else within what
-    /// the system has left, less a tenth. On a device whose memory nobody tells (`networks` are not
-    /// [on the host](Networks::on_host)) there is no bound without a budget: what does not fit is found out and made
-    /// smaller then.
+    /// the system has left, less a tenth. On a device of unknown memory (`networks` are not
+    /// [on the host](crate::nets::NetworkInfo::on_host)) there is no bound without a budget: a stage that runs out of memory
+    /// is then made smaller while it runs.
     ///
     /// # Errors
-    /// [`Resources`](ErrorKind::Resources) where no plan fits, naming the smallest budget that would do;
-    /// [`Option`](ErrorKind::Option) where `networks` do not offer what the options ask for.
+    /// [`Resources`](ErrorKind::Resources) where no plan fits, naming the smallest budget that would do, or where the picture
+    /// would become larger than [`MAX_PIXELS`](super::MAX_PIXELS); [`Option`](ErrorKind::Option) where `networks` do not
+    /// offer what the options ask for.
     ///
     /// [`TilingOptions::memory_budget`]: crate::options::TilingOptions::memory_budget
     pub fn plan(&self, lq: (usize, usize), networks: &dyn Networks) -> Result<Plan> {
-        let form = networks.form(&self.graphs.denoiser.name);
-        let reuse = self.options.sampling.reuse()?;
-        reuse.networks(&self.graphs.denoiser.name, &form)?;
-        let given = self.options.tiling.memory_budget;
-        let budget = match given {
-            Some(bytes) => bytes.0,
-            None if networks.on_host() => free_memory(),
-            None => u64::MAX,
-        };
-        let budget = match budget {
-            u64::MAX => budget,
-            bytes => bytes / networks.sharing() as u64,
-        };
+        let info = networks.info();
+        let denoiser = info.graph(&self.graphs.denoiser.name);
+        let policy = self.options.sampling.reuse()?;
+        policy.networks(&self.graphs.denoiser.name, &denoiser)?;
         let mut pipeline = self.clone();
-        pipeline.graphs.measure_on(networks);
-        let mut needs = need::Needs::of(&pipeline, lq);
-        needs.left = reuse.left(&form);
+        pipeline.graphs.take_costs_of(&info);
+        let budget = self.budget(&info);
         let usable = budget / MARGIN * (MARGIN - 1);
-        needs.keep = networks.keeps() && needs.all_kept() <= usable;
-        let with_margin =
-            |(stage, bytes): (Stage, u64)| (stage, (bytes / (MARGIN - 1) + 1) * MARGIN);
-        let least: Vec<_> = needs.least().into_iter().map(with_margin).collect();
-        let least_of =
-            |(stage, bytes): &(Stage, u64)| (*bytes > budget).then_some((*stage, *bytes));
-        if let Some((stage, _)) = least
-            .iter()
-            .filter_map(least_of)
-            .max_by_key(|(_, bytes)| *bytes)
-        {
-            return Err(self.refusal(stage, budget, &least, given.is_some()));
+        let mut costs = Costs::of(&pipeline, lq)?;
+        costs.cache_per_pixel = policy.values_per_pixel(&denoiser);
+        costs.keep = info.keeps && costs.peak_if_all_loaded() <= usable;
+        let with_margin = |bytes: u64| (bytes / (MARGIN - 1) + 1) * MARGIN;
+        let minimum = costs.minimum();
+        let highest = minimum.iter().max_by_key(|(_, bytes)| **bytes);
+        match highest.map(|(stage, bytes)| (*stage, with_margin(*bytes))) {
+            Some((stage, bytes)) if bytes > budget => Err(self.refusal(stage, budget, bytes)),
+            _ => Ok(Plan {
+                budget: Bytes(budget),
+                ..costs.choose(usable)
+            }),
         }
-        Ok(Plan {
-            budget: Bytes(budget),
-            ..needs.choose(usable)
-        })
     }
 
-    fn refusal(&self, stage: Stage, budget: u64, least: &[(Stage, u64)], given: bool) -> Error {
-        let smallest = least.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
-        let source = if given {
-            "tiling.memory_budget"
-        } else {
-            "what is free"
+    /// Bytes that the process may hold: the budget given, else what is free on the host, shared with other sets of networks.
+    fn budget(&self, info: &NetworkInfo) -> u64 {
+        let budget = match self.options.tiling.memory_budget {
+            Some(bytes) => bytes.0,
+            None if info.on_host => free_memory(),
+            None => u64::MAX,
+        };
+        match budget {
+            u64::MAX => budget,
+            bytes => bytes / info.sharing as u64,
+        }
+    }
+
+    /// The error for a picture whose `stage` takes at least `smallest` bytes.
+    fn refusal(&self, stage: Stage, budget: u64, smallest: u64) -> Error {
+        let source = match self.options.tiling.memory_budget {
+            Some(_) => "tiling.memory_budget",
+            None => "what is free",
         };
         let smaller = match stage {
             Stage::Sampling => {
@@ -182,7 +186,7 @@ impl Pipeline {
             stage.name(),
             Bytes(smallest),
         );
-        Error::new(ErrorKind::Resources, message)
+        Error::new(ErrorKind::Resources, message).with_smallest_budget(smallest)
     }
 
     fn has_segments(&self, stage: Stage) -> bool {
@@ -193,69 +197,9 @@ impl Pipeline {
     }
 }
 
-/// What this process may hold in all where nobody says: a tenth stays for others. Without figures of the system's,
+/// What this process may hold in all if no budget is given: a tenth stays for others. Without figures of the system's,
 /// memory is taken to be without bound.
 fn free_memory() -> u64 {
     let held = memory::resident().unwrap_or(0);
     memory::available().map_or(u64::MAX, |free| (held + free) / 10 * 9)
-}
-
-/// One part of so many of a budget is left for what a model of costs does not know.
-const MARGIN: u64 = 16;
-
-/// Bytes of a band of picture rows that is worked on outside of graphs.
-const BAND: usize = 32 << 20;
-
-/// What the stages work with.
-pub(super) struct Work<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) store: &'a Store,
-    pub(super) sizes: Sizes,
-}
-
-impl Work<'_> {
-    /// Has `graphs` loaded while others run, where the plan allows it.
-    pub(super) fn prepare(&self, graphs: &[&str], networks: &mut dyn Networks) {
-        if self.plan.ahead {
-            graphs.iter().for_each(|graph| networks.prepare(graph));
-        }
-    }
-
-    /// An empty picture where the plan holds pictures.
-    pub(super) fn picture(&self, size: (usize, usize)) -> Result<Canvas> {
-        self.store.canvas(self.plan.pictures, 3, size)
-    }
-
-    /// Rows of a picture that are worked on at once.
-    pub(super) fn rows_at_once(&self, (_, width): (usize, usize)) -> usize {
-        (BAND / (12 * width.max(1))).max(64)
-    }
-
-    /// All rows of a picture in bands that are worked on at once.
-    pub(super) fn bands(
-        &self,
-        size: (usize, usize),
-    ) -> impl Iterator<Item = std::ops::Range<usize>> {
-        bands(size.0, self.rows_at_once(size))
-    }
-
-    /// The top left of `picture`, where the plan holds pictures; itself where that is so already.
-    pub(super) fn placed(
-        &self,
-        picture: Canvas,
-        (height, width): (usize, usize),
-    ) -> Result<Canvas> {
-        if picture.size() == (height, width) && picture.place() == self.plan.pictures {
-            return Ok(picture);
-        }
-        let mut placed = self.picture((height, width))?;
-        for rows in self.bands((height, width)) {
-            placed.put(
-                rows.start,
-                0,
-                picture.window(rows.clone(), 0..width)?.view(),
-            )?;
-        }
-        Ok(placed)
-    }
 }

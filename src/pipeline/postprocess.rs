@@ -1,0 +1,68 @@
+//! Colours, size and integers of a decoded picture.
+
+use ndarray::{Array3, Axis, s};
+
+use super::run::{Run, rows_at_once};
+use super::{Event, Intermediate, Sample, Samples, Stage};
+use crate::canvas::Canvas;
+use crate::color::Correction;
+use crate::error::Result;
+use crate::options::ColorFix;
+use crate::resize;
+use crate::tensor::{expect_finite, to_hwc};
+
+impl Run<'_> {
+    /// Sample `k` from its picture in `[-1, 1]`: 8 bits, and 16 too where `deep` asks for them.
+    pub(super) fn postprocess(
+        &self,
+        k: usize,
+        decoded: Canvas,
+        cond_img: &Canvas,
+        deep: bool,
+    ) -> Result<Sample> {
+        self.stage(Stage::Finish, Samples::one(k), |_| {
+            let fixed = self.fix_colors(&decoded, cond_img)?;
+            drop(decoded);
+            let event = Event::Picture(Intermediate::ColorFixed, Samples::one(k), &fixed);
+            self.events.notify(event)?;
+            let fixed = self.resized(fixed, self.sizes.padded_output)?;
+            self.quantised(&fixed, deep)
+        })
+    }
+
+    /// The top left of `fixed` in `[0, 1]`, of the result's size, in integers.
+    fn quantised(&self, fixed: &Canvas, deep: bool) -> Result<Sample> {
+        let (height, width) = self.sizes.output;
+        let mut sample = Sample {
+            rgb: Array3::zeros((height, width, 3)),
+            deep: deep.then(|| Array3::zeros((height, width, 3))),
+        };
+        self.for_rows((height, width), |rows| {
+            let part = fixed.window(rows.clone(), 0..width)?;
+            expect_finite(|| "the picture", &part)?;
+            let rgb = to_hwc(resize::quantise(&part)).index_axis_move(Axis(0), 0);
+            sample.rgb.slice_mut(s![rows.clone(), .., ..]).assign(&rgb);
+            if let Some(deep) = &mut sample.deep {
+                let part = to_hwc(resize::quantise_deep(&part)).index_axis_move(Axis(0), 0);
+                deep.slice_mut(s![rows, .., ..]).assign(&part);
+            }
+            Ok(())
+        })?;
+        Ok(sample)
+    }
+
+    /// `decoded` in `[-1, 1]` to `[0, 1]`, with its colours from `cond_img`.
+    fn fix_colors(&self, decoded: &Canvas, cond_img: &Canvas) -> Result<Canvas> {
+        let size = decoded.size();
+        let read = |rows| {
+            self.events.checkpoint()?;
+            Ok(decoded.rows(rows)?.mapv_into(|x| (x + 1.0) / 2.0))
+        };
+        let correction = match self.pipeline.options.restore.color_fix {
+            ColorFix::Wavelet => Correction::Wavelet(cond_img),
+            ColorFix::Adain => Correction::adain(&read, cond_img, rows_at_once(size))?,
+            ColorFix::None => Correction::None,
+        };
+        self.picture(size, |rows| correction.rows(&read, size.0, rows))
+    }
+}

@@ -1,0 +1,48 @@
+//! From prompts to text contexts.
+
+use super::run::Run;
+use super::{Samples, Stage};
+use crate::error::Result;
+use crate::nets::cldm::Context;
+use crate::prompts::{Prompt, Prompts};
+
+/// The contexts of a run, `[77, C]` each.
+pub(super) struct Contexts {
+    /// Of the prompt.
+    pub(super) cond: Context,
+    /// Of the negative prompt; of the prompt where no uncond branch runs.
+    pub(super) uncond: Context,
+}
+
+impl Run<'_> {
+    /// The contexts of the prompts. The text encoder is a stage where it has to run.
+    pub(super) fn encode_prompts(&self, prompts: &Prompts) -> Result<Contexts> {
+        if !self.pipeline.prompts().any(Prompt::needs_encoder) {
+            return self.contexts(prompts);
+        }
+        self.stage(Stage::TextEncoder, Samples::one(0), |_| {
+            self.networks
+                .lock()?
+                .stage(&[self.text_encoder()], self.plan.keep);
+            self.contexts(prompts)
+        })
+    }
+
+    fn contexts(&self, prompts: &Prompts) -> Result<Contexts> {
+        let encode = |prompt| {
+            let mut networks = self.networks.lock()?;
+            prompts.context(prompt, &mut **networks, self.text_encoder())
+        };
+        let cond = encode(&self.pipeline.prompt)?;
+        let uncond = match &self.pipeline.negative_prompt {
+            Some(prompt) => encode(prompt)?,
+            None => cond.clone(),
+        };
+        Ok(Contexts { cond, uncond })
+    }
+
+    fn text_encoder(&self) -> &str {
+        let graph = self.pipeline.graphs.text_encoder.as_deref();
+        graph.unwrap_or_default()
+    }
+}

@@ -1,0 +1,254 @@
+//! From the stage-1 picture's latent to the latents of the samples.
+
+use ndarray::{Array4, Axis, concatenate};
+
+use super::encode::MULTIPLE;
+use super::prompts::Contexts;
+use super::run::Run;
+use super::{Event, Intermediate, Pipeline, Samples, Stage};
+use crate::cancel::Checkpoint;
+use crate::canvas::Canvas;
+use crate::denoise::{Branch, Guide, NoiseModel};
+use crate::error::{Error, ErrorKind, Result};
+use crate::guidance::{Guidance, Rule, Space, Target, Weights};
+use crate::nets::cldm::{CallOptions, Condition, Denoiser, LatentTiles};
+use crate::nets::vae::{DOWNSCALE, GuidingDecoder};
+use crate::options::StartPoint;
+use crate::rng::{Draws, NoiseSource};
+use crate::samplers::{self, Sampling, StepInfo};
+use crate::tensor::{Latent, crop, expect_finite, pad_to, round_up, shape, size};
+use crate::tiling::Layout;
+
+impl Pipeline {
+    /// The denoiser's tiles for a latent of this size, if any.
+    pub(super) fn latent_tiles(&self, size: (usize, usize)) -> Option<Layout> {
+        self.options.tiling.cldm.layout(size)
+    }
+
+    /// The size of a latent padded to what the denoiser needs.
+    pub(super) fn padded_latent_size(&self, (height, width): (usize, usize)) -> (usize, usize) {
+        let multiple = padding(self.latent_tiles((height, width))) / DOWNSCALE;
+        (round_up(height, multiple), round_up(width, multiple))
+    }
+}
+
+impl Run<'_> {
+    /// The latents of all samples, `[1, 4, h, w]` each, batch by batch.
+    pub(super) fn sample(
+        &self,
+        cond_img: &Canvas,
+        c_img: &Latent,
+        contexts: &Contexts,
+        draws: &mut Draws,
+    ) -> Result<Vec<Latent>> {
+        let options = &self.pipeline.options.sampling;
+        let all = Samples {
+            first: 0,
+            count: options.samples,
+        };
+        self.stage(Stage::Sampling, all, |timer| {
+            self.load_denoiser()?;
+            timer.loaded()?;
+            let (height, width) = size(c_img);
+            let padded = self.pipeline.padded_latent_size((height, width));
+            let sampler = Sampler {
+                run: self,
+                tiles: self.pipeline.latent_tiles((height, width)),
+                c_img: &pad_to(c_img, padded.0, padded.1),
+                cond_img,
+                contexts,
+            };
+            let mut latents = Vec::with_capacity(options.samples);
+            for first in (0..options.samples).step_by(options.batch_size) {
+                let count = options.batch_size.min(options.samples - first);
+                let samples = Samples { first, count };
+                let z = sampler.sample(samples, draws.batch(first, count))?;
+                let z = crop(&z, height, width);
+                self.events
+                    .notify(Event::Tensor(Intermediate::Z, samples, &z))?;
+                latents.extend(z.axis_chunks_iter(Axis(0), 1).map(|z| z.to_owned()));
+            }
+            Ok(latents)
+        })
+    }
+
+    /// Loads the networks that are called in every step.
+    fn load_denoiser(&self) -> Result<()> {
+        let graphs = &self.pipeline.graphs;
+        let denoisers = self.denoisers()?;
+        let mut used: Vec<&str> = denoisers.iter().map(String::as_str).collect();
+        if let Some(vjp) = &graphs.vjp {
+            used.extend([graphs.decoder.name.as_str(), &vjp.name]);
+        }
+        self.networks.lock()?.stage(&used, self.plan.keep);
+        for denoiser in &denoisers {
+            self.networks.with(denoiser, |_| Ok(()))?;
+        }
+        self.prepare(&[&graphs.decoder.name])
+    }
+
+    /// The networks that denoiser calls run on.
+    pub(super) fn denoisers(&self) -> Result<Vec<String>> {
+        let graph = &self.pipeline.graphs.denoiser.name;
+        let info = self.networks.lock()?.info().graph(graph);
+        let policy = self.pipeline.options.sampling.reuse()?;
+        policy.networks(graph, &info)
+    }
+}
+
+/// What all batches of a picture's samples share.
+struct Sampler<'a, 'r> {
+    run: &'a Run<'r>,
+    tiles: Option<Layout>,
+    /// The condition, padded to what the denoiser needs.
+    c_img: &'a Latent,
+    cond_img: &'a Canvas,
+    contexts: &'a Contexts,
+}
+
+impl Sampler<'_, '_> {
+    /// One batch: `[count, 4, h, w]`.
+    fn sample(&self, samples: Samples, noise: &mut dyn NoiseSource) -> Result<Latent> {
+        let (pipeline, events) = (self.run.pipeline, &self.run.events);
+        let options = &pipeline.options.sampling;
+        let c_img = repeated(self.c_img, samples.count)?;
+        let x_t = self.x_t(&c_img, noise)?;
+        events.notify(Event::Tensor(Intermediate::XT, samples, &x_t))?;
+        let target = c_img.clone();
+        let on_tile = |k, count| events.notify(Event::Tile(Stage::Sampling, k, count));
+        let checkpoint = || events.checkpoint();
+        let mut model = Placed {
+            model: Denoiser::new(
+                &self.run.networks,
+                &pipeline.graphs.denoiser.name,
+                self.condition(c_img, noise)?,
+                self.call_options()?,
+                &on_tile,
+            )?,
+            checkpoint: &checkpoint,
+        };
+        let mut guidance = match pipeline.rule {
+            Some(rule) => Some(self.guidance(rule, target)?.with_checkpoint(&checkpoint)),
+            None => None,
+        };
+        let sampling = Sampling {
+            diffusion: &pipeline.diffusion,
+            steps: options.steps,
+            cfg: options.cfg(),
+            knobs: options.knobs(),
+            fidelity: pipeline.options.restore.fidelity,
+        };
+        let mut run = samplers::Run {
+            model: &mut model,
+            noise,
+            guide: guidance.as_mut().map(|guide| guide as &mut dyn Guide),
+            observe: &mut |step: &StepInfo<'_>| {
+                let what = || format!("the latent after step {} of {}", step.index + 1, step.total);
+                expect_finite(what, step.x)?;
+                events.notify(Event::Step(samples, step))
+            },
+        };
+        (options.sampler()?.sample)(&sampling, &mut run, x_t)
+    }
+
+    /// The latent that sampling starts from.
+    fn x_t(&self, c_img: &Latent, noise: &mut dyn NoiseSource) -> Result<Latent> {
+        let x_t = noise.randn(shape(c_img))?;
+        let pipeline = self.run.pipeline;
+        match pipeline.options.sampling.start_point {
+            StartPoint::Noise => Ok(x_t),
+            StartPoint::Cond => {
+                let diffusion = &pipeline.diffusion;
+                diffusion.q_sample(c_img, diffusion.timesteps() - 1, &x_t)
+            }
+        }
+    }
+
+    /// The denoiser's condition; with noise on it where that is asked for, the same for cond and uncond.
+    fn condition(&self, c_img: Latent, noise: &mut dyn NoiseSource) -> Result<Condition> {
+        let pipeline = self.run.pipeline;
+        let c_img = match pipeline.options.sampling.noise_aug {
+            0 => c_img,
+            timestep => {
+                let noise = noise.randn(shape(&c_img))?;
+                pipeline.diffusion.q_sample(&c_img, timestep, &noise)?
+            }
+        };
+        Ok(Condition {
+            c_img,
+            c_txt: self.contexts.cond.clone(),
+            uncond_txt: self.contexts.uncond.clone(),
+            strength: pipeline.strength,
+        })
+    }
+
+    fn call_options(&self) -> Result<CallOptions> {
+        let batch = self.run.plan.tile_batch;
+        Ok(CallOptions {
+            tiles: self.tiles.map(|layout| LatentTiles { layout, batch }),
+            cache: self.run.pipeline.options.sampling.reuse()?,
+        })
+    }
+
+    /// Guidance towards the stage-1 picture, padded as the condition is.
+    fn guidance(&self, rule: Rule, target: Latent) -> Result<Guidance<'_>> {
+        let pipeline = self.run.pipeline;
+        let options = &pipeline.options.guidance;
+        if options.space == Space::Latent {
+            let target = Target::Latent {
+                target,
+                discard_draws: true,
+            };
+            return Ok(Guidance::new(rule, target));
+        }
+        let multiple = padding(self.tiles);
+        let (height, width) = self.cond_img.size();
+        let padded = (round_up(height, multiple), round_up(width, multiple));
+        let image = self.cond_img.window(0..padded.0, 0..padded.1)?;
+        let target = repeated(&image.mapv_into(|x| x * 2.0 - 1.0), target.dim().0)?;
+        let vjp = pipeline.graphs.vjp.as_ref();
+        let vjp = vjp.ok_or_else(|| Error::internal("guidance lacks the decoder's derivative"))?;
+        let decoder = GuidingDecoder {
+            networks: &self.run.networks,
+            decoder: &pipeline.graphs.decoder.name,
+            vjp: &vjp.name,
+        };
+        let target = Target::Rgb {
+            weights: Weights::of(options.loss, &target),
+            target,
+            decoder: Box::new(decoder),
+        };
+        Ok(Guidance::new(rule, target))
+    }
+}
+
+/// A noise model that can be stopped before each call, and whose errors say at which timestep they came up.
+struct Placed<'a, M> {
+    model: M,
+    checkpoint: &'a Checkpoint<'a>,
+}
+
+impl<M: NoiseModel> NoiseModel for Placed<'_, M> {
+    fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>> {
+        (self.checkpoint)()?;
+        let predicted = self.model.predict(x_t, timestep, branches);
+        predicted.map_err(|e| match e.kind() {
+            ErrorKind::NotFinite => e.at(format!("timestep {timestep}")),
+            _ => e,
+        })
+    }
+}
+
+/// The multiple of pixels that the denoiser's picture is padded to.
+fn padding(tiles: Option<Layout>) -> usize {
+    match tiles {
+        Some(Layout::Reference(_)) => DOWNSCALE,
+        _ => MULTIPLE,
+    }
+}
+
+/// `x` `[1, C, H, W]`, `n` times.
+fn repeated(x: &Array4<f32>, n: usize) -> Result<Array4<f32>> {
+    concatenate(Axis(0), &vec![x.view(); n])
+        .map_err(|e| Error::internal("a batch cannot be made").with_source(e))
+}

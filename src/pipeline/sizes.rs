@@ -1,0 +1,141 @@
+//! The sizes on a picture's way, and their bound.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::nets::cleaner::CleanerSpec;
+use crate::resize;
+
+/// The longest edge over the shortest of what the networks see. A longer strip is padded by reflection: without that,
+/// bringing its short edge to 512 pixels would blow up the long one without bound.
+pub const MAX_ASPECT: usize = 8;
+
+/// The most pixels that a picture on the way may have. More takes 24 GiB for a single array of 32-bit floats; below it no
+/// product of sizes and costs overflows 64 bits.
+pub const MAX_PIXELS: usize = 1 << 31;
+
+/// The sizes (height, width) on a picture's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of the picture that stage 1 starts from.
+    pub input: (usize, usize),
+    /// Of what the cleaner is given.
+    pub network: (usize, usize),
+    /// Of the cleaned picture, which conditions stage 2.
+    pub cond: (usize, usize),
+    /// Of the result.
+    pub output: (usize, usize),
+    /// Of the result with the padding that keeps its aspect ratio within [`MAX_ASPECT`].
+    pub padded_output: (usize, usize),
+}
+
+impl Sizes {
+    /// The sizes of a picture of `lq` pixels.
+    ///
+    /// A cleaner that keeps the size is given the picture enlarged; one that enlarges by itself (BSRNet) is given the
+    /// picture as it is. What is smaller than `min_short_edge` is enlarged to it, before the cleaner or after it: SwinIR
+    /// enlarges before, the others, and SwinIR in the reference's tiles, after.
+    ///
+    /// Source: `SwinIRPipeline`, `BSRNetPipeline` and `SCUNetPipeline`, diffbir/pipeline.py at 3f8b530.
+    ///
+    /// # Errors
+    /// [`Resources`](ErrorKind::Resources) where one of them has more than [`MAX_PIXELS`].
+    pub(super) fn of(
+        lq: (usize, usize),
+        upscale: f64,
+        spec: CleanerSpec,
+        min_short_edge: usize,
+        tiles_fit: impl Fn((usize, usize)) -> bool,
+    ) -> Result<Self> {
+        let lq = bounded("the picture", lq)?;
+        let upscaled = |(h, w), what| bounded(what, resize::upscaled_size(h, w, upscale));
+        let output = upscaled(lq, "the result")?;
+        let unpadded = if spec.scale == 1 { output } else { lq };
+        let input = bounded(
+            "stage 1 with the padding of a strip",
+            within_aspect(unpadded),
+        )?;
+        let padded_output = match spec.scale {
+            1 => input,
+            _ => upscaled(input, "the result with the padding of a strip")?,
+        };
+        let to_short_edge = |(h, w): (usize, usize)| match h.min(w) >= min_short_edge {
+            true => (h, w),
+            false => resize::short_edge_size(h, w, min_short_edge),
+        };
+        let network = match spec.enlarge_first && !tiles_fit(input) {
+            true => to_short_edge(input),
+            false => input,
+        };
+        let (height, width) = padded_output;
+        let cond = match spec.scale > 1 && height.min(width) >= min_short_edge {
+            true => padded_output,
+            false => to_short_edge((network.0 * spec.scale, network.1 * spec.scale)),
+        };
+        Ok(Sizes {
+            input,
+            network: bounded("stage 1", network)?,
+            cond: bounded("stage 2", cond)?,
+            output,
+            padded_output,
+        })
+    }
+}
+
+/// `size`, where it has no more than [`MAX_PIXELS`].
+fn bounded(what: &str, (height, width): (usize, usize)) -> Result<(usize, usize)> {
+    let pixels = height.checked_mul(width);
+    if pixels.is_some_and(|pixels| pixels <= MAX_PIXELS) {
+        return Ok((height, width));
+    }
+    Err(Error::new(
+        ErrorKind::Resources,
+        format!(
+            "{what} would have {width}x{height} pixels, more than {MAX_PIXELS}: choose a smaller restore.upscale, or restore \
+             the picture in pieces"
+        ),
+    ))
+}
+
+/// The smallest size that holds `(height, width)` with an aspect ratio of at most [`MAX_ASPECT`].
+fn within_aspect((height, width): (usize, usize)) -> (usize, usize) {
+    (
+        height.max(width.div_ceil(MAX_ASPECT)),
+        width.max(height.div_ceil(MAX_ASPECT)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strips_are_padded_to_the_aspect_bound() {
+        assert_eq!(within_aspect((1, 4000)), (500, 4000));
+        assert_eq!(within_aspect((17, 2)), (17, 3));
+        assert_eq!(within_aspect((100, 800)), (100, 800));
+    }
+
+    #[test]
+    fn sizes_beyond_the_bound_are_refused() {
+        let spec = |scale| CleanerSpec {
+            multiple: 64,
+            scale,
+            enlarge_first: true,
+        };
+        for scale in [1, 4, 16] {
+            let sizes = |lq, upscale| Sizes::of(lq, upscale, spec(scale), 512, |_| false);
+            for (lq, upscale) in [
+                ((1, 10_000_000), 4.0),
+                ((usize::MAX, 1), 1.0),
+                ((usize::MAX, usize::MAX), 1000.0),
+                ((16, 16), 1e300),
+                ((1, 1 << 31), 1.0),
+                ((32_768, 65_536), 1.001),
+            ] {
+                let error = sizes(lq, upscale).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Resources, "{lq:?} {upscale}");
+            }
+            assert!(sizes((16, 16), 4.0).is_ok());
+        }
+        assert!(Sizes::of((32_768, 65_536), 1.0, spec(1), 512, |_| false).is_ok());
+    }
+}
