@@ -18,7 +18,7 @@ use super::work::{RequestObject, Work, configured};
 use crate::cancel::Cancel;
 use crate::config::{Existing, OutputOptions};
 use crate::engine::Noise;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Event;
 use crate::service::{Done, Job, Source};
 
@@ -52,7 +52,11 @@ pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<
         check()?;
         work.progress.event(&event)
     };
-    let done = engine.service.run(job, &engine.log, &mut observe)?;
+    let done = engine.service.run(job, &engine.log, &mut observe);
+    let done = done.map_err(|error| match source {
+        Some(Source::File(path)) if error.kind() == ErrorKind::Input => error.at(path.display()),
+        _ => error,
+    })?;
     for property in &done.dropped {
         let message = format!("the result does not keep the input's {property}");
         engine.log.say(diffbir_log_level::Warning, &message);
