@@ -13,12 +13,11 @@ mod vae;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ndarray::{Array3, ArrayView3};
-
 use crate::bundle::{Bundle, GraphMemory, Variant};
 use crate::canvas::Store;
 use crate::error::{Error, Result};
 use crate::guidance::{Rule, Space};
+use crate::imageio::{BitDepth, Pixels};
 use crate::nets::Networks;
 use crate::nets::cldm::Context;
 use crate::nets::cleaner::CleanerSpec;
@@ -38,32 +37,20 @@ pub use stage1::{MAX_ASPECT, Sizes};
 /// A low-quality picture, and what is wanted of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Lq<'a> {
-    /// Its colours, `[H, W, 3]`.
-    pub rgb: ArrayView3<'a, u8>,
-    /// The same in 16 bits, where there are so many; stage 1 then starts from these.
-    pub deep: Option<ArrayView3<'a, u16>>,
-    /// Whether results are wanted in 16 bits too.
-    pub deep_results: bool,
+    /// Its colours. Stage 1 starts from all their bits.
+    pub pixels: &'a Pixels,
+    /// Bits per channel of the results.
+    pub depth: BitDepth,
 }
 
-impl<'a> From<&'a Array3<u8>> for Lq<'a> {
-    /// A picture of 8 bits, to be restored to 8.
-    fn from(rgb: &'a Array3<u8>) -> Self {
+impl<'a> From<&'a Pixels> for Lq<'a> {
+    /// To be restored to 8 bits.
+    fn from(pixels: &'a Pixels) -> Self {
         Lq {
-            rgb: rgb.view(),
-            deep: None,
-            deep_results: false,
+            pixels,
+            depth: BitDepth::default(),
         }
     }
-}
-
-/// A restored picture.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    /// Its colours, `[H, W, 3]`.
-    pub rgb: Array3<u8>,
-    /// The same in 16 bits, where they were asked for.
-    pub deep: Option<Array3<u16>>,
 }
 
 /// What the pipeline takes from a bundle and from the options, checked before anything runs.
@@ -225,11 +212,11 @@ impl Pipeline {
         networks: &mut dyn Networks,
         draws: &mut Draws,
         observe: &mut Observer<'_>,
-    ) -> Result<Vec<Sample>> {
+    ) -> Result<Vec<Pixels>> {
         let work = Work {
             plan,
             store: &Store::default(),
-            sizes: self.sizes((lq.rgb.dim().0, lq.rgb.dim().1)),
+            sizes: self.sizes(lq.pixels.size()),
         };
         let contexts = self.contexts(plan, prompts, networks, observe)?;
         let cond_img = self.clean(lq, &work, networks, observe)?;
@@ -246,7 +233,7 @@ impl Pipeline {
         samples
             .map(|(k, z)| {
                 let decoded = self.decode(k, z, &cond_img, &work, networks, observe)?;
-                self.finish(k, decoded, &cond_img, lq.deep_results, &work, observe)
+                self.finish(k, decoded, &cond_img, lq.depth, &work, observe)
             })
             .collect()
     }

@@ -1,14 +1,15 @@
 //! From a sampled latent to a picture.
 
-use ndarray::{Array3, Axis, s};
+use ndarray::{Axis, s};
 
 use super::plan::Work;
 use super::stage2::one;
 use super::vae::Vae;
-use super::{Event, Intermediate, Observer, Pipeline, Sample, Stage, Timer, stage1};
+use super::{Event, Intermediate, Observer, Pipeline, Stage, Timer, stage1};
 use crate::canvas::Canvas;
 use crate::color::Correction;
 use crate::error::Result;
+use crate::imageio::{BitDepth, Pixels};
 use crate::nets::vae;
 use crate::nets::{Network, Networks};
 use crate::options::ColorFix;
@@ -43,33 +44,36 @@ impl Pipeline {
         Ok(decoded)
     }
 
-    /// Colours, size and 8 bits, and 16 where `deep` asks for them.
+    /// Colours, size and bits.
     pub(super) fn finish(
         &self,
         k: usize,
         decoded: Canvas,
         cond_img: &Canvas,
-        deep: bool,
+        depth: BitDepth,
         work: &Work<'_>,
         observe: &mut Observer<'_>,
-    ) -> Result<Sample> {
+    ) -> Result<Pixels> {
         let timer = Timer::start(Stage::Finish, observe)?;
         let fixed = self.fix_colors(&decoded, cond_img, work)?;
         drop(decoded);
         observe(Event::Picture(Intermediate::ColorFixed, one(k), &fixed))?;
         let fixed = stage1::resized(fixed, work.sizes.padded_output, work)?;
         let (height, width) = work.sizes.output;
-        let mut sample = Sample {
-            rgb: Array3::zeros((height, width, 3)),
-            deep: deep.then(|| Array3::zeros((height, width, 3))),
-        };
+        let mut sample = Pixels::zeros((height, width), depth);
         for rows in work.bands((height, width)) {
             let part = fixed.window(rows.clone(), 0..width)?;
-            let rgb = to_hwc(resize::quantise(&part)).index_axis_move(Axis(0), 0);
-            sample.rgb.slice_mut(s![rows.clone(), .., ..]).assign(&rgb);
-            if let Some(deep) = &mut sample.deep {
-                let part = to_hwc(resize::quantise_deep(&part)).index_axis_move(Axis(0), 0);
-                deep.slice_mut(s![rows, .., ..]).assign(&part);
+            match &mut sample {
+                Pixels::U8(rgb) => {
+                    let part = to_hwc(resize::quantise(&part));
+                    rgb.slice_mut(s![rows, .., ..])
+                        .assign(&part.index_axis(Axis(0), 0));
+                }
+                Pixels::U16(rgb) => {
+                    let part = to_hwc(resize::quantise_16(&part));
+                    rgb.slice_mut(s![rows, .., ..])
+                        .assign(&part.index_axis(Axis(0), 0));
+                }
             }
         }
         timer.finish(observe)?;

@@ -8,6 +8,7 @@ use super::Lq;
 use super::plan::{CleanerPlan, Work};
 use crate::canvas::Canvas;
 use crate::error::{ErrorKind, Result};
+use crate::imageio::Pixels;
 use crate::nets::Network;
 use crate::nets::cleaner::{self, CleanerSpec};
 use crate::resize;
@@ -89,22 +90,22 @@ impl Sizes {
 pub(super) fn prepare(lq: Lq<'_>, scale: usize, work: &Work<'_>) -> Result<Canvas> {
     let sizes = &work.sizes;
     let mut input = work.picture(sizes.input)?;
-    match lq.deep {
-        None => {
+    match lq.pixels {
+        Pixels::U8(rgb) => {
             let enlarged = match scale {
-                1 => resize::pillow_bicubic(lq.rgb, sizes.output.0, sizes.output.1),
-                _ => lq.rgb.to_owned(),
+                1 => resize::pillow_bicubic(rgb.view(), sizes.output.0, sizes.output.1),
+                _ => rgb.to_owned(),
             };
             let (h, w, _) = enlarged.dim();
             fill(&mut input, (h, w), work, |y, x, c| {
                 f32::from(enlarged[[y, x, c]]) / 255.0
             })?;
         }
-        Some(deep) => {
-            let (h, w, _) = deep.dim();
+        Pixels::U16(rgb) => {
+            let (h, w, _) = rgb.dim();
             let mut plain = work.picture((h, w))?;
             fill(&mut plain, (h, w), work, |y, x, c| {
-                f32::from(deep[[y, x, c]]) / 65535.0
+                f32::from(rgb[[y, x, c]]) / 65535.0
             })?;
             let size = if scale == 1 { sizes.output } else { (h, w) };
             // The same kernel as Pillow's, which rounds to 8 bits; both clamp.
