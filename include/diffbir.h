@@ -166,11 +166,12 @@ typedef enum diffbir_type {
    */
   DIFFBIR_TYPE_U8 = 1,
   /**
-   * 16 bits, 0 to 65535, in the machine's byte order. Networks see 8 bits: the high ones are kept.
+   * 16 bits, 0 to 65535, in the machine's byte order. All of them count; results then have 16 bits as well, unless
+   * `output.depth` says otherwise.
    */
   DIFFBIR_TYPE_U16 = 2,
   /**
-   * 32-bit float, 0 to 1. Rounded to 8 bits; values outside are clipped, NaN is 0.
+   * 32-bit float, 0 to 1. Rounded to 16 bits, and as those; values outside are clipped, NaN is 0.
    */
   DIFFBIR_TYPE_F32 = 3,
 } diffbir_type;
@@ -623,8 +624,8 @@ uint32_t diffbir_image_height(const struct diffbir_image *image);
 bool diffbir_image_has_alpha(const struct diffbir_image *image);
 
 /**
- * The colours without copying: sRGB, 8 bits, red, green, blue, rows close together, `3 * width * height` bytes. Valid
- * until the image is freed; NULL for NULL and freed handles.
+ * The colours without copying: sRGB, 8 bits (of a result of 16 the nearest ones, which `diffbir_image_copy` gives in
+ * full), red, green, blue, rows close together, `3 * width * height` bytes. Valid until the image is freed; NULL for NULL and freed handles.
  */
 const uint8_t *diffbir_image_data(const struct diffbir_image *image);
 

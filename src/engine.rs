@@ -6,13 +6,13 @@ mod warm_up;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use ndarray::{Array3, Array4};
+use ndarray::Array4;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::imageio::Rgb;
+use crate::imageio::{BitDepth, Pixels};
 use crate::nets::{NetworkInfo, Networks};
 use crate::options::{Options, SeedMode};
 use crate::pipeline::{Event, Lq, Observer, Pipeline, Plan};
@@ -46,11 +46,9 @@ pub enum Noise {
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The low-quality picture.
-    pub lq: Rgb,
-    /// The same in 16 bits, of the same size, where there are so many. Default: `None`.
-    pub deep: Option<Array3<u16>>,
-    /// Whether the result is wanted in 16 bits too. Default: false.
-    pub deep_results: bool,
+    pub lq: Pixels,
+    /// Bits per channel of the results. Default: 8.
+    pub depth: BitDepth,
     /// What to do to it.
     pub options: Options,
     /// Where the noise comes from.
@@ -61,11 +59,10 @@ pub struct Request {
 
 impl Request {
     /// Restores `lq` with `options` from the seed.
-    pub fn new(lq: Rgb, options: Options) -> Self {
+    pub fn new(lq: impl Into<Pixels>, options: Options) -> Self {
         Request {
-            lq,
-            deep: None,
-            deep_results: false,
+            lq: lq.into(),
+            depth: BitDepth::default(),
             options,
             noise: Noise::Seed,
             cancel: Cancel::default(),
@@ -77,9 +74,7 @@ impl Request {
 #[derive(Debug, Clone)]
 pub struct Restored {
     /// The samples, as many as [`SamplingOptions::samples`](crate::options::SamplingOptions::samples) asks for.
-    pub samples: Vec<Rgb>,
-    /// The same in 16 bits, `[H, W, 3]`, where [`Request::deep_results`] asked for them.
-    pub deep: Vec<Array3<u16>>,
+    pub samples: Vec<Pixels>,
     /// What ran whole and what in tiles.
     pub plan: Plan,
     /// How they were made.
@@ -212,20 +207,13 @@ impl Engine {
             observe(event)
         };
         request.cancel.check()?;
-        let (height, width, _) = request.lq.dim();
-        let plan = pipeline.plan((height, width), networks)?;
+        let plan = pipeline.plan(request.lq.size(), networks)?;
         stoppable(Event::Planned(&plan))?;
         let lq = Lq {
-            deep: request.deep.as_ref().map(|deep| deep.view()),
-            deep_results: request.deep_results,
-            ..Lq::from(&request.lq)
+            pixels: &request.lq,
+            depth: request.depth,
         };
-        if lq.deep.is_some_and(|deep| deep.dim() != lq.rgb.dim()) {
-            return Err(Error::option(
-                "the picture in 16 bits has another size than in 8",
-            ));
-        }
-        let made = pipeline.run(
+        let samples = pipeline.run(
             lq,
             &plan,
             &self.prompts,
@@ -233,11 +221,8 @@ impl Engine {
             &mut draws,
             &mut stoppable,
         )?;
-        let (samples, deep): (Vec<_>, Vec<_>) =
-            made.into_iter().map(|made| (made.rgb, made.deep)).unzip();
         Ok(Restored {
             samples,
-            deep: deep.into_iter().flatten().collect(),
             plan,
             provenance: self.provenance(request, noise, pipeline, networks.info())?,
         })

@@ -12,6 +12,7 @@ mod jpeg;
 mod jxl;
 mod pixels;
 mod profile;
+mod raw;
 mod rows;
 mod tags;
 mod temporary;
@@ -29,8 +30,9 @@ pub use alpha::Alpha;
 pub use decode::decode;
 pub use encode::{EncodeOptions, encode, encode_png};
 pub use files::{Place, Prepared, check_writable, prepare, write, write_atomic};
-pub use format::Format;
-pub use pixels::{Depth, Pixels, luma};
+pub use format::{Format, is_picture_name};
+pub(crate) use pixels::Sample;
+pub use pixels::{BitDepth, Depth, Pixels, luma};
 pub use temporary::{CLAIM, sweep, temporary};
 
 /// An 8-bit RGB picture, `[H, W, 3]`.
@@ -39,10 +41,8 @@ pub type Rgb = Array3<u8>;
 /// A decoded picture.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    /// The colours, upright, in sRGB, without alpha.
-    pub rgb: Rgb,
-    /// The same in 16 bits, `[H, W, 3]`, where the file has more than 8.
-    pub deep: Option<Array3<u16>>,
+    /// The colours, upright, in sRGB, without alpha; in 16 bits where the file has more than 8.
+    pub pixels: Pixels,
     /// What the result is to have again.
     pub kept: Kept,
     /// What the file held that no result will: CMYK colours, and how they were converted, an `ICC profile` that is not
@@ -57,8 +57,8 @@ pub struct Kept {
     pub format: Format,
     /// Whether it is grey.
     pub grey: bool,
-    /// Whether it has more than 8 bits per channel.
-    pub deep: bool,
+    /// Its bits per channel.
+    pub depth: BitDepth,
     /// How opaque it is, where it is not so throughout.
     pub alpha: Option<Alpha>,
     /// Its colour profile, for RGB.
@@ -69,32 +69,52 @@ pub struct Kept {
     pub xmp: Option<Vec<u8>>,
 }
 
-/// [`Kept::alpha`] by name.
-pub const ALPHA: &str = "alpha";
-/// [`Kept::deep`] by name.
-pub const DEPTH: &str = "16-bit depth";
-/// [`Kept::icc`] by name.
-pub const ICC: &str = "ICC profile";
-/// [`Kept::exif`] by name.
-pub const EXIF: &str = "EXIF";
-/// [`Kept::xmp`] by name.
-pub const XMP: &str = "XMP";
+/// A property of [`Kept`] that a kind of file may not carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aspect {
+    /// [`Kept::alpha`].
+    Alpha,
+    /// [`Kept::depth`] of more than 8 bits.
+    Depth,
+    /// [`Kept::icc`].
+    Icc,
+    /// [`Kept::exif`].
+    Exif,
+    /// [`Kept::xmp`].
+    Xmp,
+}
+
+impl Aspect {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Aspect::Alpha => "alpha",
+            Aspect::Depth => "16-bit depth",
+            Aspect::Icc => "ICC profile",
+            Aspect::Exif => "EXIF",
+            Aspect::Xmp => "XMP",
+        }
+    }
+}
 
 impl Picture {
     /// A picture from pixels: colours in sRGB and, where they are not seen throughout, how opaque each pixel is, of the
     /// same size. Colours that nobody sees are filled in from their neighbours.
-    pub fn of_pixels(mut rgb: Rgb, alpha: Option<Alpha>) -> Self {
+    pub fn of_pixels(pixels: impl Into<Pixels>, alpha: Option<Alpha>) -> Self {
+        let mut pixels = pixels.into();
         let alpha = alpha.filter(|alpha| alpha.iter().any(|&alpha| alpha < 255));
-        if let Some(alpha) = &alpha {
-            alpha::fill_unseen(&mut rgb, alpha);
+        match (&mut pixels, &alpha) {
+            (Pixels::U8(rgb), Some(alpha)) => alpha::fill_unseen(rgb, alpha),
+            (Pixels::U16(rgb), Some(alpha)) => alpha::fill_unseen(rgb, alpha),
+            (_, None) => {}
         }
         let kept = Kept {
+            depth: pixels.depth(),
             alpha,
             ..Kept::default()
         };
         Picture {
-            rgb,
-            deep: None,
+            pixels,
             kept,
             dropped: Vec::new(),
         }
@@ -119,16 +139,16 @@ impl Kept {
         let xmp = self.xmp.as_deref();
         let carries_xmp = format != Format::Jpeg || xmp.is_none_or(jpeg::holds_xmp);
         let has = [
-            (ALPHA, self.alpha.is_some(), true),
-            (DEPTH, self.deep, true),
-            (ICC, self.icc.is_some(), true),
-            (EXIF, exif.is_some(), carries_exif),
-            (XMP, xmp.is_some(), carries_xmp),
+            (Aspect::Alpha, self.alpha.is_some(), true),
+            (Aspect::Depth, self.depth == BitDepth::Sixteen, true),
+            (Aspect::Icc, self.icc.is_some(), true),
+            (Aspect::Exif, exif.is_some(), carries_exif),
+            (Aspect::Xmp, xmp.is_some(), carries_xmp),
         ];
         let lost = has
             .into_iter()
-            .filter(|(what, has, fits)| *has && !(*fits && format.carries(what)));
-        lost.map(|(what, _, _)| what).collect()
+            .filter(|(aspect, has, fits)| *has && !(*fits && format.carries(*aspect)));
+        lost.map(|(aspect, _, _)| aspect.name()).collect()
     }
 }
 
@@ -200,8 +220,8 @@ mod tests {
 
     use super::*;
 
-    fn sample() -> Rgb {
-        Array3::from_shape_fn((5, 7, 3), |(y, x, c)| (y * 40 + x * 5 + c) as u8)
+    fn sample() -> Pixels {
+        Array3::from_shape_fn((5, 7, 3), |(y, x, c)| (y * 40 + x * 5 + c) as u8).into()
     }
 
     #[test]
@@ -209,7 +229,7 @@ mod tests {
         let text = BTreeMap::from([("diffbir".to_owned(), "{\"seed\":231}".to_owned())]);
         let bytes = encode_png(&sample(), &text).unwrap();
         let picture = decode(&bytes, DecodeOptions::up_to(100)).unwrap();
-        assert_eq!(picture.rgb, sample());
+        assert_eq!(picture.pixels, sample());
         assert!(picture.dropped.is_empty());
         let reader = png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
         let chunk = &reader.info().utf8_text[0];

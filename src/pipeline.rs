@@ -16,12 +16,11 @@ mod sample;
 mod sizes;
 mod vae;
 
-use ndarray::{Array3, ArrayView3};
-
 use crate::bundle::Bundle;
 use crate::canvas::Store;
 use crate::error::{Error, Result};
 use crate::guidance::Rule;
+use crate::imageio::{BitDepth, Pixels};
 use crate::nets::cleaner::CleanerSpec;
 use crate::nets::contract::CONTROLS;
 use crate::nets::{Networks, Shared};
@@ -40,32 +39,20 @@ pub use sizes::{MAX_ASPECT, MAX_PIXELS, Sizes};
 /// A low-quality picture, and what is wanted of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Lq<'a> {
-    /// Its colours, `[H, W, 3]`.
-    pub rgb: ArrayView3<'a, u8>,
-    /// The same in 16 bits, where there are so many; stage 1 then starts from these.
-    pub deep: Option<ArrayView3<'a, u16>>,
-    /// Whether results are wanted in 16 bits too.
-    pub deep_results: bool,
+    /// Its colours. Stage 1 starts from all their bits.
+    pub pixels: &'a Pixels,
+    /// Bits per channel of the results.
+    pub depth: BitDepth,
 }
 
-impl<'a> From<&'a Array3<u8>> for Lq<'a> {
-    /// A picture of 8 bits, to be restored to 8.
-    fn from(rgb: &'a Array3<u8>) -> Self {
+impl<'a> From<&'a Pixels> for Lq<'a> {
+    /// To be restored to 8 bits.
+    fn from(pixels: &'a Pixels) -> Self {
         Lq {
-            rgb: rgb.view(),
-            deep: None,
-            deep_results: false,
+            pixels,
+            depth: BitDepth::default(),
         }
     }
-}
-
-/// A restored picture.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    /// Its colours, `[H, W, 3]`.
-    pub rgb: Array3<u8>,
-    /// The same in 16 bits, where they were asked for.
-    pub deep: Option<Array3<u16>>,
 }
 
 /// What the pipeline takes from a bundle and from the options, checked before anything runs.
@@ -153,11 +140,11 @@ impl Pipeline {
         networks: &mut dyn Networks,
         draws: &mut Draws,
         observe: &mut Observer<'_>,
-    ) -> Result<Vec<Sample>> {
+    ) -> Result<Vec<Pixels>> {
         let run = Run {
             pipeline: self,
             plan,
-            sizes: self.sizes((lq.rgb.dim().0, lq.rgb.dim().1))?,
+            sizes: self.sizes(lq.pixels.size())?,
             store: Store::default(),
             networks: Shared::new(networks),
             events: Events::new(observe),
@@ -173,7 +160,7 @@ impl Pipeline {
         // 5. Each sample's picture, and 6. its colours, size and integers.
         let finish = |(k, z)| {
             let decoded = run.decode(k, z, &cond_img)?;
-            run.postprocess(k, decoded, &cond_img, lq.deep_results)
+            run.postprocess(k, decoded, &cond_img, lq.depth)
         };
         latents.into_iter().enumerate().map(finish).collect()
     }

@@ -515,7 +515,7 @@ fn difference(program: &Program, a: &str, b: &str) -> i32 {
             diffbir::imageio::DecodeOptions::up_to(1 << 20),
         )
         .unwrap();
-        picture.rgb.mapv(i32::from)
+        picture.pixels.to_u8().mapv(i32::from)
     };
     let difference = (read(a) - read(b)).mapv(i32::abs);
     *difference.iter().max().unwrap()
@@ -981,7 +981,10 @@ fn the_demo_writes_a_sheet() {
         diffbir::imageio::DecodeOptions::up_to(1 << 24),
     )
     .unwrap();
-    assert!(sheet.rgb.dim().1 > 3 * 384, "three pictures side by side");
+    assert!(
+        sheet.pixels.size().1 > 3 * 384,
+        "three pictures side by side"
+    );
     assert_eq!(
         program.files("out"),
         ["astronaut.png", "chelsea.png", "coffee.png", "sheet.png"]

@@ -138,7 +138,7 @@ impl Recorded {
         Request::new(
             imageio::read(&self.lq(), DecodeOptions::up_to(1 << 20))
                 .unwrap()
-                .rgb,
+                .pixels,
             options,
         )
     }
@@ -300,7 +300,8 @@ fn check_picture(run: &Recorded, k: usize, dir: &Path) {
     let read = |path: &Path| {
         imageio::read(path, DecodeOptions::up_to(1 << 20))
             .unwrap()
-            .rgb
+            .pixels
+            .into_u8()
     };
     let found = read(&dir.join(numbered("r")));
     let recorded = run.folder.join("e2e").join(numbered(&run.name));

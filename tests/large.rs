@@ -6,7 +6,7 @@
 #[allow(dead_code)] // what only the program's other tests use
 mod program;
 
-use diffbir::imageio::{self, DecodeOptions, EncodeOptions, Kept, Picture};
+use diffbir::imageio::{self, BitDepth, DecodeOptions, EncodeOptions, Kept, Picture, Pixels};
 use ndarray::Array3;
 use program::{Program, Run, picture};
 
@@ -140,11 +140,11 @@ fn odd_sizes_work_within_the_budget() {
 fn deep(value: impl Fn(usize, usize, usize) -> u16) -> Vec<u8> {
     let pixels = Array3::from_shape_fn((40, 48, 3), |(y, x, c)| value(y, x, c));
     let kept = Kept {
-        deep: true,
+        depth: BitDepth::Sixteen,
         ..Kept::default()
     };
     imageio::encode(
-        &pixels,
+        &pixels.into(),
         &kept,
         EncodeOptions::default(),
         &Default::default(),
@@ -170,7 +170,9 @@ fn sixteen_bits_go_in_and_come_out() {
     };
     assert_eq!(restore(&["-o", "deep_out.png"]), serde_json::json!([]));
     let made = read(&program, "deep_out.png");
-    let deep_made = made.deep.expect("16 bits");
+    let Pixels::U16(deep_made) = made.pixels else {
+        panic!("8 bits");
+    };
     let levels: std::collections::BTreeSet<u16> = deep_made.iter().copied().collect();
     assert!(
         levels.len() > 256,
@@ -180,8 +182,10 @@ fn sixteen_bits_go_in_and_come_out() {
     // The 8-bit result of the same picture is the same but for its rounding.
     restore(&["-o", "eight.png", "--depth", "8"]);
     let eight = read(&program, "eight.png");
-    assert!(eight.deep.is_none());
-    for (deep, eight) in deep_made.iter().zip(&eight.rgb) {
+    let Pixels::U8(eight) = eight.pixels else {
+        panic!("16 bits");
+    };
+    for (deep, eight) in deep_made.iter().zip(&eight) {
         assert!((i32::from(*deep) - i32::from(*eight) * 257).abs() <= 257);
     }
     assert_eq!(
@@ -204,12 +208,10 @@ fn sixteen_bits_go_in_and_come_out() {
             "1",
         ])
         .code(0);
-    let levels: std::collections::BTreeSet<u16> = read(&program, "up.png")
-        .deep
-        .unwrap()
-        .iter()
-        .copied()
-        .collect();
+    let Pixels::U16(up) = read(&program, "up.png").pixels else {
+        panic!("8 bits");
+    };
+    let levels: std::collections::BTreeSet<u16> = up.iter().copied().collect();
     assert!(levels.len() > 256);
 }
 
@@ -243,7 +245,7 @@ fn what_lies_between_8_bit_steps_reaches_the_networks() {
                 .concat(),
             )
             .code(0);
-        read(&program, "out.png").deep.unwrap()
+        read(&program, "out.png").pixels
     });
     assert_ne!(results[0], results[1]);
 }

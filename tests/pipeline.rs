@@ -26,7 +26,7 @@ use diffbir::cancel::Cancel;
 use diffbir::engine::{Engine, Noise, Request};
 use diffbir::error::{Error, ErrorKind};
 use diffbir::guidance::{LossKind, Space};
-use diffbir::imageio::Rgb;
+use diffbir::imageio::{Pixels, Rgb};
 use diffbir::memory::Bytes;
 use diffbir::nets::Networks;
 use diffbir::options::{
@@ -100,8 +100,7 @@ fn run_on(
 ) -> Plan {
     let prompts = Prompts::default();
     let pipeline = Pipeline::new(bundle, &request.options, &prompts).unwrap();
-    let (height, width, _) = request.lq.dim();
-    let mut plan = pipeline.plan((height, width), networks).unwrap();
+    let mut plan = pipeline.plan(request.lq.size(), networks).unwrap();
     plan.tile_batch = tile_batch;
     let sampling = &request.options.sampling;
     let mut draws = Draws::per_sample(sampling.rng, sampling.seed);
@@ -119,7 +118,7 @@ fn run(bench: &Bench, request: &Request) -> Rgb {
 fn run_all(bench: &Bench, request: &Request) -> Vec<Rgb> {
     let restored = bench.engine.restore(request, &mut |_| Ok(())).unwrap();
     assert_eq!(restored.samples.len(), request.options.sampling.samples);
-    restored.samples
+    restored.samples.into_iter().map(Pixels::into_u8).collect()
 }
 
 #[test]
@@ -487,9 +486,9 @@ fn without_a_cleaner_the_enlarged_picture_is_stage_1() {
         Ok(())
     };
     let restored = bench.engine.restore(&request, &mut keep).unwrap();
-    assert_eq!(restored.samples[0].dim(), (80, 100, 3));
+    assert_eq!(restored.samples[0].size(), (80, 100));
     assert!(bench.shapes("cleaner_sr", "image").is_empty());
-    let enlarged = resize::pillow_bicubic(request.lq.view(), 80, 100);
+    let enlarged = resize::pillow_bicubic(request.lq.to_u8().view(), 80, 100);
     let stage1 = resize::quantise(&stage1.unwrap());
     assert_eq!(tensor::to_hwc(stage1).index_axis_move(Axis(0), 0), enlarged);
     assert!(!restored.provenance.graphs.contains_key("cleaner_sr"));

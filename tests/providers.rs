@@ -192,7 +192,7 @@ fn pretence(program: &Program) -> Option<PathBuf> {
 fn difference(a: &Path, b: &Path) -> (f64, i32) {
     let read = |path| {
         let picture = imageio::read(path, DecodeOptions::up_to(1 << 20)).unwrap();
-        picture.rgb.mapv(i32::from)
+        picture.pixels.to_u8().mapv(i32::from)
     };
     let difference = (read(a) - read(b)).mapv(i32::abs);
     let largest = difference.iter().copied().max().unwrap();

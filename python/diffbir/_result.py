@@ -61,8 +61,8 @@ class Image:
         this object. Everything else is a copy.
 
         Args:
-            dtype: uint8 (0 to 255), uint16 (0 to 65535) or float32 (0 to 1). The networks work on
-                8 bits, which the others only scale.
+            dtype: uint8 (0 to 255), uint16 (0 to 65535) or float32 (0 to 1). A result has 16 bits
+                where its input has more than 8, or `output.depth` is 16.
             channels: `rgb`, `bgr` (H, W, 3), `rgba`, `bgra` (H, W, 4; full alpha where the picture
                 has none) or `grey` (H, W; Rec. 601 luma).
 

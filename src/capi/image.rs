@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::os::raw::c_char;
 use std::path::Path;
 use std::ptr;
-use std::sync::Arc;
-
-use ndarray::Array3;
+use std::sync::{Arc, OnceLock};
 
 use super::boundary::{Failure, Outcome, guard, guard_or, optional_text, path};
 use super::error::{diffbir_code, diffbir_error};
 use super::growing;
 use super::handles;
-use super::pixels::Pixels;
+use super::pixels::Pixels as HostPixels;
 use super::strings::give_bytes;
 use super::structs::{diffbir_encode_options, diffbir_pixels};
 use crate::config::OutputOptions;
-use crate::imageio::{self, Alpha, EncodeOptions, Format, Kept, Rgb};
+use crate::imageio::{self, Alpha, EncodeOptions, Format, Kept, Pixels, Rgb};
 
 /// A result, owned by the library. Thread-safe: it never changes.
 pub struct diffbir_image {
@@ -27,10 +25,9 @@ handle!(diffbir_image => ImageObject);
 
 /// What is behind a `diffbir_image`.
 pub struct ImageObject {
-    /// `[H, W, 3]` in the standard layout.
-    rgb: Rgb,
-    /// The same in 16 bits, where files can have so many.
-    deep: Option<Array3<u16>>,
+    pixels: Pixels,
+    /// Of 16 bits, the 8 that `diffbir_image_data` shows, once they are asked for.
+    eight: OnceLock<Rgb>,
     kept: Kept,
     /// The PNG's text chunk.
     text: BTreeMap<String, String>,
@@ -39,15 +36,14 @@ pub struct ImageObject {
 
 impl ImageObject {
     pub(super) fn new(
-        rgb: Rgb,
-        deep: Option<Array3<u16>>,
+        pixels: Pixels,
         kept: Kept,
         text: BTreeMap<String, String>,
         output: &OutputOptions,
     ) -> Self {
         ImageObject {
-            rgb: rgb.as_standard_layout().into_owned(),
-            deep,
+            pixels,
+            eight: OnceLock::new(),
             kept,
             text,
             output: output.clone(),
@@ -55,13 +51,16 @@ impl ImageObject {
     }
 
     fn alpha(&self) -> Option<Alpha> {
-        let (height, width, _) = self.rgb.dim();
+        let (height, width) = self.pixels.size();
         self.kept.alpha_in(height, width)
     }
 
-    fn pixels(&self) -> imageio::Pixels<'_> {
-        let deep = self.deep.as_ref();
-        deep.map_or(imageio::Pixels::U8(&self.rgb), imageio::Pixels::U16)
+    fn eight(&self) -> *const u8 {
+        let rgb = match &self.pixels {
+            Pixels::U8(rgb) => rgb,
+            deeper => self.eight.get_or_init(|| deeper.to_u8().into_owned()),
+        };
+        rgb.as_ptr()
     }
 
     /// The PNG's text chunk, where it is wanted.
@@ -76,7 +75,7 @@ impl ImageObject {
     fn encode(&self, options: &diffbir_encode_options) -> Outcome<Vec<u8>> {
         let encoding = self.encoding(options, None)?;
         Ok(imageio::encode(
-            self.pixels(),
+            &self.pixels,
             &self.kept,
             encoding,
             &self.text(options),
@@ -140,7 +139,7 @@ impl ImageObject {
         };
         Ok(imageio::write(
             place,
-            self.pixels(),
+            &self.pixels,
             &self.kept,
             encoding,
             &self.text(options),
@@ -159,23 +158,23 @@ pub(super) fn refuse_existing(path: &Path, overwrite: bool) -> Outcome<()> {
     }
 }
 
-fn side(image: *const diffbir_image, of: impl FnOnce(&Rgb) -> usize) -> u32 {
+fn side(image: *const diffbir_image, of: impl FnOnce(&Pixels) -> usize) -> u32 {
     guard_or(0, || {
         let image: Arc<ImageObject> = handles::get(image)?;
-        Ok(u32::try_from(of(&image.rgb)).unwrap_or(0))
+        Ok(u32::try_from(of(&image.pixels)).unwrap_or(0))
     })
 }
 
 /// Pixels in a row; 0 for NULL and freed handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_width(image: *const diffbir_image) -> u32 {
-    side(image, |rgb| rgb.dim().1)
+    side(image, |pixels| pixels.size().1)
 }
 
 /// Rows; 0 for NULL and freed handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_height(image: *const diffbir_image) -> u32 {
-    side(image, |rgb| rgb.dim().0)
+    side(image, |pixels| pixels.size().0)
 }
 
 /// Whether the input was transparent somewhere, and so the result is; false for NULL and freed handles.
@@ -184,11 +183,11 @@ pub extern "C" fn diffbir_image_has_alpha(image: *const diffbir_image) -> bool {
     guard_or(false, || Ok(handles::get(image)?.kept.alpha.is_some()))
 }
 
-/// The colours without copying: sRGB, 8 bits, red, green, blue, rows close together, `3 * width * height` bytes. Valid
-/// until the image is freed; NULL for NULL and freed handles.
+/// The colours without copying: sRGB, 8 bits (of a result of 16 the nearest ones, which `diffbir_image_copy` gives in
+/// full), red, green, blue, rows close together, `3 * width * height` bytes. Valid until the image is freed; NULL for NULL and freed handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_data(image: *const diffbir_image) -> *const u8 {
-    guard_or(ptr::null(), || Ok(handles::get(image)?.rgb.as_ptr()))
+    guard_or(ptr::null(), || Ok(handles::get(image)?.eight()))
 }
 
 /// Copies the picture into the host's memory, in the form that `pixels` describes. Its width and height have to be the
@@ -200,15 +199,15 @@ pub extern "C" fn diffbir_image_copy(
 ) -> *mut diffbir_error {
     guard(|| {
         let image = handles::get(image)?;
-        let place = Pixels::of("pixels", pixels)?;
-        let (height, width, _) = image.rgb.dim();
+        let place = HostPixels::of("pixels", pixels)?;
+        let (height, width) = image.pixels.size();
         if (place.height, place.width) != (height, width) {
             return Err(Failure::argument(format!(
                 "pixels is {}x{}, expected the image's {width}x{height}",
                 place.width, place.height
             )));
         }
-        place.write(&image.rgb, image.alpha().as_ref());
+        place.write(&image.pixels, image.alpha().as_ref());
         Ok(())
     })
 }

@@ -5,7 +5,7 @@ use ndarray::{Array2, Array3};
 use super::boundary::{Failure, Outcome};
 use super::growing;
 use super::structs::{diffbir_channels, diffbir_layout, diffbir_pixels, diffbir_type};
-use crate::imageio::{Alpha, Rgb};
+use crate::imageio::{self, Alpha, Sample};
 
 /// The host's pixels as a checked description: every value it names lies within its bytes.
 #[derive(Debug)]
@@ -122,40 +122,62 @@ impl Pixels {
         y * row + c * plane + x * pixel
     }
 
-    /// The colours in 8 bits, and how opaque each pixel is, where the host says so.
-    pub(super) fn read(&self) -> (Rgb, Option<Alpha>) {
-        // SAFETY: by the header `size` bytes from `data` on that stay as they are during the call.
-        let bytes = unsafe { std::slice::from_raw_parts(self.data, self.size) };
-        let value = |y, x, c| self.value.read(&bytes[self.offset(y, x, c)..]);
-        let order = self.channels.order();
+    /// The colours, in 16 bits where the host's values have more than 8, and how opaque each pixel is, where the host
+    /// says so.
+    pub(super) fn read(&self) -> (imageio::Pixels, Option<Alpha>) {
+        let colors = match self.value {
+            diffbir_type::U8 => self
+                .colors(|bytes| bytes.first().copied().unwrap_or(0))
+                .into(),
+            _ => self.colors(|bytes| self.value.read(bytes)).into(),
+        };
         let size = (self.height, self.width);
-        let rgb = Array3::from_shape_fn((size.0, size.1, 3), |(y, x, c)| value(y, x, order[c]));
         let alpha = self.channels.alpha();
+        let bytes = self.bytes();
+        let value = |y, x, c| self.value.read(&bytes[self.offset(y, x, c)..]).to_u8();
         let alpha = alpha.map(|c| Array2::from_shape_fn(size, |(y, x)| value(y, x, c)));
-        (rgb, alpha)
+        (colors, alpha)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: by the header `size` bytes from `data` on that stay as they are during the call.
+        unsafe { std::slice::from_raw_parts(self.data, self.size) }
+    }
+
+    fn colors<T>(&self, value: impl Fn(&[u8]) -> T) -> Array3<T> {
+        let (bytes, order) = (self.bytes(), self.channels.order());
+        Array3::from_shape_fn((self.height, self.width, 3), |(y, x, c)| {
+            value(&bytes[self.offset(y, x, order[c])..])
+        })
     }
 
     /// Writes a picture of the same size; without `alpha` every pixel is opaque.
-    pub(super) fn write(&self, rgb: &Rgb, alpha: Option<&Alpha>) {
+    pub(super) fn write(&self, pixels: &imageio::Pixels, alpha: Option<&Alpha>) {
+        match pixels {
+            imageio::Pixels::U8(rgb) => self.write_colors(rgb, alpha),
+            imageio::Pixels::U16(rgb) => self.write_colors(rgb, alpha),
+        }
+    }
+
+    fn write_colors<T: Sample>(&self, rgb: &Array3<T>, alpha: Option<&Alpha>) {
         // SAFETY: by the header `size` bytes from `data` on that nobody else uses during the call.
         let bytes = unsafe { std::slice::from_raw_parts_mut(self.data, self.size) };
-        let mut put = |y, x, c, value| {
-            let at = self.offset(y, x, c);
-            self.value.write(&mut bytes[at..], value);
-        };
         let order = self.channels.order();
         for y in 0..self.height {
             for x in 0..self.width {
                 let color = [0, 1, 2].map(|c| rgb[[y, x, c]]);
                 if self.channels == diffbir_channels::Grey {
-                    put(y, x, 0, crate::imageio::luma(color));
+                    self.value
+                        .write(&mut bytes[self.offset(y, x, 0)..], T::luma(color));
                     continue;
                 }
                 for (c, value) in color.into_iter().enumerate() {
-                    put(y, x, order[c], value);
+                    self.value
+                        .write(&mut bytes[self.offset(y, x, order[c])..], value);
                 }
                 if let Some(c) = self.channels.alpha() {
-                    put(y, x, c, alpha.map_or(255, |alpha| alpha[[y, x]]));
+                    let alpha = alpha.map_or(u8::MAX, |alpha| alpha[[y, x]]);
+                    self.value.write(&mut bytes[self.offset(y, x, c)..], alpha);
                 }
             }
         }
@@ -187,27 +209,26 @@ impl diffbir_type {
         }
     }
 
-    /// The value that `bytes` begin with, in 8 bits.
-    fn read(self, bytes: &[u8]) -> u8 {
+    /// The value that `bytes` begin with, in 16 bits.
+    fn read(self, bytes: &[u8]) -> u16 {
         match (self, bytes) {
-            (diffbir_type::U16, &[a, b, ..]) => (u16::from_ne_bytes([a, b]) >> 8) as u8,
+            (diffbir_type::U16, &[a, b, ..]) => u16::from_ne_bytes([a, b]),
             (diffbir_type::F32, &[a, b, c, d, ..]) => {
                 let value = f32::from_ne_bytes([a, b, c, d]);
-                (value * 255.0).round().clamp(0.0, 255.0) as u8
+                (value * 65535.0).round().clamp(0.0, 65535.0) as u16
             }
-            (_, &[value, ..]) => value,
+            (_, &[value, ..]) => value.to_u16(),
             (_, &[]) => 0,
         }
     }
 
-    fn write(self, bytes: &mut [u8], value: u8) {
+    fn write(self, bytes: &mut [u8], value: impl Sample) {
         match self {
-            diffbir_type::U8 => bytes[0] = value,
-            diffbir_type::U16 => {
-                bytes[..2].copy_from_slice(&(u16::from(value) * 257).to_ne_bytes());
-            }
+            diffbir_type::U8 => bytes[0] = value.to_u8(),
+            diffbir_type::U16 => bytes[..2].copy_from_slice(&value.to_u16().to_ne_bytes()),
             diffbir_type::F32 => {
-                bytes[..4].copy_from_slice(&(f32::from(value) / 255.0).to_ne_bytes());
+                let value = f32::from(value.to_u16()) / 65535.0;
+                bytes[..4].copy_from_slice(&value.to_ne_bytes());
             }
         }
     }

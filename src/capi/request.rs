@@ -90,8 +90,8 @@ pub extern "C" fn diffbir_request_set_pixels(
 ) -> *mut diffbir_error {
     guard(|| {
         let request = handles::get(request)?;
-        let (rgb, alpha) = Pixels::of("pixels", pixels)?.read();
-        let picture = Arc::new(Picture::of_pixels(rgb, alpha));
+        let (colors, alpha) = Pixels::of("pixels", pixels)?.read();
+        let picture = Arc::new(Picture::of_pixels(colors, alpha));
         request.change(|work| work.input = Some(Source::Picture(picture)))
     })
 }

@@ -71,17 +71,9 @@ fn finished(done: Done, output: &OutputOptions) -> Outcome<Finished> {
     let texts: Vec<_> = (0..done.restored.samples.len())
         .map(text)
         .collect::<Result<_>>()?;
-    let mut deep = done.restored.deep.into_iter();
     let samples = done.restored.samples.into_iter().zip(texts);
-    let image = |(rgb, text)| {
-        Arc::new(ImageObject::new(
-            rgb,
-            deep.next(),
-            done.kept.clone(),
-            text,
-            output,
-        ))
-    };
+    let image =
+        |(pixels, text)| Arc::new(ImageObject::new(pixels, done.kept.clone(), text, output));
     Ok(Finished {
         samples: samples.map(image).collect(),
         provenance,

@@ -78,9 +78,10 @@ pub struct diffbir_options {
 pub enum diffbir_type {
     /// 8 bits, 0 to 255.
     U8 = 1,
-    /// 16 bits, 0 to 65535, in the machine's byte order. Networks see 8 bits: the high ones are kept.
+    /// 16 bits, 0 to 65535, in the machine's byte order. All of them count; results then have 16 bits as well, unless
+    /// `output.depth` says otherwise.
     U16 = 2,
-    /// 32-bit float, 0 to 1. Rounded to 8 bits; values outside are clipped, NaN is 0.
+    /// 32-bit float, 0 to 1. Rounded to 16 bits, and as those; values outside are clipped, NaN is 0.
     F32 = 3,
 }
 

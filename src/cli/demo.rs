@@ -78,17 +78,22 @@ fn write_sheet(jobs: &[Job], stages: &Path, path: &Path) -> Result<()> {
         let stage1 = job.stage(stages, STAGE1, 0);
         let read = |path: &Path| {
             imageio::read(path, DecodeOptions::up_to(DEFAULT_MAX_PIXELS))
+                .map(|picture| picture.pixels.into_u8())
                 .map_err(|e| e.at(path.display()))
         };
         rows.push(sheet::Row {
             name: stem,
             pictures: vec![
-                ("before".to_owned(), read(&job.input)?.rgb),
-                ("stage 1".to_owned(), read(&stage1)?.rgb),
-                ("after".to_owned(), read(&job.file(0))?.rgb),
+                ("before".to_owned(), read(&job.input)?),
+                ("stage 1".to_owned(), read(&stage1)?),
+                ("after".to_owned(), read(&job.file(0))?),
             ],
         });
     }
     let sheet = sheet::compose(&rows);
-    imageio::write_atomic(path, &imageio::encode_png(&sheet, &BTreeMap::new())?, true)
+    imageio::write_atomic(
+        path,
+        &imageio::encode_png(&sheet.into(), &BTreeMap::new())?,
+        true,
+    )
 }

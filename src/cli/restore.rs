@@ -16,7 +16,7 @@ use crate::cli::{defect, frames, plan, replay};
 use crate::config::Existing;
 use crate::engine::Noise;
 use crate::error::{Error, ErrorKind, Result};
-use crate::imageio::{self, Pixels};
+use crate::imageio;
 use crate::pipeline::{Event, Intermediate};
 use crate::service::ledger::{Begun, Ledger, Planned, Standing};
 use crate::service::{self, Done, Opened, Service, Source, settings};
@@ -254,9 +254,7 @@ impl Run<'_> {
         if output.existing == Existing::Skip && path.exists() {
             return Ok(());
         }
-        let rgb = &done.restored.samples[k];
-        let deep = done.restored.deep.get(k);
-        let pixels = deep.map_or(Pixels::U8(rgb), Pixels::U16);
+        let pixels = &done.restored.samples[k];
         let encoding = output.encoding(job.format);
         let text = done.text(k, output)?;
         let file = imageio::prepare(path, pixels, &done.kept, encoding, &text)?;
@@ -291,7 +289,7 @@ impl Run<'_> {
         let rgb = what.to_rgb(picture)?;
         imageio::write_atomic(
             &path,
-            &imageio::encode_png(&rgb, &BTreeMap::new())?,
+            &imageio::encode_png(&rgb.into(), &BTreeMap::new())?,
             replace,
         )
     }

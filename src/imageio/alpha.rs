@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Array3, Axis, s};
 
+use super::pixels::Sample;
 use crate::resize;
 
 /// How opaque each pixel is, `[H, W]`.
@@ -39,17 +40,14 @@ pub(super) fn fill_unseen<T: Copy>(rgb: &mut Array3<T>, alpha: &Alpha) {
     }
 }
 
-/// Colours as they were before a file multiplied them with `alpha`, where anything of them is seen; at most `most`.
-pub(super) fn divide<T>(rgb: &mut Array3<T>, alpha: &Alpha, most: T)
-where
-    T: Copy + Into<u32> + TryFrom<u32>,
-{
+/// Colours as they were before a file multiplied them with `alpha`, where anything of them is seen.
+pub(super) fn divide<T: Sample>(rgb: &mut Array3<T>, alpha: &Alpha) {
     for ((y, x), &alpha) in alpha.indexed_iter() {
         if (1..255).contains(&alpha) {
             let mut color = rgb.slice_mut(s![y, x, ..]);
             color.mapv_inplace(|value| {
                 T::try_from((value.into() * 255 + u32::from(alpha) / 2) / u32::from(alpha))
-                    .unwrap_or(most)
+                    .unwrap_or(T::MOST)
             });
         }
     }
@@ -109,10 +107,10 @@ mod tests {
     fn multiplied_colours_come_back() {
         let alpha = Alpha::from_shape_fn((1, 4), |(_, x)| [0, 100, 200, 255][x]);
         let mut rgb = Array3::from_elem((1, 4, 3), 90_u8);
-        divide(&mut rgb, &alpha, u8::MAX);
+        divide(&mut rgb, &alpha);
         assert_eq!(rgb.slice(s![0, .., 1]).to_vec(), [90, 230, 115, 90]);
         let mut bright = Array3::from_elem((1, 4, 3), 60_000_u16);
-        divide(&mut bright, &alpha, u16::MAX);
+        divide(&mut bright, &alpha);
         assert_eq!(bright[[0, 1, 0]], u16::MAX);
     }
 

@@ -110,7 +110,7 @@ impl Chunk<'_> {
     /// Bytes of it that a reader keeps.
     pub fn metadata(&self) -> usize {
         match &self.kind {
-            b"IDAT" | b"VP8 " | b"VP8L" | b"ALPH" | b"ANMF" => 0,
+            b"VP8 " | b"VP8L" | b"ALPH" | b"ANMF" => 0,
             _ => self.data.len(),
         }
     }
@@ -139,7 +139,7 @@ impl<'a> Chunks<'a> {
     /// Those of a PNG before its pixels, or of a WebP; none of other kinds.
     pub fn of(format: Format, bytes: &'a [u8]) -> Self {
         match format {
-            Format::Png => Self::new(bytes.get(8..), png, &[b"IDAT"]),
+            Format::Png => Self::new(bytes.get(8..), png, &[]),
             Format::Webp => {
                 let size = bytes.get(4..).and_then(<[u8]>::first_chunk);
                 let size = size.map_or(0, |size| u32::from_le_bytes(*size) as usize);
@@ -207,12 +207,15 @@ impl<'a> Iterator for Chunks<'a> {
 
 fn png(bytes: &[u8]) -> Option<Header> {
     let (length, rest) = bytes.split_first_chunk()?;
-    Some(Header {
-        kind: *rest.first_chunk()?,
+    let kind = *rest.first_chunk()?;
+    let header = Header {
+        kind,
         before: 8,
         data: Some(u32::from_be_bytes(*length).into()),
         behind: 4,
-    })
+    };
+    // What is behind the pixels is not read.
+    (kind != *b"IDAT").then_some(header)
 }
 
 fn riff(bytes: &[u8]) -> Option<Header> {

@@ -7,15 +7,16 @@ use image::codecs::png::PngDecoder;
 use image::codecs::tiff::TiffDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageResult, Limits};
-use ndarray::Array3;
+use image::{ColorType, ExtendedColorType, ImageDecoder, ImageResult, Limits};
+use ndarray::{Array, Axis, Dimension};
 
 use super::bounds::{Chunk, Chunks, METADATA, too_much};
 use super::jpeg::JpegDecoder;
 #[cfg(feature = "jxl")]
 use super::jxl;
+use super::raw::{self, Raw};
 use super::tiff::GreyAlpha;
-use super::{Alpha, DecodeOptions, Format, Header, Kept, Picture, Rgb, alpha, profile, tags};
+use super::{Aspect, DecodeOptions, Format, Header, Kept, Picture, Pixels, alpha, profile, tags};
 use crate::error::{Error, Result};
 
 /// Decodes a picture from the bytes of its file; see [`read`](super::read).
@@ -187,42 +188,61 @@ impl Source<'_> {
 
 fn assemble(mut decoder: impl ImageDecoder, source: Source<'_>, profiles: bool) -> Result<Picture> {
     let mut facts = Facts::of(&mut decoder, source);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    image.apply_orientation(facts.orientation);
-    let alpha = image.color().has_alpha().then(|| alpha_of(&image));
-    let mut deep = match facts.kept.deep {
-        true => Some(in_rows(
-            (image.height() as usize, image.width() as usize),
-            image.to_rgb16().into_raw(),
-        )?),
-        false => None,
-    };
-    let mut rgb = to_rgb(image)?;
-    if let Some(alpha) = alpha.as_ref().filter(|_| facts.multiplied) {
-        alpha::divide(&mut rgb, alpha, u8::MAX);
-        deep.iter_mut()
-            .for_each(|deep| alpha::divide(deep, alpha, u16::MAX));
+    let (mut pixels, mut alpha) = Raw::read(decoder)?.split()?;
+    if facts.orientation != Orientation::NoTransforms {
+        pixels = match pixels {
+            Pixels::U8(rgb) => Pixels::U8(upright(rgb, facts.orientation)),
+            Pixels::U16(rgb) => Pixels::U16(upright(rgb, facts.orientation)),
+        };
+        alpha = alpha.map(|alpha| upright(alpha, facts.orientation));
     }
-    if let Some(icc) = &facts.kept.icc {
-        match profiles {
-            true => {
-                rgb = profile::to_srgb(rgb, icc)?;
-                deep = deep.map(|deep| profile::to_srgb(deep, icc)).transpose()?;
-            }
-            false => facts.kept.icc = None,
+    if let Some(alpha) = alpha.as_ref().filter(|_| facts.multiplied) {
+        match &mut pixels {
+            Pixels::U8(rgb) => alpha::divide(rgb, alpha),
+            Pixels::U16(rgb) => alpha::divide(rgb, alpha),
         }
     }
-    let mut picture = Picture::of_pixels(rgb, alpha);
-    facts.kept.alpha = picture.kept.alpha.take();
-    if let (Some(deep), Some(alpha)) = (&mut deep, &facts.kept.alpha) {
-        alpha::fill_unseen(deep, alpha);
+    if !profiles {
+        facts.kept.icc = None;
     }
+    if let Some(icc) = &facts.kept.icc {
+        pixels = profile::to_srgb(pixels, icc)?;
+    }
+    let picture = Picture::of_pixels(pixels, alpha);
+    facts.kept.alpha = picture.kept.alpha;
     Ok(Picture {
-        deep,
+        pixels: picture.pixels,
         kept: facts.kept,
         dropped: facts.dropped,
-        ..picture
     })
+}
+
+/// `array`, `[H, W, ..]`, turned as `orientation` says.
+fn upright<T: Clone, D: Dimension>(
+    mut array: Array<T, D>,
+    orientation: Orientation,
+) -> Array<T, D> {
+    use Orientation::*;
+    // Columns become rows, then both run in one direction or the other.
+    if matches!(
+        orientation,
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH
+    ) {
+        array.swap_axes(0, 1);
+    }
+    if matches!(
+        orientation,
+        FlipVertical | Rotate180 | Rotate270 | Rotate270FlipH
+    ) {
+        array.invert_axis(Axis(0));
+    }
+    if matches!(
+        orientation,
+        FlipHorizontal | Rotate180 | Rotate90 | Rotate270FlipH
+    ) {
+        array.invert_axis(Axis(1));
+    }
+    array.as_standard_layout().into_owned()
 }
 
 /// What a file says besides its pixels.
@@ -262,12 +282,12 @@ impl Facts {
             ),
         };
         if unusable {
-            dropped.push(super::ICC);
+            dropped.push(Aspect::Icc.name());
         }
         let orientation = orientation(decoder);
         let mut exif = match source.format {
             Format::Tiff => tags::Exif::read(source.bytes).map(|exif| exif.to_bytes()),
-            _ => read_or_dropped(decoder.exif_metadata(), super::EXIF, &mut dropped),
+            _ => read_or_dropped(decoder.exif_metadata(), Aspect::Exif, &mut dropped),
         };
         if let Some(exif) = &mut exif {
             // The pixels are turned upright; a program that reads the tag must not turn them again.
@@ -275,7 +295,7 @@ impl Facts {
         }
         let xmp = source
             .tag(tags::XMP)
-            .or_else(|| read_or_dropped(decoder.xmp_metadata(), super::XMP, &mut dropped));
+            .or_else(|| read_or_dropped(decoder.xmp_metadata(), Aspect::Xmp, &mut dropped));
         let grey = matches!(
             color,
             ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16
@@ -284,7 +304,7 @@ impl Facts {
             kept: Kept {
                 format: source.format,
                 grey,
-                deep: color.bytes_per_pixel() > color.channel_count(),
+                depth: raw::depth_of(color),
                 alpha: None,
                 icc,
                 exif,
@@ -299,41 +319,11 @@ impl Facts {
 
 fn read_or_dropped(
     read: ImageResult<Option<Vec<u8>>>,
-    what: &'static str,
+    aspect: Aspect,
     dropped: &mut Vec<&'static str>,
 ) -> Option<Vec<u8>> {
     if read.is_err() {
-        dropped.push(what);
+        dropped.push(aspect.name());
     }
     read.ok().flatten()
-}
-
-fn alpha_of(image: &DynamicImage) -> Alpha {
-    let rgba = image.to_rgba8();
-    let (width, height) = (rgba.width() as usize, rgba.height() as usize);
-    Alpha::from_shape_fn((height, width), |(y, x)| {
-        rgba.get_pixel(x as u32, y as u32).0[3]
-    })
-}
-
-/// As Pillow's `convert("RGB")`: alpha is dropped, not blended, and of 16 bits the high ones are kept.
-fn to_rgb(image: DynamicImage) -> Result<Rgb> {
-    let size = (image.height() as usize, image.width() as usize);
-    let high_byte = |x: u16| (x >> 8) as u8;
-    let bytes: Vec<u8> = match image.color() {
-        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => image
-            .into_rgb16()
-            .into_raw()
-            .into_iter()
-            .map(high_byte)
-            .collect(),
-        _ => image.into_rgb8().into_raw(),
-    };
-    in_rows(size, bytes)
-}
-
-fn in_rows<T>((height, width): (usize, usize), values: Vec<T>) -> Result<Array3<T>> {
-    Array3::from_shape_vec((height, width, 3), values).map_err(|e| {
-        Error::internal("the decoder returned another size than it announced").with_source(e)
-    })
 }

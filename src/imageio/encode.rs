@@ -6,7 +6,7 @@ use std::io::Write;
 
 use super::pixels::Order;
 use super::rows::{Channels, Rows};
-use super::{Depth, Format, Kept, Pixels, Rgb, bmp, jpeg, tiff};
+use super::{Aspect, BitDepth, Depth, Format, Kept, Pixels, bmp, jpeg, tiff};
 use crate::error::{Error, Result};
 
 /// How a result is written.
@@ -34,21 +34,23 @@ impl Default for EncodeOptions {
 }
 
 impl EncodeOptions {
-    /// Whether the result of a picture has 16 bits per channel, as far as there are colours of so many: where that is
-    /// asked for, or left open and the picture has them, and the kind of file can.
-    pub fn is_deep(self, kept: &Kept) -> bool {
-        let wanted = match self.depth {
-            Depth::Auto => kept.deep,
-            Depth::Eight => false,
-            Depth::Sixteen => true,
-        };
-        wanted && self.format.carries(super::DEPTH)
+    /// Bits per channel of the result of a picture, as far as there are colours of so many: 16 where that is asked for,
+    /// or left open and the picture has them, and the kind of file can.
+    pub fn result_depth(self, kept: &Kept) -> BitDepth {
+        match self.depth {
+            _ if !self.format.carries(Aspect::Depth) => BitDepth::Eight,
+            Depth::Auto => kept.depth,
+            Depth::Eight => BitDepth::Eight,
+            Depth::Sixteen => BitDepth::Sixteen,
+        }
     }
 
-    /// Whether a file of `pixels` has 16 bits per channel.
-    fn deep(self, pixels: Pixels<'_>, kept: &Kept) -> bool {
-        let there = matches!(pixels, Pixels::U16(_)) || self.depth == Depth::Sixteen;
-        there && self.is_deep(kept)
+    /// Bits per channel of a file of `pixels`.
+    fn file_depth(self, pixels: &Pixels, kept: &Kept) -> BitDepth {
+        match pixels.depth() {
+            BitDepth::Eight if self.depth != Depth::Sixteen => BitDepth::Eight,
+            _ => self.result_depth(kept),
+        }
     }
 }
 
@@ -62,23 +64,23 @@ const PNG_XMP: &str = "XML:com.adobe.xmp";
 /// [`Input`](crate::error::ErrorKind::Input): a colour profile that cannot be used.
 /// [`Option`](crate::error::ErrorKind::Option): more pixels than the kind of file holds.
 /// [`Internal`](crate::error::ErrorKind::Internal): the encoder fails.
-pub fn encode<'a>(
-    pixels: impl Into<Pixels<'a>>,
+pub fn encode(
+    pixels: &Pixels,
     kept: &Kept,
     options: EncodeOptions,
     text: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    encode_to(&mut bytes, pixels.into(), kept, options, text)?;
+    encode_to(&mut bytes, pixels, kept, options, text)?;
     Ok(bytes)
 }
 
-/// `rgb` as a PNG with `text` chunks and nothing else.
+/// `pixels` as a PNG of 8 bits with `text` chunks and nothing else.
 ///
 /// # Errors
 /// As [`encode`].
-pub fn encode_png(rgb: &Rgb, text: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    encode(rgb, &Kept::default(), EncodeOptions::default(), text)
+pub fn encode_png(pixels: &Pixels, text: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    encode(pixels, &Kept::default(), EncodeOptions::default(), text)
 }
 
 /// As [`encode`], into `sink` from start to end.
@@ -87,7 +89,7 @@ pub fn encode_png(rgb: &Rgb, text: &BTreeMap<String, String>) -> Result<Vec<u8>>
 /// As [`encode`]; where `sink` fails, any.
 pub(super) fn encode_to(
     sink: &mut dyn Write,
-    pixels: Pixels<'_>,
+    pixels: &Pixels,
     kept: &Kept,
     options: EncodeOptions,
     text: &BTreeMap<String, String>,
@@ -95,7 +97,7 @@ pub(super) fn encode_to(
     let (height, width) = pixels.size();
     let format = options.format;
     check_sides(format, height, width)?;
-    let alpha = match format.carries(super::ALPHA) {
+    let alpha = match format.carries(Aspect::Alpha) {
         true => kept.alpha_in(height, width),
         false => None,
     };
@@ -105,8 +107,8 @@ pub(super) fn encode_to(
         alpha: alpha.as_ref(),
     };
     let icc = kept.icc.as_deref().filter(|_| !grey);
-    let icc = icc.filter(|_| format.carries(super::ICC));
-    let rows = Rows::new(pixels, channels, options.deep(pixels, kept), icc)?;
+    let icc = icc.filter(|_| format.carries(Aspect::Icc));
+    let rows = Rows::new(pixels, channels, options.file_depth(pixels, kept), icc)?;
     match format {
         Format::Png => png(&rows, icc, kept, text, sink),
         Format::Jpeg => jpeg::write(&rows, icc, kept, options.quality, sink),
@@ -160,9 +162,9 @@ fn png(
 
 fn png_info<'a>(rows: &Rows<'_>, icc: Option<&'a [u8]>, kept: &'a Kept) -> png::Info<'a> {
     let mut info = png::Info::with_size(rows.width() as u32, rows.height() as u32);
-    info.bit_depth = match rows.deep() {
-        true => png::BitDepth::Sixteen,
-        false => png::BitDepth::Eight,
+    info.bit_depth = match rows.depth() {
+        BitDepth::Eight => png::BitDepth::Eight,
+        BitDepth::Sixteen => png::BitDepth::Sixteen,
     };
     info.color_type = match (rows.grey(), rows.alpha()) {
         (false, false) => png::ColorType::Rgb,

@@ -54,7 +54,7 @@ impl Prepared<'_> {
 /// [`Input`](crate::error::ErrorKind::Input), naming what could not be written; those of [`encode`](super::encode).
 pub fn prepare<'a>(
     path: &'a Path,
-    pixels: Pixels<'_>,
+    pixels: &Pixels,
     kept: &Kept,
     options: EncodeOptions,
     text: &BTreeMap<String, String>,
@@ -78,14 +78,14 @@ pub fn prepare<'a>(
 ///
 /// # Errors
 /// As [`prepare`] and [`Prepared::place`].
-pub fn write<'a>(
+pub fn write(
     Place { path, replace }: Place<'_>,
-    pixels: impl Into<Pixels<'a>>,
+    pixels: &Pixels,
     kept: &Kept,
     options: EncodeOptions,
     text: &BTreeMap<String, String>,
 ) -> Result<()> {
-    prepare(path, pixels.into(), kept, options, text)?.place(replace)
+    prepare(path, pixels, kept, options, text)?.place(replace)
 }
 
 /// Writes `bytes` to `path` at once or not at all: to a temporary file in the same folder, synced, then renamed.
@@ -176,6 +176,7 @@ mod tests {
     fn a_file_is_what_encoding_in_memory_gives() {
         let dir = tempfile::tempdir().unwrap();
         let rgb = Rgb::from_shape_fn((37, 21, 3), |(y, x, c)| (y * 6 + x * 3 + c * 50) as u8);
+        let rgb = Pixels::from(rgb);
         for format in Format::ALL {
             let options = EncodeOptions {
                 format,
@@ -213,8 +214,7 @@ mod tests {
                 file: Full,
                 failed: None,
             };
-            let rgb = Rgb::zeros((3, 3, 3));
-            let pixels = Pixels::from(&rgb);
+            let pixels = &Pixels::from(Rgb::zeros((3, 3, 3)));
             let done = encode_to(
                 &mut sink,
                 pixels,

@@ -4,6 +4,16 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Aspect;
+
+/// Whether a file is named like a picture that is read: as one of [`Format`], or as JPEG XL, which is not written. Builds
+/// without the feature `jxl` refuse the latter with a message.
+pub fn is_picture_name(path: &Path) -> bool {
+    let ending = path.extension();
+    ending.is_some_and(|ending| ending.eq_ignore_ascii_case("jxl"))
+        || Format::of_name(path).is_some()
+}
+
 /// A kind of picture file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,12 +70,12 @@ impl Format {
         all.find(|format| format.endings().contains(&ending.as_str()))
     }
 
-    /// Whether its files hold what is named as in [`Kept`](super::Kept).
-    pub fn carries(self, what: &str) -> bool {
+    /// Whether its files hold this property.
+    pub fn carries(self, aspect: Aspect) -> bool {
         match self {
             Format::Png | Format::Tiff => true,
-            Format::Jpeg => ![super::ALPHA, super::DEPTH].contains(&what),
-            Format::Webp => what != super::DEPTH,
+            Format::Jpeg => !matches!(aspect, Aspect::Alpha | Aspect::Depth),
+            Format::Webp => aspect != Aspect::Depth,
             Format::Bmp => false,
         }
     }

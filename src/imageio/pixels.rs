@@ -1,5 +1,6 @@
 //! Colours of 8 or 16 bits.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use moxcms::{ColorProfile, Layout, TransformExecutor, TransformOptions};
@@ -8,30 +9,38 @@ use serde::{Deserialize, Serialize};
 
 use super::Rgb;
 
-/// The colours of a result, `[H, W, 3]`, in sRGB.
-#[derive(Debug, Clone, Copy)]
-pub enum Pixels<'a> {
+/// The colours of a picture, `[H, W, 3]`, in sRGB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pixels {
     /// In 8 bits.
-    U8(&'a Rgb),
+    U8(Rgb),
     /// In 16 bits.
-    U16(&'a Array3<u16>),
+    U16(Array3<u16>),
 }
 
-impl<'a> From<&'a Rgb> for Pixels<'a> {
-    fn from(rgb: &'a Rgb) -> Self {
+impl From<Rgb> for Pixels {
+    fn from(rgb: Rgb) -> Self {
         Pixels::U8(rgb)
     }
 }
 
-impl<'a> From<&'a Array3<u16>> for Pixels<'a> {
-    fn from(rgb: &'a Array3<u16>) -> Self {
+impl From<Array3<u16>> for Pixels {
+    fn from(rgb: Array3<u16>) -> Self {
         Pixels::U16(rgb)
     }
 }
 
-impl Pixels<'_> {
+impl Pixels {
+    /// Black pixels.
+    pub fn zeros((height, width): (usize, usize), depth: BitDepth) -> Self {
+        match depth {
+            BitDepth::Eight => Pixels::U8(Array3::zeros((height, width, 3))),
+            BitDepth::Sixteen => Pixels::U16(Array3::zeros((height, width, 3))),
+        }
+    }
+
     /// Height and width.
-    pub fn size(self) -> (usize, usize) {
+    pub fn size(&self) -> (usize, usize) {
         let (height, width, _) = match self {
             Pixels::U8(rgb) => rgb.dim(),
             Pixels::U16(rgb) => rgb.dim(),
@@ -39,19 +48,55 @@ impl Pixels<'_> {
         (height, width)
     }
 
-    /// Row `y` as `[W, 3]`, in the other depth where `T` asks for it.
-    pub(super) fn row<T: Sample>(self, y: usize) -> Vec<T> {
+    /// Bits per channel.
+    pub fn depth(&self) -> BitDepth {
         match self {
-            Pixels::U8(rgb) => rgb
-                .slice(s![y, .., ..])
-                .iter()
-                .map(|&x| T::of_u8(x))
-                .collect(),
-            Pixels::U16(rgb) => rgb
-                .slice(s![y, .., ..])
-                .iter()
-                .map(|&x| T::of_u16(x))
-                .collect(),
+            Pixels::U8(_) => BitDepth::Eight,
+            Pixels::U16(_) => BitDepth::Sixteen,
+        }
+    }
+
+    /// The colours in 8 bits, the nearest ones where there are more.
+    pub fn to_u8(&self) -> Cow<'_, Rgb> {
+        match self {
+            Pixels::U8(rgb) => Cow::Borrowed(rgb),
+            Pixels::U16(rgb) => Cow::Owned(rgb.mapv(u8::of)),
+        }
+    }
+
+    /// As [`to_u8`](Self::to_u8).
+    pub fn into_u8(self) -> Rgb {
+        match self {
+            Pixels::U8(rgb) => rgb,
+            Pixels::U16(rgb) => rgb.mapv(u8::of),
+        }
+    }
+
+    /// Row `y` as `[W, 3]`, in the other depth where `T` asks for it.
+    pub(super) fn row<T: Sample>(&self, y: usize) -> Vec<T> {
+        match self {
+            Pixels::U8(rgb) => rgb.slice(s![y, .., ..]).iter().map(|&x| T::of(x)).collect(),
+            Pixels::U16(rgb) => rgb.slice(s![y, .., ..]).iter().map(|&x| T::of(x)).collect(),
+        }
+    }
+}
+
+/// Bits per channel of pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BitDepth {
+    /// 8.
+    #[default]
+    Eight,
+    /// 16.
+    Sixteen,
+}
+
+impl BitDepth {
+    /// Bytes of a number.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            BitDepth::Eight => 1,
+            BitDepth::Sixteen => 2,
         }
     }
 }
@@ -108,9 +153,14 @@ impl TryFrom<DepthName> for Depth {
 }
 
 /// One number of a pixel.
-pub(super) trait Sample: Copy + Default + Send + Sync + 'static {
-    fn of_u8(value: u8) -> Self;
-    fn of_u16(value: u16) -> Self;
+pub(crate) trait Sample:
+    Copy + Default + Into<u32> + TryFrom<u32> + Send + Sync + 'static
+{
+    const MOST: Self;
+    /// The nearest number of another depth's.
+    fn of(value: impl Sample) -> Self;
+    fn to_u8(self) -> u8;
+    fn to_u16(self) -> u16;
     fn luma(color: [Self; 3]) -> Self;
     fn put(self, order: Order, bytes: &mut Vec<u8>);
     fn transform(
@@ -121,22 +171,28 @@ pub(super) trait Sample: Copy + Default + Send + Sync + 'static {
 }
 
 /// A conversion between profiles, from whole pixels to whole pixels.
-pub(super) type Transform<T> = Arc<dyn TransformExecutor<T> + Send + Sync>;
+pub(crate) type Transform<T> = Arc<dyn TransformExecutor<T> + Send + Sync>;
 
 /// The order of a 16-bit number's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     BigEndian,
     LittleEndian,
 }
 
 impl Sample for u8 {
-    fn of_u8(value: u8) -> u8 {
-        value
+    const MOST: u8 = u8::MAX;
+
+    fn of(value: impl Sample) -> u8 {
+        value.to_u8()
     }
 
-    fn of_u16(value: u16) -> u8 {
-        ((u32::from(value) + 128) / 257) as u8
+    fn to_u8(self) -> u8 {
+        self
+    }
+
+    fn to_u16(self) -> u16 {
+        u16::from(self) * 257
     }
 
     fn luma(color: [u8; 3]) -> u8 {
@@ -157,12 +213,18 @@ impl Sample for u8 {
 }
 
 impl Sample for u16 {
-    fn of_u8(value: u8) -> u16 {
-        u16::from(value) * 257
+    const MOST: u16 = u16::MAX;
+
+    fn of(value: impl Sample) -> u16 {
+        value.to_u16()
     }
 
-    fn of_u16(value: u16) -> u16 {
-        value
+    fn to_u8(self) -> u8 {
+        ((u32::from(self) + 128) / 257) as u8
+    }
+
+    fn to_u16(self) -> u16 {
+        self
     }
 
     fn luma(color: [u16; 3]) -> u16 {

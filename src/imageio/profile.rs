@@ -3,7 +3,7 @@
 use moxcms::{CmsError, ColorProfile, DataColorSpace, Layout};
 use ndarray::Array3;
 
-use super::pixels::{Sample, Transform};
+use super::pixels::{Pixels, Sample, Transform};
 use crate::error::{Error, Result};
 
 /// Whether `icc` is a profile of RGB pictures.
@@ -86,11 +86,18 @@ fn unusable(error: CmsError) -> Error {
     Error::input(format!("its colour profile cannot be used: {error:?}"))
 }
 
-/// `rgb`, `[H, W, 3]` in the colours of `icc`, in sRGB.
+/// `pixels` in the colours of `icc`, in sRGB.
 ///
 /// # Errors
 /// [`Input`](crate::error::ErrorKind::Input): a profile that cannot be used.
-pub(super) fn to_srgb<T: Sample>(rgb: Array3<T>, icc: &[u8]) -> Result<Array3<T>> {
+pub(super) fn to_srgb(pixels: Pixels, icc: &[u8]) -> Result<Pixels> {
+    Ok(match pixels {
+        Pixels::U8(rgb) => Pixels::U8(rgb_to_srgb(rgb, icc)?),
+        Pixels::U16(rgb) => Pixels::U16(rgb_to_srgb(rgb, icc)?),
+    })
+}
+
+fn rgb_to_srgb<T: Sample>(rgb: Array3<T>, icc: &[u8]) -> Result<Array3<T>> {
     let Some(conversion) = Conversion::to_srgb(icc)? else {
         return Ok(rgb);
     };
@@ -130,9 +137,7 @@ mod tests {
     use super::*;
 
     fn colors<T: Sample>() -> Array3<T> {
-        Array3::from_shape_fn((8, 8, 3), |(y, x, c)| {
-            T::of_u8((y * 30 + x * 3 + c * 7) as u8)
-        })
+        Array3::from_shape_fn((8, 8, 3), |(y, x, c)| T::of((y * 30 + x * 3 + c * 7) as u8))
     }
 
     fn back<T: Sample>(icc: &[u8]) -> Vec<T> {
@@ -147,7 +152,8 @@ mod tests {
     #[test]
     fn srgb_changes_nothing_and_a_wide_gamut_comes_back() {
         let srgb = ColorProfile::new_srgb().encode().unwrap();
-        assert_eq!(to_srgb(colors::<u8>(), &srgb).unwrap(), colors::<u8>());
+        let pixels = Pixels::from(colors::<u8>());
+        assert_eq!(to_srgb(pixels.clone(), &srgb).unwrap(), pixels);
         let wide = ColorProfile::new_display_p3().encode().unwrap();
         assert!(is_rgb(&wide) && !is_cmyk(&wide));
         let pairs = back::<u8>(&wide).into_iter().zip(colors::<u8>());
@@ -156,7 +162,7 @@ mod tests {
         let pairs = back::<u16>(&wide).into_iter().zip(colors::<u16>());
         let largest = pairs.map(|(a, b)| a.abs_diff(b)).max();
         assert!(largest.unwrap() <= 16, "{largest:?}");
-        assert!(!is_rgb(b"nonsense") && to_srgb(colors::<u8>(), b"nonsense").is_err());
+        assert!(!is_rgb(b"nonsense") && to_srgb(pixels, b"nonsense").is_err());
     }
 
     #[test]

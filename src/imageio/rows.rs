@@ -1,13 +1,13 @@
 //! Rows as a file has them.
 
 use super::Alpha;
-use super::pixels::{Order, Pixels, Sample};
+use super::pixels::{BitDepth, Order, Pixels, Sample};
 use super::profile::Conversion;
 use crate::error::{Error, Result};
 
 /// A result row by row, in the colours, channels and depth of its file.
 pub(super) struct Rows<'a> {
-    pixels: Pixels<'a>,
+    pixels: &'a Pixels,
     channels: Channels<'a>,
     depth: RowDepth,
 }
@@ -33,14 +33,14 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// [`Input`](crate::error::ErrorKind::Input): a profile that cannot be used.
     pub fn new(
-        pixels: Pixels<'a>,
+        pixels: &'a Pixels,
         channels: Channels<'a>,
-        deep: bool,
+        depth: BitDepth,
         icc: Option<&[u8]>,
     ) -> Result<Self> {
-        let depth = match deep {
-            true => RowDepth::Sixteen(icc.map_or(Ok(None), Conversion::from_srgb)?),
-            false => RowDepth::Eight(icc.map_or(Ok(None), Conversion::from_srgb)?),
+        let depth = match depth {
+            BitDepth::Sixteen => RowDepth::Sixteen(icc.map_or(Ok(None), Conversion::from_srgb)?),
+            BitDepth::Eight => RowDepth::Eight(icc.map_or(Ok(None), Conversion::from_srgb)?),
         };
         Ok(Rows {
             pixels,
@@ -65,8 +65,11 @@ impl<'a> Rows<'a> {
         self.channels.alpha.is_some()
     }
 
-    pub fn deep(&self) -> bool {
-        matches!(self.depth, RowDepth::Sixteen(_))
+    pub fn depth(&self) -> BitDepth {
+        match self.depth {
+            RowDepth::Eight(_) => BitDepth::Eight,
+            RowDepth::Sixteen(_) => BitDepth::Sixteen,
+        }
     }
 
     /// Numbers per pixel.
@@ -77,7 +80,7 @@ impl<'a> Rows<'a> {
 
     /// Bytes per row.
     pub fn row_bytes(&self) -> usize {
-        self.width() * self.samples() * if self.deep() { 2 } else { 1 }
+        self.width() * self.samples() * self.depth().bytes()
     }
 
     /// Appends the bytes of row `y`.
@@ -111,7 +114,7 @@ impl<'a> Rows<'a> {
                 let alpha = alpha.get((y, x)).ok_or_else(|| {
                     Error::internal("the transparency has another size than the colours")
                 })?;
-                T::of_u8(*alpha).put(order, bytes);
+                T::of(*alpha).put(order, bytes);
             }
         }
         Ok(())

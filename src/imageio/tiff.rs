@@ -87,7 +87,7 @@ impl Strips {
 fn structure(rows: &Rows<'_>, strips: &Strips) -> Option<Directory> {
     let number = |x: usize| u32::try_from(x).ok().map(|x| Value::longs(&[x]));
     let samples = rows.samples();
-    let bits = if rows.deep() { 16 } else { 8 };
+    let bits = 8 * rows.depth().bytes() as u16;
     let sizes: Option<Vec<u32>> = strips.sizes.iter().map(|&x| x.try_into().ok()).collect();
     let mut tags = Directory::from([
         (256, number(rows.width())?),

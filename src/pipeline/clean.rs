@@ -7,6 +7,7 @@ use super::run::Run;
 use super::{CleanerPlan, Event, Intermediate, Lq, Samples, Stage};
 use crate::canvas::Canvas;
 use crate::error::{ErrorKind, Result};
+use crate::imageio::Pixels;
 use crate::nets::Network;
 use crate::nets::cleaner::{self, CleanerSpec};
 use crate::resize;
@@ -51,24 +52,24 @@ impl Run<'_> {
     fn cleaner_input(&self, lq: Lq<'_>) -> Result<Canvas> {
         let enlarges_first = self.pipeline.cleaner.scale == 1;
         let sizes = &self.sizes;
-        let input = match lq.deep {
-            None => {
+        let input = match lq.pixels {
+            Pixels::U8(rgb) => {
                 let enlarged = match enlarges_first {
                     true => {
                         let checkpoint = || self.events.checkpoint();
-                        resize::stoppable_pillow_bicubic(lq.rgb, sizes.output, &checkpoint)?
+                        resize::stoppable_pillow_bicubic(rgb.view(), sizes.output, &checkpoint)?
                     }
-                    false => lq.rgb.to_owned(),
+                    false => rgb.to_owned(),
                 };
                 let (h, w, _) = enlarged.dim();
                 self.filled(sizes.input, (h, w), |y, x, c| {
                     f32::from(enlarged[[y, x, c]]) / 255.0
                 })?
             }
-            Some(deep) => {
-                let (h, w, _) = deep.dim();
+            Pixels::U16(rgb) => {
+                let (h, w, _) = rgb.dim();
                 let plain = self.filled((h, w), (h, w), |y, x, c| {
-                    f32::from(deep[[y, x, c]]) / 65535.0
+                    f32::from(rgb[[y, x, c]]) / 65535.0
                 })?;
                 let size = if enlarges_first { sizes.output } else { (h, w) };
                 // The same kernel as Pillow's, which rounds to 8 bits; both clamp.

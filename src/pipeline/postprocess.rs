@@ -1,50 +1,50 @@
 //! Colours, size and integers of a decoded picture.
 
-use ndarray::{Array3, Axis, s};
+use ndarray::{Axis, s};
 
 use super::run::{Run, rows_at_once};
-use super::{Event, Intermediate, Sample, Samples, Stage};
+use super::{Event, Intermediate, Samples, Stage};
 use crate::canvas::Canvas;
 use crate::color::Correction;
 use crate::error::Result;
+use crate::imageio::{BitDepth, Pixels};
 use crate::options::ColorFix;
 use crate::resize;
 use crate::tensor::{expect_finite, to_hwc};
 
 impl Run<'_> {
-    /// Sample `k` from its picture in `[-1, 1]`: 8 bits, and 16 too where `deep` asks for them.
+    /// Sample `k` from its picture in `[-1, 1]`: integers of `depth` bits.
     pub(super) fn postprocess(
         &self,
         k: usize,
         decoded: Canvas,
         cond_img: &Canvas,
-        deep: bool,
-    ) -> Result<Sample> {
+        depth: BitDepth,
+    ) -> Result<Pixels> {
         self.stage(Stage::Finish, Samples::one(k), |_| {
             let fixed = self.fix_colors(&decoded, cond_img)?;
             drop(decoded);
             let event = Event::Picture(Intermediate::ColorFixed, Samples::one(k), &fixed);
             self.events.notify(event)?;
             let fixed = self.resized(fixed, self.sizes.padded_output)?;
-            self.quantised(&fixed, deep)
+            self.quantised(&fixed, depth)
         })
     }
 
     /// The top left of `fixed` in `[0, 1]`, of the result's size, in integers.
-    fn quantised(&self, fixed: &Canvas, deep: bool) -> Result<Sample> {
+    fn quantised(&self, fixed: &Canvas, depth: BitDepth) -> Result<Pixels> {
         let (height, width) = self.sizes.output;
-        let mut sample = Sample {
-            rgb: Array3::zeros((height, width, 3)),
-            deep: deep.then(|| Array3::zeros((height, width, 3))),
-        };
+        let mut sample = Pixels::zeros((height, width), depth);
         self.for_rows((height, width), |rows| {
             let part = fixed.window(rows.clone(), 0..width)?;
             expect_finite(|| "the picture", &part)?;
-            let rgb = to_hwc(resize::quantise(&part)).index_axis_move(Axis(0), 0);
-            sample.rgb.slice_mut(s![rows.clone(), .., ..]).assign(&rgb);
-            if let Some(deep) = &mut sample.deep {
-                let part = to_hwc(resize::quantise_deep(&part)).index_axis_move(Axis(0), 0);
-                deep.slice_mut(s![rows, .., ..]).assign(&part);
+            match &mut sample {
+                Pixels::U8(rgb) => rgb
+                    .slice_mut(s![rows, .., ..])
+                    .assign(&to_hwc(resize::quantise(&part)).index_axis(Axis(0), 0)),
+                Pixels::U16(rgb) => rgb
+                    .slice_mut(s![rows, .., ..])
+                    .assign(&to_hwc(resize::quantise_16(&part)).index_axis(Axis(0), 0)),
             }
             Ok(())
         })?;

@@ -57,7 +57,7 @@ pub fn quantise(image: &Image) -> Array4<u8> {
 }
 
 /// 16-bit values of a picture in `[0, 1]`, rounded; there is no rule of the reference's for them. NaN becomes 0.
-pub fn quantise_deep(image: &Image) -> Array4<u16> {
+pub fn quantise_16(image: &Image) -> Array4<u16> {
     image.mapv(|x| (x * 65535.0).round() as u16)
 }
 

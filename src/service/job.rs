@@ -102,8 +102,7 @@ impl Service {
         let options = job.source.options(job.config)?;
         self.warn_of_prompts(&options, host)?;
         let Picture {
-            rgb,
-            deep,
+            pixels,
             kept,
             mut dropped,
         } = picture;
@@ -112,9 +111,8 @@ impl Service {
                 .into_iter()
                 .flat_map(|format| kept.lost_in(format)),
         );
-        let mut request = Request::new(rgb, options);
-        request.deep = deep;
-        request.deep_results = encoding(&job).is_deep(&kept);
+        let mut request = Request::new(pixels, options);
+        request.depth = encoding(&job).result_depth(&kept);
         request.noise = job.noise;
         request.cancel = job.cancel;
         let restored = self.engine.restore(&request, &mut |event: Event<'_>| {

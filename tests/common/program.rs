@@ -261,5 +261,5 @@ pub fn picture(height: usize, width: usize) -> Vec<u8> {
     let rgb = ndarray::Array3::from_shape_fn((height, width, 3), |(y, x, c)| {
         ((y * 7 + x * 11) % 180 + c * 30) as u8
     });
-    diffbir::imageio::encode_png(&rgb, &std::collections::BTreeMap::new()).unwrap()
+    diffbir::imageio::encode_png(&rgb.into(), &std::collections::BTreeMap::new()).unwrap()
 }

@@ -161,7 +161,7 @@ fn photograph(name: &str, height: usize, width: usize) -> Rgb {
         .join(name);
     let lq =
         diffbir::imageio::read(&path, diffbir::imageio::DecodeOptions::up_to(1 << 22)).unwrap();
-    diffbir::resize::pillow_bicubic(lq.rgb.view(), height, width)
+    diffbir::resize::pillow_bicubic(lq.pixels.to_u8().view(), height, width)
 }
 
 #[test]

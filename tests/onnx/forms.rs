@@ -156,7 +156,7 @@ fn pictures_do_not_depend_on_the_form() {
         let restored = engine.restore(&request(70), &mut |_| Ok(())).unwrap();
         let variants = restored.provenance.graphs.values();
         let variants: Vec<_> = variants.filter_map(|ran| ran.variant.clone()).collect();
-        (restored.samples[0].mapv(i32::from), variants)
+        (restored.samples[0].to_u8().mapv(i32::from), variants)
     };
     let (plain, none) = picture(false, MemoryPolicy::Keep);
     assert!(none.is_empty(), "{none:?}");

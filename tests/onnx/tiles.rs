@@ -87,7 +87,8 @@ fn demo_picture(name: &str) -> Rgb {
     let options = DecodeOptions::up_to(1 << 20);
     read(&folder.join(format!("{name}.png")), options)
         .unwrap()
-        .rgb
+        .pixels
+        .into_u8()
 }
 
 fn flat_gradient(height: usize, width: usize) -> Rgb {

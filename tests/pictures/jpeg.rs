@@ -26,11 +26,12 @@ fn files_decode_as_in_pillow() {
         let found = if name == "demo" {
             let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/demo.jpg");
             let picture = read(&demo, DecodeOptions::up_to(1 << 24)).unwrap();
-            picture.rgb.slice(s![..;97, ..;3, ..]).to_owned()
+            picture.pixels.to_u8().slice(s![..;97, ..;3, ..]).to_owned()
         } else {
             decode(&golden(&format!("jpeg/{name}.jpg")), LIMIT)
                 .unwrap()
-                .rgb
+                .pixels
+                .into_u8()
         };
         let (largest, mean) = difference(&found, &expected);
         println!("{name}: at most {largest}, mean {mean:.4}");

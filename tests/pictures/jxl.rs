@@ -1,7 +1,7 @@
 //! JPEG XL, which is read. The files are written by libjxl (tests/goldens/pictures/make.py says how).
 
 use diffbir::error::ErrorKind;
-use diffbir::imageio::{DecodeOptions, Format, decode};
+use diffbir::imageio::{BitDepth, DecodeOptions, Format, decode};
 use ndarray::Array3;
 
 use crate::kinds::{LIMIT, color, golden, read};
@@ -19,12 +19,12 @@ fn largest_difference(a: &Array3<u8>, b: &Array3<u8>) -> u8 {
 #[test]
 fn lossless_colours_and_alpha_are_read() {
     let still = read(&golden("pictures/still.jxl"));
-    assert!(largest_difference(&still.rgb, &colors()) <= 1);
-    assert!(still.kept.alpha.is_none() && still.deep.is_none());
+    assert!(largest_difference(&*still.pixels.to_u8(), &colors()) <= 1);
+    assert!(still.kept.alpha.is_none() && still.kept.depth == BitDepth::Eight);
     // It is not written: in the input's format means PNG.
     assert_eq!(still.kept.format, Format::Png);
     let with_alpha = read(&golden("pictures/alpha.jxl"));
-    assert!(largest_difference(&with_alpha.rgb, &colors()) <= 1);
+    assert!(largest_difference(&*with_alpha.pixels.to_u8(), &colors()) <= 1);
     let alpha = with_alpha.kept.alpha.unwrap();
     assert!(
         alpha
@@ -37,7 +37,7 @@ fn lossless_colours_and_alpha_are_read() {
 fn a_container_keeps_its_profile_and_exif() {
     let picture = read(&golden("pictures/metadata.jxl"));
     assert!(picture.kept.icc.is_some());
-    assert_eq!(picture.rgb.dim(), (8, 12, 3));
+    assert_eq!(picture.pixels.to_u8().dim(), (8, 12, 3));
 }
 
 #[test]
@@ -57,4 +57,12 @@ fn animations_bombs_and_damage_are_refused() {
     for length in 2..still.len() {
         says(&still[..length], LIMIT);
     }
+}
+
+#[test]
+fn names_of_jpeg_xl_are_those_of_pictures() {
+    use diffbir::imageio::is_picture_name;
+    let is_one = |name: &str| is_picture_name(std::path::Path::new(name));
+    assert!(is_one("a.jxl") && is_one("b.JXL") && is_one("c.png"));
+    assert!(!is_one("jxl") && !is_one("a.txt"));
 }

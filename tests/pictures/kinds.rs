@@ -126,8 +126,14 @@ fn whole_png() -> Vec<u8> {
         xmp: Some(b"<x:xmpmeta/>".to_vec()),
         ..read(&file(&color(), ImageFormat::Png)).kept
     };
-    let rgb = read(&file(&color(), ImageFormat::Png)).rgb;
-    encode(&rgb, &kept, EncodeOptions::default(), &BTreeMap::new()).unwrap()
+    let rgb = read(&file(&color(), ImageFormat::Png)).pixels.into_u8();
+    encode(
+        &rgb.clone().into(),
+        &kept,
+        EncodeOptions::default(),
+        &BTreeMap::new(),
+    )
+    .unwrap()
 }
 
 /// What goes in, and what is expected of it.

@@ -40,9 +40,9 @@ fn every_orientation_is_turned_upright() {
         let mut held = upright.clone();
         held.apply_orientation(undone);
         let picture = read(&jpeg(&held, None, Some(exif(orientation.into()))));
-        assert_eq!(picture.rgb.dim(), (8, 16, 3), "{orientation}");
-        assert!(picture.rgb[[1, 1, 0]] > 200, "{orientation}");
-        assert!(picture.rgb[[6, 14, 0]] < 50, "{orientation}");
+        assert_eq!(picture.pixels.to_u8().dim(), (8, 16, 3), "{orientation}");
+        assert!(picture.pixels.to_u8()[[1, 1, 0]] > 200, "{orientation}");
+        assert!(picture.pixels.to_u8()[[6, 14, 0]] < 50, "{orientation}");
     }
 }
 
@@ -59,8 +59,8 @@ fn colours_are_converted_to_srgb_unless_told_not_to() {
     )
     .unwrap();
     let plain = read(&file(&opaque(), ImageFormat::Png));
-    assert_eq!(ignored.rgb, plain.rgb);
-    assert_ne!(converted.rgb, plain.rgb);
+    assert_eq!(ignored.pixels, plain.pixels);
+    assert_ne!(converted.pixels, plain.pixels);
     assert!(ignored.kept.icc.is_none());
     assert_eq!(converted.kept.icc, Some(display_p3()));
 }
@@ -68,7 +68,10 @@ fn colours_are_converted_to_srgb_unless_told_not_to() {
 #[test]
 fn alpha_is_taken_off_and_not_blended() {
     let picture = read(&file(&color(), ImageFormat::Png));
-    assert_eq!(picture.rgb.slice(s![3, 5, ..]).to_vec(), [100, 90, 90]);
+    assert_eq!(
+        picture.pixels.to_u8().slice(s![3, 5, ..]).to_vec(),
+        [100, 90, 90]
+    );
     let expected = Array2::from_shape_fn((8, 12), |(_, x)| 255 - (x * 10) as u8);
     assert_eq!(picture.kept.alpha, Some(expected));
     // Opaque throughout is as good as none.
@@ -91,7 +94,7 @@ fn what_is_too_long_for_a_jpeg_is_named() {
         ..EncodeOptions::default()
     };
     let rgb = Rgb::zeros((4, 4, 3));
-    let result = read(&encode(&rgb, &kept, options, &BTreeMap::new()).unwrap());
+    let result = read(&encode(&rgb.clone().into(), &kept, options, &BTreeMap::new()).unwrap());
     assert_eq!((result.kept.exif, result.kept.xmp), (None, None));
     assert!(kept.lost_in(Format::Tiff).is_empty());
 }
@@ -108,7 +111,12 @@ fn a_picture_too_long_for_its_kind_of_file_is_refused() {
             format,
             ..EncodeOptions::default()
         };
-        let done = encode(&rgb, &Kept::default(), options, &BTreeMap::new());
+        let done = encode(
+            &rgb.clone().into(),
+            &Kept::default(),
+            options,
+            &BTreeMap::new(),
+        );
         assert_eq!(done.is_ok(), fits, "{format:?}");
         if let Err(error) = done {
             assert_eq!(error.kind(), diffbir::error::ErrorKind::Option);
@@ -120,20 +128,27 @@ fn a_picture_too_long_for_its_kind_of_file_is_refused() {
 fn colours_that_a_tiff_multiplied_with_alpha_are_divided_again() {
     let picture = read(&file(&color(), ImageFormat::Png));
     let alpha = picture.kept.alpha.clone().unwrap();
-    let multiplied = Rgb::from_shape_fn(picture.rgb.dim(), |(y, x, c)| {
-        (u32::from(picture.rgb[[y, x, c]]) * u32::from(alpha[[y, x]]) / 255) as u8
+    let multiplied = Rgb::from_shape_fn(picture.pixels.to_u8().dim(), |(y, x, c)| {
+        (u32::from(picture.pixels.to_u8()[[y, x, c]]) * u32::from(alpha[[y, x]]) / 255) as u8
     });
     let options = EncodeOptions {
         format: Format::Tiff,
         ..EncodeOptions::default()
     };
-    let mut bytes = encode(&multiplied, &picture.kept, options, &BTreeMap::new()).unwrap();
+    let mut bytes = encode(
+        &multiplied.clone().into(),
+        &picture.kept,
+        options,
+        &BTreeMap::new(),
+    )
+    .unwrap();
     // The tag that says what the fourth channel is.
     let entry = [0x52, 1, 3, 0, 1, 0, 0, 0, 2];
     let at = bytes.windows(9).position(|bytes| bytes == entry).unwrap();
     bytes[at + 8] = 1;
-    let found = read(&bytes).rgb;
-    let pairs = found.iter().zip(&picture.rgb);
+    let found = read(&bytes).pixels.into_u8();
+    let original = picture.pixels.to_u8();
+    let pairs = found.iter().zip(&*original);
     assert!(pairs.map(|(a, b)| a.abs_diff(*b)).max() <= Some(2));
     assert_ne!(found, multiplied);
 }
@@ -142,7 +157,7 @@ fn colours_that_a_tiff_multiplied_with_alpha_are_divided_again() {
 fn xmp_goes_along() {
     let text = BTreeMap::from([("XML:com.adobe.xmp".to_owned(), "<x:xmpmeta/>".to_owned())]);
     let plain = read(&file(&opaque(), ImageFormat::Png));
-    let png = encode(&plain.rgb, &plain.kept, EncodeOptions::default(), &text).unwrap();
+    let png = encode(&plain.pixels, &plain.kept, EncodeOptions::default(), &text).unwrap();
     let picture = read(&png);
     assert_eq!(picture.kept.xmp.as_deref(), Some(&b"<x:xmpmeta/>"[..]));
     for format in [Format::Png, Format::Jpeg, Format::Webp, Format::Tiff] {
@@ -150,7 +165,7 @@ fn xmp_goes_along() {
             format,
             ..EncodeOptions::default()
         };
-        let bytes = encode(&picture.rgb, &picture.kept, options, &BTreeMap::new()).unwrap();
+        let bytes = encode(&picture.pixels, &picture.kept, options, &BTreeMap::new()).unwrap();
         assert_eq!(read(&bytes).kept.xmp, picture.kept.xmp, "{format:?}");
     }
 }
@@ -164,9 +179,14 @@ fn quality_is_jpegs_alone() {
             quality,
             ..EncodeOptions::default()
         };
-        encode(&noise, &Default::default(), options, &BTreeMap::new())
-            .unwrap()
-            .len()
+        encode(
+            &noise.clone().into(),
+            &Default::default(),
+            options,
+            &BTreeMap::new(),
+        )
+        .unwrap()
+        .len()
     };
     assert!(size(Format::Jpeg, 30) < size(Format::Jpeg, 95));
     assert_eq!(size(Format::Webp, 30), size(Format::Webp, 95));

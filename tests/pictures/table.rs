@@ -6,7 +6,7 @@ use std::path::Path;
 
 use diffbir::error::ErrorKind;
 use diffbir::imageio::{
-    EncodeOptions, Format, Header, Picture, Pixels, Rgb, decode, encode, header,
+    BitDepth, EncodeOptions, Format, Header, Picture, Pixels, decode, encode, header,
 };
 use ndarray::Array3;
 
@@ -34,7 +34,7 @@ fn what_goes_in_comes_out_again() {
     let mut lines = Vec::new();
     for kind in kinds() {
         let picture = read(&kind.bytes);
-        let (height, width, _) = picture.rgb.dim();
+        let (height, width) = picture.pixels.size();
         assert_eq!((height, width), kind.size, "{}", kind.what);
         let header = header_of(&kind.bytes);
         assert_eq!((header.height, header.width), kind.size, "{}", kind.what);
@@ -42,7 +42,7 @@ fn what_goes_in_comes_out_again() {
         assert_eq!(picture.kept.grey, kind.grey, "{}", kind.what);
         assert_eq!(kept_of(&picture), kind.kept, "{}", kind.what);
         assert_eq!(picture.dropped, kind.dropped, "{}", kind.what);
-        assert_eq!(picture.deep.is_some(), picture.kept.deep, "{}", kind.what);
+        assert_eq!(picture.pixels.depth(), picture.kept.depth, "{}", kind.what);
         let results = Format::ALL.map(|format| result(&kind, &picture, format));
         let (what, dropped) = (kind.what, picture.dropped.join(", "));
         let line = format!("| {what} | {} | {dropped} |", results.join(" | "));
@@ -112,43 +112,29 @@ fn compare(table: &str) {
 }
 
 /// `picture` twice as large, as the engine would give it.
-struct Twice {
-    rgb: Rgb,
-    deep: Option<Array3<u16>>,
-}
-
-impl Twice {
-    fn of(picture: &Picture) -> Self {
-        let (height, width, _) = picture.rgb.dim();
-        let size = (2 * height, 2 * width, 3);
-        Twice {
-            rgb: Array3::from_shape_fn(size, |(y, x, c)| picture.rgb[[y / 2, x / 2, c]]),
-            deep: picture
-                .deep
-                .as_ref()
-                .map(|deep| Array3::from_shape_fn(size, |(y, x, c)| deep[[y / 2, x / 2, c]])),
-        }
+fn twice(picture: &Picture) -> Pixels {
+    let (height, width) = picture.pixels.size();
+    let size = (2 * height, 2 * width, 3);
+    match &picture.pixels {
+        Pixels::U8(rgb) => Array3::from_shape_fn(size, |(y, x, c)| rgb[[y / 2, x / 2, c]]).into(),
+        Pixels::U16(rgb) => Array3::from_shape_fn(size, |(y, x, c)| rgb[[y / 2, x / 2, c]]).into(),
     }
 }
 
 /// Writes a result twice as large, holds what it carries against what it should, and names what it has.
 fn result(kind: &Kind, picture: &Picture, format: Format) -> String {
     let what = format!("{} to {format:?}", kind.what);
-    let twice = Twice::of(picture);
+    let twice = twice(picture);
     let options = EncodeOptions {
         format,
         keep_grey: true,
         quality: 100,
         ..EncodeOptions::default()
     };
-    let pixels = twice
-        .deep
-        .as_ref()
-        .map_or(Pixels::U8(&twice.rgb), Pixels::U16);
-    let bytes = encode(pixels, &picture.kept, options, &BTreeMap::new()).unwrap();
+    let bytes = encode(&twice, &picture.kept, options, &BTreeMap::new()).unwrap();
     let result = read(&bytes);
     assert_eq!(result.kept.format, format, "{what}");
-    assert_eq!(result.rgb.dim(), twice.rgb.dim(), "{what}");
+    assert_eq!(result.pixels.size(), twice.size(), "{what}");
     let lost = picture.kept.lost_in(format);
     // The profile is for RGB, so a grey result has none.
     let expected: Vec<&str> = kind
@@ -169,7 +155,11 @@ fn result(kind: &Kind, picture: &Picture, format: Format) -> String {
 
 fn name_of(result: &Picture, mut kept: Vec<&str>) -> String {
     kept.retain(|kept| *kept != "16-bit depth");
-    let depth = if result.kept.deep { "16-bit " } else { "" };
+    let depth = if result.kept.depth == BitDepth::Sixteen {
+        "16-bit "
+    } else {
+        ""
+    };
     let color = if result.kept.grey { "grey" } else { "RGB" };
     let more = kept.iter().map(|kept| match *kept {
         "ICC profile" => "ICC",
@@ -191,22 +181,23 @@ fn check_exif(result: &Picture, what: &str) {
     }
 }
 
-fn check_colors(twice: &Twice, picture: &Picture, result: &Picture, what: &str) {
+fn check_colors(twice: &Pixels, picture: &Picture, result: &Picture, what: &str) {
     let allowed = if result.kept.format == Format::Jpeg {
         24
     } else {
         3
     };
     let seen = picture.kept.alpha.as_ref();
-    for ((y, x, c), value) in twice.rgb.indexed_iter() {
+    let found = result.pixels.to_u8();
+    for ((y, x, c), value) in twice.to_u8().indexed_iter() {
         let visible = seen.is_none_or(|alpha| alpha[[y / 2, x / 2]] > 0);
-        let difference = value.abs_diff(result.rgb[[y, x, c]]);
+        let difference = value.abs_diff(found[[y, x, c]]);
         assert!(
             !visible || difference <= allowed,
             "{what} at {y} {x} {c}: {difference}"
         );
-        if let (true, Some(deep), Some(found)) = (visible, &twice.deep, &result.deep) {
-            let difference = deep[[y, x, c]].abs_diff(found[[y, x, c]]);
+        if let (true, Pixels::U16(twice), Pixels::U16(found)) = (visible, twice, &result.pixels) {
+            let difference = twice[[y, x, c]].abs_diff(found[[y, x, c]]);
             assert!(
                 difference <= 64,
                 "{what} at {y} {x} {c}: {difference} of 65535"

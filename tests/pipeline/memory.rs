@@ -156,7 +156,7 @@ fn restored(
     let engine = Engine::from_networks(bundle, Box::new(limited));
     let mut restored = engine.restore(request, &mut |_| Ok(())).unwrap();
     let runs = runs.lock().unwrap().clone();
-    (restored.samples.remove(0), restored.plan, runs)
+    (restored.samples.remove(0).into_u8(), restored.plan, runs)
 }
 
 fn large() -> Request {

@@ -19,16 +19,21 @@ fn description(data: &mut [u8], width: u32, height: u32) -> diffbir_pixels {
     }
 }
 
-fn sample() -> (Rgb, Alpha) {
-    let rgb = Array3::from_shape_fn((3, 4, 3), |(y, x, c)| (y * 60 + x * 13 + c * 5 + 1) as u8);
+/// Colours that 8 bits hold, and others.
+fn sample(value_type: u32) -> (imageio::Pixels, Alpha) {
+    let rgb = Array3::from_shape_fn((3, 4, 3), |(y, x, c)| y * 60 + x * 13 + c * 5 + 1);
+    let rgb = match value_type {
+        1 => rgb.mapv(|x| x as u8).into(),
+        _ => rgb.mapv(|x| (x * 259) as u16).into(),
+    };
     let alpha = Array2::from_shape_fn((3, 4), |(y, x)| (255 - y * 40 - x) as u8);
     (rgb, alpha)
 }
 
 #[test]
 fn what_is_written_is_read_again_in_every_form() {
-    let (rgb, alpha) = sample();
     for value_type in 1..=3 {
+        let (rgb, alpha) = sample(value_type);
         for channels in 1..=4 {
             for layout in 1..=2 {
                 for padding in [0, 7] {
@@ -66,8 +71,7 @@ fn grey_is_read_into_three_channels_and_written_as_luma() {
     given.channels = 5;
     let pixels = Pixels::of("pixels", &raw const given).unwrap();
     let (rgb, alpha) = pixels.read();
-    assert_eq!(rgb[[0, 1, 0]], 200);
-    assert_eq!(rgb[[0, 1, 2]], 200);
+    assert_eq!(rgb.to_u8().slice(ndarray::s![0, 1, ..]).to_vec(), [200; 3]);
     assert!(alpha.is_none());
     pixels.write(&rgb, None);
     assert_eq!(data, [10, 200, 77, 0]);
@@ -77,10 +81,27 @@ fn grey_is_read_into_three_channels_and_written_as_luma() {
 fn floats_are_rounded_and_clipped() {
     let read = |value: f32| diffbir_type::F32.read(&value.to_ne_bytes());
     assert_eq!(
-        [-1.0, 0.499 / 255.0, 0.501 / 255.0, 1.0, 3.0].map(read),
-        [0, 0, 1, 255, 255]
+        [-1.0, 0.499 / 65535.0, 0.501 / 65535.0, 1.0, 3.0].map(read),
+        [0, 0, 1, 65535, 65535]
     );
     assert_eq!(read(f32::NAN), 0);
+}
+
+#[test]
+fn another_depth_is_the_nearest() {
+    let deep = imageio::Pixels::from(Array3::from_elem((1, 1, 3), 129_u16));
+    let wide = imageio::Pixels::from(Array3::from_elem((1, 1, 3), 200_u8));
+    let written = |pixels: &imageio::Pixels, value_type| {
+        let mut data = vec![0; 12];
+        let mut given = description(&mut data, 1, 1);
+        given.value_type = value_type;
+        let place = Pixels::of("pixels", &raw const given).unwrap();
+        place.write(pixels, None);
+        data
+    };
+    assert_eq!(written(&deep, 1)[0], 1);
+    assert_eq!(written(&wide, 2)[..2], 51_400_u16.to_ne_bytes());
+    assert_eq!(written(&wide, 3)[..4], (200.0_f32 / 255.0).to_ne_bytes());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use crate::error::{Error, Result};
-use crate::imageio::{self, Rgb};
+use crate::imageio::{self, Pixels};
 use crate::pipeline::{Event, Intermediate};
 
 /// Intermediate results by their names.
@@ -40,10 +40,11 @@ impl Tensors {
     }
 
     /// Writes them and the picture `lq`, `[H, W, 3]` in 8 bits, to `path`.
-    pub(super) fn write(&self, lq: &Rgb, path: &Path) -> Result<()> {
+    pub(super) fn write(&self, lq: &Pixels, path: &Path) -> Result<()> {
         let failed = |e: &dyn std::fmt::Display| {
             Error::input(format!("{}: cannot be written: {e}", path.display()))
         };
+        let lq = lq.to_u8();
         let (height, width, channels) = lq.dim();
         let lq = lq.as_standard_layout();
         let arrays: Vec<(&str, Array4<f32>)> = self

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::imageio::Format;
+use crate::imageio::is_picture_name;
 use crate::service::ledger::Known;
 
 /// A picture, and the folder that it lies in below the one that was named.
@@ -92,7 +92,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if !path.is_dir() {
-                if Format::of_name(&path).is_some() {
+                if is_picture_name(&path) {
                     self.file(path, folder);
                 }
             } else if self.recursive && !self.is_written(&path) {

@@ -54,7 +54,7 @@ impl Folders {
 fn prepared(path: &Path) -> Prepared<'_> {
     let rgb = imageio::Rgb::zeros((1, 1, 3));
     let (kept, options) = Default::default();
-    imageio::prepare(path, (&rgb).into(), &kept, options, &Default::default()).unwrap()
+    imageio::prepare(path, &rgb.into(), &kept, options, &Default::default()).unwrap()
 }
 
 /// As a run that is killed between the line and the name of the picture's result.
