@@ -171,8 +171,9 @@ impl Reporter {
     /// A result, as a line or as a record. A picture of a batch gets its place in it.
     pub fn picture(&self, record: &Value, line: &str) {
         let (mut record, mut line) = (record.clone(), line.to_owned());
+        // Held until it is printed, so that the numbers come in their order.
+        let mut batch = self.progress_of_batch();
         if record["event"] == "picture" {
-            let mut batch = self.progress_of_batch();
             batch.count(record["status"] == "done", &mut record);
             line.push_str(&batch.words());
         }
@@ -195,7 +196,8 @@ impl Reporter {
         let mut record = json!({
             "event": "picture", "input": input, "status": "failed", "error": error_value(error)
         });
-        self.progress_of_batch().count(false, &mut record);
+        let mut batch = self.progress_of_batch();
+        batch.count(false, &mut record);
         self.json(record);
     }
 

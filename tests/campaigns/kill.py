@@ -144,7 +144,12 @@ class Campaign:
         wrong += self.resume(kind, out)
         self.failures += bool(wrong)
         for line in wrong:
-            print(f"try {number} ({kind}): {line}")
+            print(f"try {number} ({kind}): {line}", flush=True)
+        if number % 10 == 9:
+            print(self.figures(number + 1), file=sys.stderr, flush=True)
+
+    def figures(self, tries: int) -> str:
+        return f"{tries} tries, {self.kills} kills, {self.failures} failures"
 
 
 def main() -> int:
@@ -159,7 +164,7 @@ def main() -> int:
         campaign = Campaign(args, Path(folder))
         for number in range(args.tries):
             campaign.attempt(number)
-    print(f"{args.tries} tries, {campaign.kills} kills, {campaign.failures} failures")
+    print(campaign.figures(args.tries))
     return 1 if campaign.failures else 0
 
 
