@@ -131,6 +131,18 @@ fn readme_names_what_the_checks_call() {
 }
 
 #[test]
+fn the_map_of_modules_names_all() {
+    let map = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    for entry in std::fs::read_dir(root().join("src")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let is_named =
+            ["lib", "main"].contains(&name.as_ref()) || map.contains(&format!("`{name}`"));
+        assert!(is_named, "docs/architecture.md: {name}");
+    }
+}
+
+#[test]
 fn a_link_that_leads_nowhere_is_found() {
     let file = root().join("README.md");
     let text = "# Two words: `x`\n[a](#two-words-x) `[b](none.md)`\n```\n[c](none.md)\n```\n[d](none.md#x)";
