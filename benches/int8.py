@@ -80,7 +80,7 @@ def main() -> None:
     args = parser().parse_args()
     graphs = yaml.safe_load((args.bundle / "bundle.yaml").read_text())["graphs"]
     found = [row for name in args.graph for row in rows(args, name, graphs[name])]
-    head = ["graph", "edge", "exact s", "int8 s", "times as fast", "exact load s", "int8 load s"]
+    head = ["graph", "edge", "exact s", "int8 s", "speed-up", "exact load s", "int8 load s"]
     print()
     print(markdown.table(head, found))
 

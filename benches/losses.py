@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         except ChildError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-    head = ["", "step s", "times as fast", "whole s", "latent, relative RMS", "dB to exact"]
+    head = ["", "step s", "speed-up", "whole s", "latent, relative RMS", "PSNR to exact, dB"]
     print("\n" + markdown.table(head, rows))
     return 0
 

@@ -45,13 +45,13 @@ def facts(record: dict[str, Any]) -> str:
         f"cfg {record['cfg_scale']:g}; {ours['machine']['cpu']}, {record['threads']} threads each; "
         f"{named}, Python {record['python']}; {record['turns']} turns; load average "
         f"{record['load'][0]:.1f}. PyTorch runs {theirs['modules']} modules with fused attention; "
-        f"compared is {record['compared']}. The floor is the best f32 matrix product of both: "
+        f"compared is {record['compared']}. The GEMM peak is the best f32 matrix product of both: "
         f"{2 * record['floor_macs_per_second'] / 1e9:.0f} GFLOP/s.\n"
     )
 
 
 def speed_rows(record: dict[str, Any]) -> list[list[str]]:
-    """One row for each part: seconds, their ratio, and how near the floor both are."""
+    """One row for each part: seconds, their ratio, and how near the GEMM peak both are."""
     floor, rows = record["floor_macs_per_second"], []
     theirs, ours = record["sides"][record["compared"]], record["sides"]["diffbir"]
     for part, macs in ((part, record["macs"].get(part)) for part in NAMES):
@@ -83,8 +83,8 @@ def peak(record: dict[str, Any], name: str) -> int | None:
 
 def comparison(record: dict[str, Any]) -> str:
     """All of `compare.py`."""
-    head = ["", "GMAC", "PyTorch s", "GFLOP/s", "of the floor", "diffbir s", "GFLOP/s",
-            "of the floor", "PyTorch / diffbir"]  # fmt: skip
+    head = ["", "GMAC", "PyTorch s", "GFLOP/s", "of GEMM peak", "diffbir s", "GFLOP/s",
+            "of GEMM peak", "PyTorch / diffbir"]  # fmt: skip
     sides = ["whole run", "seconds", "PyTorch / this", "peak memory"]
     return "\n".join(
         [facts(record), table(head, speed_rows(record)), table(sides, whole_rows(record))]

@@ -15,7 +15,7 @@ mod results;
 
 use std::path::Path;
 
-use program::{Program, picture};
+use program::{Program, Run, picture};
 
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> String {
     let path = dir.join(name);
@@ -916,6 +916,32 @@ fn inspect_doctor_and_config_tell_the_truth() {
     let config: serde_json::Value = serde_yaml::from_str(&run.stdout()).unwrap();
     assert_eq!(config["sampling"]["seed"], 9);
     assert_eq!(config["sampling"]["steps"], 50);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn doctor_and_config_find_the_bundle_that_a_run_would() {
+    let program = Program::new();
+    let data = program.dir().join("data");
+    std::fs::create_dir_all(data.join("diffbir")).unwrap();
+    let bundle = program.copy_of_tiny("data/diffbir/bundle");
+    let manifest = bundle.join("bundle.yaml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace("sampler: spaced", "sampler: ddim")).unwrap();
+    // The engine's own default, spaced, would refuse it.
+    std::fs::write(program.dir().join("c.yaml"), "sampling: { eta: 0.5 }").unwrap();
+    for (command, sign) in [
+        ("config", "sampler: ddim"),
+        ("doctor", "data/diffbir/bundle"),
+    ] {
+        let mut command = program.command(&[command, "--config", "c.yaml"]);
+        command
+            .env("XDG_DATA_HOME", &data)
+            .env_remove("DIFFBIR_BUNDLE");
+        let run = Run::of(command);
+        run.code(0);
+        assert!(run.stdout().contains(sign), "{}", run.stdout());
+    }
 }
 
 #[test]

@@ -217,7 +217,8 @@ def guidance_table(args: argparse.Namespace, all_cases: list[Case]) -> str:
             to_truth = np.mean([psnr(x, case.truth)
                                 for x, case in zip(found, all_cases, strict=True)])  # fmt: skip
             lines.append(f"| {scale} | {to_stage1:.2f} | {to_truth:.2f} |")
-    return f"Guidance between latents, {GUIDANCE_STEPS} steps:\n\n" + "\n".join(lines) + "\n"
+    heading = f"Restoration guidance in latent space, {GUIDANCE_STEPS} steps:"
+    return heading + "\n\n" + "\n".join(lines) + "\n"
 
 
 def reconstruct(bundle: Path, all_cases: list[Case]) -> None:

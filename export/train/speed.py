@@ -108,7 +108,7 @@ def line(name: str, run: Run, exact: Run, all_cases: list[Case]) -> str:
 
 
 HEAD = (
-    "| | sampling, times as fast | dB to exact | PSNR | lost | GMSD | more |\n"
+    "| | speed-up of sampling | PSNR to exact, dB | PSNR | ΔPSNR | GMSD | ΔGMSD |\n"
     "|---|---|---|---|---|---|---|\n"
 )
 
@@ -120,7 +120,7 @@ def main() -> None:
     args = parser.parse_args()
     pictures.ensure(args.data)
     all_cases = cases(args.data)[: args.limit]
-    text = f"{len(all_cases)} pictures, {SCALE}x, means; times as medians of ratios.\n"
+    text = f"{len(all_cases)} pictures, {SCALE}x, means; speed-ups as medians of ratios.\n"
     for steps in args.steps:
         runs = settings(args, steps)
         measure(args, all_cases, runs)

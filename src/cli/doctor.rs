@@ -107,7 +107,12 @@ impl Host for Notes<'_> {
 /// Runs the command. A missing runtime, and a provider or graph that does not load, is an error after the report.
 pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
     let layers = args.layers()?;
-    let options = layers.resolve(&Options::default())?.runtime;
+    let folder = bundles::find_or_demo(&layers, reporter).ok();
+    let bundle = folder.as_deref().map(Bundle::open).transpose()?;
+    let base = bundle
+        .as_ref()
+        .map_or_else(Options::default, Bundle::options);
+    let options = layers.resolve(&base)?.runtime;
     let notes = Notes {
         reporter,
         notes: std::sync::Mutex::default(),
@@ -128,16 +133,7 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
         ..Facts::default()
     };
     let outcome = match loaded {
-        Ok(loaded) => {
-            let bundle = layers.bundle().map(Bundle::open).transpose()?;
-            let fallback = || {
-                bundles::demo()
-                    .ok()
-                    .and_then(|folder| Bundle::open(&folder).ok())
-            };
-            let bundle = bundle.or_else(fallback);
-            examine(loaded, &options, bundle.as_ref(), &mut facts, reporter)?
-        }
+        Ok(loaded) => examine(loaded, &options, bundle.as_ref(), &mut facts, reporter)?,
         Err(error) => {
             facts.library = Some(Library::Missing {
                 error: error.to_string(),

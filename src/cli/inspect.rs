@@ -32,12 +32,12 @@ pub fn run(args: &Inspect, reporter: &Reporter) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the effective configuration as YAML: over the bundle's defaults where one is named, else over v1's.
+/// Prints the effective configuration as YAML: over the bundle's defaults where one is found, else over v1's.
 pub fn print_config(args: &ConfigCommand) -> anyhow::Result<()> {
     let layers = args.layers()?;
-    let config = match layers.bundle() {
-        Some(_) => Opened::open(layers)?.config,
-        None => layers.resolve(&Options::default())?,
+    let config = match bundles::find(&layers) {
+        Ok(_) => Opened::open(layers)?.config,
+        Err(_) => layers.resolve(&Options::default())?,
     };
     say::print(&config.to_yaml()?);
     Ok(())

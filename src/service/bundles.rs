@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::{Host, Level};
 use crate::bundle::MANIFEST;
 use crate::config::{ConfigLayer, Layers, Origin};
 use crate::error::{Error, Result};
@@ -48,6 +49,26 @@ pub fn find(layers: &Layers) -> Result<PathBuf> {
          to export one",
         default.display()
     )))
+}
+
+/// As [`find`], with the demo bundle where it finds none, which `host` receives a note of.
+///
+/// # Errors
+/// As [`find`], where the demo bundle is missing as well.
+pub fn find_or_demo(layers: &Layers, host: &dyn Host) -> Result<PathBuf> {
+    let error = match find(layers) {
+        Ok(folder) => return Ok(folder),
+        Err(error) => error,
+    };
+    let Ok(demo) = demo() else {
+        return Err(error);
+    };
+    let message = format!(
+        "no bundle is named: using the demo model in {}; give --bundle DIR for your own",
+        demo.display()
+    );
+    host.note(Level::Info, &message);
+    Ok(demo)
 }
 
 /// The demo bundle: in the working folder, or in one of the folders above the program.

@@ -39,20 +39,8 @@ impl Opened {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_or_demo(layers: Layers, host: &dyn Host) -> Result<Self> {
-        match bundles::find(&layers) {
-            Ok(folder) => Opened::at(layers, &folder),
-            Err(error) => {
-                let Ok(demo) = bundles::demo() else {
-                    return Err(error);
-                };
-                let message = format!(
-                    "no bundle is named: using the demo model in {}; give --bundle DIR for your own",
-                    demo.display()
-                );
-                host.note(Level::Info, &message);
-                Opened::at(layers, &demo)
-            }
-        }
+        let folder = bundles::find_or_demo(&layers, host)?;
+        Opened::at(layers, &folder)
     }
 
     fn at(layers: Layers, folder: &Path) -> Result<Self> {
