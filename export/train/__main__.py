@@ -13,17 +13,17 @@ from pathlib import Path
 
 import torch
 
-from . import latents, loop, pictures, samples
+from . import latents, loop, samples
 from .bundle import averaged, export, factor_of
-from .data import Crops, Loader
+from .data import Loader, Taught, shards
 from .latents import Encoder, Limit, Pool
 from .networks import VAE, Sampler, build_cleaner, empty_context, load_arch
 from .samples import Samples
 from .stages import CPU, CUDA, NEEDS, STAGES, Stage
 
 ORDER = ("vae", "cleaner", "unet", "control", "decoder")
-SHARES = {"vae": 0.2, "cleaner": 0.24, "pool": 0.05, "unet": 0.12, "control": 0.18,
-          "samples": 0.05, "decoder": 0.16}  # fmt: skip
+SHARES = {"vae": 0.17, "cleaner": 0.24, "pool": 0.07, "unet": 0.08, "control": 0.18,
+          "samples": 0.06, "decoder": 0.2}  # fmt: skip
 """Parts of the time budget."""
 SAMPLED = ("vae", "cleaner", "unet", "control")
 """What samples are made with."""
@@ -73,7 +73,6 @@ class Trainer:
         self.arch = load_arch()
         self.data = args.data or self.out / "data"
         self.out.mkdir(parents=True, exist_ok=True)
-        pictures.ensure(self.data)
         workers = args.workers
         if workers is None:
             workers = 14 if self.device == "cuda" else 0
@@ -81,8 +80,12 @@ class Trainer:
             torch.set_default_device("cuda")  # the networks make masks in their forward pass
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
-        crops = Crops(list(pictures.load(self.data, "train").values()))
-        self.loader = Loader(crops, self.data, workers)
+        files = shards(self.data)
+        if not files:
+            raise SystemExit(f"error: no triples in {self.data}: run python -m train.targets first")
+        taught = Taught.load(files)
+        print(f"{len(taught.low)} triples", flush=True)
+        self.loader = Loader(taught, self.data, workers)
 
     def on_signal(self, number: int, frame: object) -> None:
         """Stops after the current step."""

