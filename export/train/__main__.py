@@ -16,6 +16,7 @@ import torch
 from . import latents, loop, samples
 from .bundle import averaged, export, factor_of
 from .data import Loader, Taught, shards
+from .features import Features
 from .latents import Encoder, Limit, Pool
 from .networks import VAE, Sampler, build_cleaner, empty_context, load_arch
 from .samples import Samples
@@ -40,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
         "--minutes",
         type=float,
         default=100.0,
-        help="budget of all stages together, or of the one stage (default: 100)",
+        help="budget of all stages together, or of the one stage (default: 100); on a CPU of "
+        "computing, so that it takes longer beside other work",
     )
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     p.add_argument("--data", type=Path, metavar="DIR", help="the shards (default: RUN/data)")
@@ -118,7 +120,8 @@ class Trainer:
         folder = self.out / f"{name}_{steps}"
         settings = (CUDA if self.device == "cuda" else CPU)["unet"]
         sampler = latents.ChunkSampler(settings.crop, SEED)
-        limit = Limit(CHUNKS[self.device], 60 * self.args.minutes * share, lambda: self.stopped)
+        seconds = 60 * self.args.minutes * share
+        limit = Limit(CHUNKS[self.device], seconds, lambda: self.stopped, loop.computed)
         if not latents.finished(folder):
             latents.fill(folder, encode, lambda first: self.loader.batches(sampler, first), limit)
         if self.stopped:
@@ -160,7 +163,7 @@ class Trainer:
             stage.start(self.averaged("unet"))
         if name == "decoder":
             vae, found = self.samples()
-            stage.start(vae.decoder.train(), found)
+            stage.start(vae.decoder.train(), found, Features.load(self.data))
         return stage
 
     def run(self) -> None:

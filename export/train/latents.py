@@ -89,22 +89,23 @@ class ChunkSampler:
 
 @dataclass
 class Limit:
-    """When a pool is large enough: a number of chunks, or seconds of this run."""
+    """When a pool is large enough: a number of chunks, or seconds of this run by `clock`."""
 
     chunks: int
     seconds: float
     stop: Callable[[], bool]
+    clock: Callable[[], float] = time.monotonic
 
 
 def fill(folder: Path, encode: Encoder, batches: Callable, limit: Limit) -> None:
     """Writes the chunks that `folder` lacks; `batches` gives those from a number on."""
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started = limit.clock()
     have = len(list(folder.glob("*.pt")))
     for number, batch in zip(range(have, limit.chunks), batches(have), strict=False):
         if limit.stop():
             return
-        if number > 1 and time.monotonic() - started > limit.seconds:
+        if number > 1 and limit.clock() - started > limit.seconds:
             break
         temporary = folder / "chunk.tmp"
         torch.save(encode(batch), temporary)

@@ -30,7 +30,8 @@ LONG_EDGE = 2048
 SHARD_BYTES = 36_000_000
 QUALITY = 95
 GREY = (128, 128, 128, 255)
-SETS = ("train", "validation", "held_out", "round_1", "round_2")
+ROUNDS = ("round_1", "round_2")
+SETS = ("train", "validation", "held_out", *ROUNDS)
 SMALLEST = 256
 """Short edge of the pictures that count inside a resource file."""
 
