@@ -16,7 +16,7 @@ sys.path.insert(0, str(EXPORT))  # the training scripts are no part of the insta
 from diffbir_export.config import RRDBNetConfig  # noqa: E402
 from diffbir_export.models.rrdbnet import RRDBNet  # noqa: E402
 from train import targets, teacher  # noqa: E402
-from train.data import Crops, Taught, enlarged, generator, shards  # noqa: E402
+from train.data import Crops, Taught, enlarged, generator, shards, triples  # noqa: E402
 
 TINY = RRDBNetConfig(in_nc=3, out_nc=3, nf=4, nb=1, gc=2, sf=4)
 
@@ -83,52 +83,57 @@ class TestShards:
         monkeypatch.setattr(targets, "EDGE", 64)
         monkeypatch.setattr(targets, "SHARD", 2)
         crops, teach = Crops(synthetic()), teacher.Teacher(tmp_path)
-        a, b, c = (targets.triples(crops, teach, number) for number in (3, 3, 4))
-        assert {k: v.shape for k, v in a.items()} == {
-            "low": (2, 16, 16, 3), "clean": (2, 64, 64, 3), "taught": (2, 64, 64, 3)}  # fmt: skip
-        assert all(np.array_equal(a[k], b[k]) for k in a)
+        a, b, c = (targets.made(crops, teach, number) for number in (3, 3, 4))
+        assert a["low"].shape == (2, 16, 16, 3)
+        assert a["clean"].shape == a["taught"].shape == (2, 64, 64, 3)
+        assert np.array_equal(a, b)
         assert not np.array_equal(a["clean"], c["clean"])
         assert np.array_equal(a["taught"], teach(a["low"]))
 
     def test_what_is_missing_is_made(self, tmp_path):
         targets.folder(tmp_path).mkdir()
-        parts = {"low": np.zeros((1, 4, 4, 3), np.uint8)}
-        targets.write(targets.folder(tmp_path) / "00001.npz", parts)
+        targets.write(targets.folder(tmp_path) / "00001.npy", np.zeros(1))
         (targets.folder(tmp_path) / "00002.tmp").touch()
         missing = [path.name for path in targets.missing(tmp_path, 3 * targets.SHARD)]
-        assert missing == ["00000.npz", "00002.npz"]
-        assert [path.name for path in shards(tmp_path)] == ["00001.npz"]
+        assert missing == ["00000.npy", "00002.npy"]
+        assert [path.name for path in shards(tmp_path)] == ["00001.npy"]
 
 
 class TestTaught:
-    def triples(self):
+    def shard(self):
         """The enlarged degraded picture, the clean and the taught one differ by known numbers."""
         low = np.stack([p[::4, ::4] for p in synthetic()]) // 2
         clean = np.stack([enlarged(p) for p in low])
-        return Taught(low, clean, clean + 7)
+        return triples(low, clean, clean + 7)
 
     def test_parts_are_cut_at_the_same_place(self):
-        low, clean, taught = self.triples().batch(8, 64, generator(0, "x", 1))
+        low, clean, taught = Taught([self.shard()]).batch(8, 64, generator(0, "x", 1))
         assert low.shape == clean.shape == taught.shape == (8, 64, 64, 3)
         assert np.array_equal(low, clean) and np.array_equal(clean + 7, taught)
 
     def test_equal_seeds_equal_batches(self):
-        a, b, c = (self.triples().batch(4, 64, generator(0, "x", step)) for step in (1, 1, 2))
+        a, b, c = (
+            Taught([self.shard()]).batch(4, 64, generator(0, "x", step)) for step in (1, 1, 2)
+        )
         assert np.array_equal(a[0], b[0]) and not np.array_equal(a[0], c[0])
 
     def test_borders_are_seen(self):
         """Of crops as often as of whole pictures, not only where a random place happens on one."""
-        triples, rng = self.triples(), generator(0, "x", 0)
-        mark = np.zeros_like(triples.low)
+        shard, rng = self.shard(), generator(0, "x", 0)
+        mark = shard["low"]
+        mark[:] = 0
         mark[:, 0] = mark[:, -1] = mark[:, :, 0] = mark[:, :, -1] = 255
-        marked = Taught(mark, *triples.large)
+        marked = Taught([shard])
         seen = [(marked.draw(64, rng)[0][0] > 99).all() for _ in range(80)]
         assert 0.15 < np.mean(seen) < 0.6
 
     def test_shards_are_put_together(self, tmp_path):
         targets.folder(tmp_path).mkdir()
-        triples = self.triples()
-        for number in range(2):
-            parts = dict(zip(targets.PARTS, (triples.low, *triples.large), strict=True))
-            targets.write(targets.folder(tmp_path) / f"{number:05}.npz", parts)
-        assert len(Taught.load(shards(tmp_path)).low) == 2 * len(triples.low)
+        shard = self.shard()
+        for number, part in enumerate((shard[:3], shard[3:])):
+            targets.write(targets.folder(tmp_path) / f"{number:05}.npy", part)
+        found = Taught.load(shards(tmp_path))
+        assert len(found) == 4
+        for number in range(4):
+            for a, b in zip(found.triple(number), shard[number], strict=True):
+                assert np.array_equal(a, b)

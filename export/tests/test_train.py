@@ -15,7 +15,7 @@ sys.path.insert(0, str(EXPORT))  # the training scripts are no part of the insta
 from diffbir_export import keys  # noqa: E402
 from diffbir_export.weights import CheckpointWeights, check, expected, on_meta  # noqa: E402
 from train import features, latents, loop, networks, optim, samples  # noqa: E402
-from train.data import Loader, Taught, generator  # noqa: E402
+from train.data import Loader, Taught, generator, triples  # noqa: E402
 from train.stages import CPU, CUDA, STAGES, Settings  # noqa: E402
 
 
@@ -26,9 +26,9 @@ def arch(tiny):
 
 
 def taught() -> Taught:
-    """Six triples of 160 pixels; the teacher only brightens."""
+    """Four triples of 160 pixels; the teacher only brightens."""
     clean = np.stack(synthetic())
-    return Taught(clean[:, ::4, ::4], clean, np.maximum(clean, 8))
+    return Taught([triples(clean[:, ::4, ::4], clean, np.maximum(clean, 8))])
 
 
 def drawn() -> samples.Samples:

@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         default=None,
-        help="processes that make batches (default: 0 on cpu, 14 on cuda)",
+        help="processes that make batches (default: 0 on cpu, 8 on cuda)",
     )
     p.add_argument("--bundle", type=Path, metavar="DIR", help="export the result there at the end")
     return p  # fmt: skip
@@ -77,7 +77,7 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         workers = args.workers
         if workers is None:
-            workers = 14 if self.device == "cuda" else 0
+            workers = 8 if self.device == "cuda" else 0
         if self.device == "cuda":
             torch.set_default_device("cuda")  # the networks make masks in their forward pass
             torch.backends.cuda.matmul.allow_tf32 = True
@@ -86,7 +86,7 @@ class Trainer:
         if not files:
             raise SystemExit(f"error: no triples in {self.data}: run python -m train.targets first")
         taught = Taught.load(files)
-        print(f"{len(taught.low)} triples", flush=True)
+        print(f"{len(taught)} triples", flush=True)
         self.loader = Loader(taught, self.data, workers)
 
     def on_signal(self, number: int, frame: object) -> None:

@@ -81,23 +81,42 @@ OVER = 64
 borders are seen as often as in whole pictures."""
 
 
-class Taught:
-    """Triples: `low` u8 [N,h,w,3] and, SCALE times as large, `clean` and the teacher's `taught`."""
+def triples(low: np.ndarray, clean: np.ndarray, taught: np.ndarray) -> np.ndarray:
+    """A shard: an array [N] of one record a triple, from its parts u8 [N,h,w,3]."""
+    parts = dict(zip(PARTS, (low, clean, taught), strict=True))
+    result = np.empty(len(low), [(name, np.uint8, part.shape[1:]) for name, part in parts.items()])
+    for name, part in parts.items():
+        result[name] = part
+    return result
 
-    def __init__(self, low: np.ndarray, clean: np.ndarray, taught: np.ndarray) -> None:
-        self.low, self.large = low, (clean, taught)
+
+class Taught:
+    """Triples of `low` u8 [h,w,3] and, SCALE times as large, `clean` and the teacher's `taught`."""
+
+    def __init__(self, shards: list[np.ndarray]) -> None:
+        self.shards = shards
+        self.ends = np.cumsum([len(shard) for shard in shards])
 
     @classmethod
     def load(cls, files: list[Path]) -> Taught:
-        """All shards' triples."""
-        shards = [np.load(file) for file in files]
-        return cls(*(np.concatenate([shard[part] for shard in shards]) for part in PARTS))
+        """All shards' triples, left on disk until they are drawn."""
+        return cls([np.load(file, mmap_mode="r") for file in files])
+
+    def __len__(self) -> int:
+        """Of all shards together."""
+        return int(self.ends[-1])
+
+    def triple(self, number: int) -> list[np.ndarray]:
+        """The parts of one triple."""
+        shard = int(np.searchsorted(self.ends, number, "right"))
+        record = self.shards[shard][number - self.ends[shard]]
+        return [np.asarray(record[part]) for part in PARTS]
 
     def draw(self, size: int, rng: np.random.Generator) -> Batch:
         """The enlarged degraded crop, the clean and the taught one, u8 [size,size,3] each: random
         triple, place, mirroring, quarter turn."""
-        item = int(rng.integers(len(self.low)))
-        parts = (enlarged(self.low[item]), *(large[item] for large in self.large))
+        low, *large = self.triple(int(rng.integers(len(self))))
+        parts = (enlarged(low), *large)
         spans = [side - size for side in parts[0].shape[:2]]
         top, left = (min(max(int(rng.integers(-OVER, s + OVER + 1)), 0), s) for s in spans)
         flip, turns = rng.random() < 0.5, int(rng.integers(4))
@@ -112,7 +131,7 @@ class Taught:
 
 def shards(data: Path) -> list[Path]:
     """The finished shards of triples, in order."""
-    return sorted((data / "targets").glob("[0-9]*.npz"))
+    return sorted((data / "targets").glob("[0-9]*.npy"))
 
 
 Sampler = Callable[[Taught, int], Batch]

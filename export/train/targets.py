@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from . import pictures
-from .data import PARTS, Crops, degraded_small, generator
+from .data import Crops, degraded_small, generator, triples
 from .teacher import Teacher
 
 SHARD = 16
@@ -34,26 +34,26 @@ def folder(data: Path) -> Path:
     return data / "targets"
 
 
-def triples(crops: Crops, teach: Teacher, number: int, seed: int = SEED) -> dict[str, np.ndarray]:
+def made(crops: Crops, teach: Teacher, number: int, seed: int = SEED) -> np.ndarray:
     """One shard: `low` u8 [N,64,64,3], `clean` and `taught` u8 [N,256,256,3]."""
     rng = generator(seed, "targets", number)
     clean = crops.clean(SHARD, EDGE, rng)
     low = np.stack([degraded_small(crop, rng) for crop in clean])
-    return dict(zip(PARTS, (low, clean, teach(low)), strict=True))
+    return triples(low, clean, teach(low))
 
 
-def write(path: Path, parts: dict[str, np.ndarray]) -> None:
+def write(path: Path, shard: np.ndarray) -> None:
     """Writes a shard whole or not at all."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        np.savez(file, **parts)
+        np.save(file, shard)
     temporary.replace(path)
 
 
 def missing(data: Path, count: int) -> Iterator[Path]:
     """The shards to be made until there are `count` triples."""
     for number in range(-(-count // SHARD)):
-        path = folder(data) / f"{number:05}.npz"
+        path = folder(data) / f"{number:05}.npy"
         if not path.exists():
             yield path
 
@@ -85,7 +85,7 @@ def main() -> None:
     for path in missing(args.data, args.count):
         if stop:
             break
-        write(path, triples(crops, teach, int(path.stem)))
+        write(path, made(crops, teach, int(path.stem)))
         note(args.data, path)
         print(path.name, flush=True)
 
