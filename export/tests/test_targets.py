@@ -79,16 +79,33 @@ class TestTeacher:
 
 
 class TestShards:
-    def test_a_shard_is_a_function_of_its_number(self, wheel, tmp_path, monkeypatch):
+    def test_crops_are_a_function_of_the_shards_number(self, monkeypatch):
         monkeypatch.setattr(targets, "EDGE", 64)
         monkeypatch.setattr(targets, "SHARD", 2)
-        crops, teach = Crops(synthetic()), teacher.Teacher(tmp_path)
-        a, b, c = (targets.made(crops, teach, number) for number in (3, 3, 4))
-        assert a["low"].shape == (2, 16, 16, 3)
-        assert a["clean"].shape == a["taught"].shape == (2, 64, 64, 3)
-        assert np.array_equal(a, b)
-        assert not np.array_equal(a["clean"], c["clean"])
-        assert np.array_equal(a["taught"], teach(a["low"]))
+        crops = Crops(synthetic())
+        (low, clean), again, other = (targets.drawn(crops, number) for number in (3, 3, 4))
+        assert low.shape == (2, 16, 16, 3) and clean.shape == (2, 64, 64, 3)
+        assert np.array_equal(low, again[0]) and np.array_equal(clean, again[1])
+        assert not np.array_equal(clean, other[1])
+
+    def test_the_command_goes_on_where_it_was(self, wheel, tmp_path, monkeypatch):
+        """A shard made before is kept; each has the teacher's pictures of its degraded crops."""
+        monkeypatch.setattr(targets, "EDGE", 64)
+        monkeypatch.setattr(targets, "SHARD", 2)
+        monkeypatch.setattr(targets.signal, "signal", lambda *_: None)
+        monkeypatch.setattr(targets.pictures, "ensure", lambda data: None)
+        originals = dict(zip("abcd", synthetic(), strict=True))
+        monkeypatch.setattr(targets.pictures, "load", lambda data, kind: originals)
+        for count in (2, 4):
+            command = ["targets", "--data", str(tmp_path), "--count", str(count)]
+            monkeypatch.setattr(sys, "argv", command)
+            targets.main()
+        rows = (targets.folder(tmp_path) / "shards.jsonl").read_text().splitlines()
+        assert [Path(targets.json.loads(row)["shard"]).stem for row in rows] == ["00000", "00001"]
+        for number, file in enumerate(shards(tmp_path)):
+            shard = np.load(file)
+            assert np.array_equal(shard["low"], targets.drawn(Crops(synthetic()), number)[0])
+            assert np.array_equal(shard["taught"], teacher.Teacher(tmp_path)(shard["low"]))
 
     def test_what_is_missing_is_made(self, tmp_path):
         targets.folder(tmp_path).mkdir()

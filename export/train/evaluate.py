@@ -291,7 +291,7 @@ def main() -> None:
     rows += [classical[0]] if classical else []
     teach = Teacher(args.data)
     for case in all_cases:
-        case.results["teacher"] = teach.one(case.low)
+        (case.results["teacher"],) = teach(case.low[None])
     reconstruct(args.bundle, all_cases)
     run_program(args, all_cases)
     rows += ["teacher", "autoencoder alone", "stage 1", "stage 1 + noise",

