@@ -138,9 +138,8 @@ class VAEStage(Stage):
 class CleanerStage(Stage):
     """SwinIR on degraded pictures, towards PSNR: the mean logarithm of the square errors.
 
-    Its target is the mean of the photograph and the teacher's picture, which has the same gradient
-    as the square errors to both: half of what the teacher reads from the input stays in the
-    picture, where the later networks can find it.
+    Its target is the mean of the photograph and the teacher's picture: half of what the teacher
+    reads from the input stays in the picture, where the later networks can find it.
     """
 
     name = "cleaner"
