@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 EXPORT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(EXPORT))  # the training scripts are no part of the installed package
@@ -37,3 +38,13 @@ def test_each_picture_gives_the_squares_it_has_room_for(monkeypatch):
     found = validate.cases(Path())
     assert [case.name for case in found] == ["a 256", "b 256", "b 512"]
     assert all(case.truth.shape == (256, 256, 3) for case in found)
+
+
+def test_a_sheet_has_the_rows_side_by_side(tmp_path):
+    names = ("bicubic", "stage 1", "condition decoded", "full, 10 steps", "teacher",
+             "stage 1 + noise")  # fmt: skip
+    rows = {name: np.full((8, 8, 3), 40 * i, np.uint8) for i, name in enumerate(names)}
+    validate.write_sheet(tmp_path / "a.png", rows, [np.full((8, 8, 3), 255, np.uint8)])
+    found = np.asarray(Image.open(tmp_path / "a.png"))
+    assert found.shape == (8, 40, 3)
+    assert found[0, ::8, 0].tolist() == [0, 40, 120, 160, 255]

@@ -13,17 +13,18 @@ from pathlib import Path
 
 import torch
 
-from . import latents, loop, pictures, samples
+from . import latents, loop, samples
 from .bundle import averaged, export, factor_of
-from .data import Crops, Loader
+from .data import Loader, Taught, shards
+from .features import Features
 from .latents import Encoder, Limit, Pool
 from .networks import VAE, Sampler, build_cleaner, empty_context, load_arch
 from .samples import Samples
 from .stages import CPU, CUDA, NEEDS, STAGES, Stage
 
 ORDER = ("vae", "cleaner", "unet", "control", "decoder")
-SHARES = {"vae": 0.2, "cleaner": 0.24, "pool": 0.05, "unet": 0.12, "control": 0.18,
-          "samples": 0.05, "decoder": 0.16}  # fmt: skip
+SHARES = {"vae": 0.17, "cleaner": 0.24, "pool": 0.07, "unet": 0.08, "control": 0.18,
+          "samples": 0.06, "decoder": 0.2}  # fmt: skip
 """Parts of the time budget."""
 SAMPLED = ("vae", "cleaner", "unet", "control")
 """What samples are made with."""
@@ -40,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
         "--minutes",
         type=float,
         default=100.0,
-        help="budget of all stages together, or of the one stage (default: 100)",
+        help="budget of all stages together, or of the one stage (default: 100); on a CPU of "
+        "computing, so that it takes longer beside other work",
     )
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     p.add_argument("--data", type=Path, metavar="DIR", help="the shards (default: RUN/data)")
@@ -49,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         default=None,
-        help="processes that make batches (default: 0 on cpu, 14 on cuda)",
+        help="processes that make batches (default: 0 on cpu, 8 on cuda)",
     )
     p.add_argument("--bundle", type=Path, metavar="DIR", help="export the result there at the end")
     return p  # fmt: skip
@@ -73,16 +75,19 @@ class Trainer:
         self.arch = load_arch()
         self.data = args.data or self.out / "data"
         self.out.mkdir(parents=True, exist_ok=True)
-        pictures.ensure(self.data)
         workers = args.workers
         if workers is None:
-            workers = 14 if self.device == "cuda" else 0
+            workers = 8 if self.device == "cuda" else 0
         if self.device == "cuda":
             torch.set_default_device("cuda")  # the networks make masks in their forward pass
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
-        crops = Crops(list(pictures.load(self.data, "train").values()))
-        self.loader = Loader(crops, self.data, workers)
+        files = shards(self.data)
+        if not files:
+            raise SystemExit(f"error: no triples in {self.data}: run python -m train.targets first")
+        taught = Taught.load(files)
+        print(f"{len(taught)} triples", flush=True)
+        self.loader = Loader(taught, self.data, workers)
 
     def on_signal(self, number: int, frame: object) -> None:
         """Stops after the current step."""
@@ -115,7 +120,8 @@ class Trainer:
         folder = self.out / f"{name}_{steps}"
         settings = (CUDA if self.device == "cuda" else CPU)["unet"]
         sampler = latents.ChunkSampler(settings.crop, SEED)
-        limit = Limit(CHUNKS[self.device], 60 * self.args.minutes * share, lambda: self.stopped)
+        seconds = 60 * self.args.minutes * share
+        limit = Limit(CHUNKS[self.device], seconds, lambda: self.stopped, loop.computed)
         if not latents.finished(folder):
             latents.fill(folder, encode, lambda first: self.loader.batches(sampler, first), limit)
         if self.stopped:
@@ -157,7 +163,7 @@ class Trainer:
             stage.start(self.averaged("unet"))
         if name == "decoder":
             vae, found = self.samples()
-            stage.start(vae.decoder.train(), found)
+            stage.start(vae.decoder.train(), found, Features.load(self.data))
         return stage
 
     def run(self) -> None:

@@ -15,8 +15,6 @@ from PIL import Image
 
 from diffbir_export.degrade import PRESETS, degrade
 
-from . import pictures
-
 SCALE = 4
 TRAINED_ON = ("demo", "evaluation", "evaluation")
 """What a crop is degraded with, one of these at random: a wide one, and the narrower one that is
@@ -61,43 +59,101 @@ class Crops:
             crop = crop[:, ::-1]
         return np.ascontiguousarray(np.rot90(crop, int(rng.integers(4))))
 
-    def clean(self, count: int, size: int, rng: np.random.Generator) -> Batch:
-        """One array u8 [N,size,size,3]."""
-        return (np.stack([self.draw(size, rng) for _ in range(count)]),)
-
-    def pairs(self, count: int, size: int, rng: np.random.Generator) -> Batch:
-        """Clean crops and their degraded versions enlarged again, both u8 [N,size,size,3]."""
-        (clean,) = self.clean(count, size, rng)
-        return clean, np.stack([degraded(crop, rng) for crop in clean])
+    def clean(self, count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Crops u8 [N,size,size,3]."""
+        return np.stack([self.draw(size, rng) for _ in range(count)])
 
 
-def degraded(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What the cleaner sees of a crop: degraded to a quarter, enlarged by bicubic."""
-    preset = PRESETS[TRAINED_ON[int(rng.integers(len(TRAINED_ON)))]]
-    small = Image.fromarray(degrade(crop, preset, rng, SCALE))
-    return np.asarray(small.resize(crop.shape[1::-1], Image.Resampling.BICUBIC))
+def degraded_small(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A crop degraded to a quarter of its size with one of the presets."""
+    return degrade(crop, PRESETS[TRAINED_ON[int(rng.integers(len(TRAINED_ON)))]], rng, SCALE)
 
 
-Sampler = Callable[[Crops, int], Batch]
+def enlarged(small: np.ndarray) -> np.ndarray:
+    """What the cleaner sees of a degraded picture: enlarged by bicubic."""
+    size = (small.shape[1] * SCALE, small.shape[0] * SCALE)
+    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
 
-_crops: Crops | None = None
+
+PARTS = ("low", "clean", "taught")
+OVER = 64
+"""Pixels that a crop's place is drawn beyond the picture's borders before it is moved inside: so
+borders are seen as often as in whole pictures."""
+
+
+def triples(low: np.ndarray, clean: np.ndarray, taught: np.ndarray) -> np.ndarray:
+    """A shard: an array [N] of one record a triple, from its parts u8 [N,h,w,3]."""
+    parts = dict(zip(PARTS, (low, clean, taught), strict=True))
+    result = np.empty(len(low), [(name, np.uint8, part.shape[1:]) for name, part in parts.items()])
+    for name, part in parts.items():
+        result[name] = part
+    return result
+
+
+class Taught:
+    """Triples of `low` u8 [h,w,3] and, SCALE times as large, `clean` and the teacher's `taught`."""
+
+    def __init__(self, shards: list[np.ndarray]) -> None:
+        self.shards = shards
+        self.ends = np.cumsum([len(shard) for shard in shards])
+
+    @classmethod
+    def load(cls, files: list[Path]) -> Taught:
+        """All shards' triples, left on disk until they are drawn."""
+        return cls([np.load(file, mmap_mode="r") for file in files])
+
+    def __len__(self) -> int:
+        """Of all shards together."""
+        return int(self.ends[-1])
+
+    def triple(self, number: int) -> list[np.ndarray]:
+        """The parts of one triple."""
+        shard = int(np.searchsorted(self.ends, number, "right"))
+        record = self.shards[shard][number - self.ends[shard]]
+        return [np.asarray(record[part]) for part in PARTS]
+
+    def draw(self, size: int, rng: np.random.Generator) -> Batch:
+        """The enlarged degraded crop, the clean and the taught one, u8 [size,size,3] each: random
+        triple, place, mirroring, quarter turn."""
+        low, *large = self.triple(int(rng.integers(len(self))))
+        parts = (enlarged(low), *large)
+        spans = [side - size for side in parts[0].shape[:2]]
+        top, left = (min(max(int(rng.integers(-OVER, s + OVER + 1)), 0), s) for s in spans)
+        flip, turns = rng.random() < 0.5, int(rng.integers(4))
+        crops = (part[top : top + size, left : left + size] for part in parts)
+        return tuple(np.rot90(crop[:, ::-1] if flip else crop, turns) for crop in crops)
+
+    def batch(self, count: int, size: int, rng: np.random.Generator) -> Batch:
+        """Enlarged degraded, clean and taught crops, u8 [N,size,size,3] each."""
+        drawn = zip(*(self.draw(size, rng) for _ in range(count)), strict=True)
+        return tuple(np.stack(part) for part in drawn)
+
+
+def shards(data: Path) -> list[Path]:
+    """The finished shards of triples, in order."""
+    return sorted((data / "targets").glob("[0-9]*.npy"))
+
+
+Sampler = Callable[[Taught, int], Batch]
+
+_taught: Taught | None = None
 
 
 def _open(data: Path) -> None:
-    global _crops
+    global _taught
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    _crops = Crops(list(pictures.load(data, "train").values()))
+    _taught = Taught.load(shards(data))
 
 
 def _sample(sampler: Sampler, step: int) -> Batch:
-    return sampler(_crops, step)
+    return sampler(_taught, step)
 
 
 class Loader:
     """Makes batches ahead: in a thread, or in `workers` processes that read the shards anew."""
 
-    def __init__(self, crops: Crops, data: Path | None = None, workers: int = 0) -> None:
-        self.crops, self.ahead, self.workers = crops, max(2, 2 * workers), workers
+    def __init__(self, taught: Taught, data: Path | None = None, workers: int = 0) -> None:
+        self.taught, self.ahead, self.workers = taught, max(2, 2 * workers), workers
         if workers and data is None:
             raise ValueError("processes need the folder of the shards")
         self.pool: Executor = (
@@ -108,7 +164,7 @@ class Loader:
 
     def batches(self, sampler: Sampler, first: int) -> Iterator[Batch]:
         """Batches of the steps from `first` on."""
-        call, source = (_sample, ()) if self.workers else (sampler, (self.crops,))
+        call, source = (_sample, ()) if self.workers else (sampler, (self.taught,))
         queue = []
         step = first
         try:

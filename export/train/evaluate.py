@@ -26,7 +26,9 @@ from diffbir_export.verify import session
 
 from . import pictures
 from .data import Crops, generator
+from .inception import Inception
 from .metrics import METRICS, band_mask, high_energy, psnr
+from .teacher import Teacher
 
 SCALE = 4
 STEPS = (50, 10, 5)
@@ -242,13 +244,14 @@ def by_size(all_cases: list[Case]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(all_cases: list[Case], rows: list[str]) -> str:
-    """Means over all pictures as Markdown."""
-    lines = ["| | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
+def table(all_cases: list[Case], rows: list[str], data: Path) -> str:
+    """Means over all pictures as Markdown; `data` is where the measuring network's package lies."""
+    metrics = METRICS | {"feature distance": Inception(data).distance}
+    lines = ["| | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
     for row in rows:
         means = [np.mean([metric(case.results[row], case.truth) for case in all_cases])
-                 for metric in METRICS.values()]  # fmt: skip
-        digits = (2, 4, 4, 4, 3)
+                 for metric in metrics.values()]  # fmt: skip
+        digits = (2, 4, 4, 4, 3, 4)
         cells = [f"{mean:.{d}f}" for mean, d in zip(means, digits, strict=True)]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -287,13 +290,16 @@ def main() -> None:
         if classical:
             case.results[classical[0]] = bicubic(classical[1](case.low))
     rows += [classical[0]] if classical else []
+    teach = Teacher(args.data)
+    for case in all_cases:
+        (case.results["teacher"],) = teach(case.low[None])
     reconstruct(args.bundle, all_cases)
     run_program(args, all_cases)
-    rows += ["autoencoder alone", "stage 1", "stage 1 + noise",
+    rows += ["teacher", "autoencoder alone", "stage 1", "stage 1 + noise",
              *(name for name in all_cases[0].results if name.startswith("full"))]  # fmt: skip
     text = (
         f"{len(all_cases)} pictures, {SCALE}x, means.\n\n"
-        + table(all_cases, rows)
+        + table(all_cases, rows, args.data)
         + "\n"
         + by_size(all_cases)
         + "\n"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Batch, Crops, generator, to_tensor
+from .data import Batch, Taught, generator, to_tensor
 from .networks import VAE
 
 CHUNK = 16
@@ -37,7 +37,7 @@ def squares(
 
 @dataclass
 class Pool:
-    """Latents of clean crops and of their cleaned degraded versions, f32 [N,4,h,w]."""
+    """Latents of the teacher's crops and of the cleaned degraded ones, f32 [N,4,h,w]."""
 
     latents: Tensor
     hints: Tensor
@@ -64,14 +64,15 @@ class Encoder:
     device: str
 
     def pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The clean crops and the cleaner's output, [N,3,H,W] in [0,1]."""
-        clean, low = (to_tensor(part, self.device) for part in batch)
-        return clean, self.cleaner(low).clamp(0, 1)
+        """The teacher's crops and the cleaner's output, [N,3,H,W] in [0,1]."""
+        low, _, taught = (to_tensor(part, self.device) for part in batch)
+        return taught, self.cleaner(low).float().clamp(0, 1)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Unscaled modes of the clean crops and of the cleaner's output."""
-        return tuple(self.vae.encode(x * 2 - 1).cpu() for x in self.pictures(batch))
+        """Unscaled modes of the teacher's crops and of the cleaner's output."""
+        with torch.autocast(self.device, torch.bfloat16):
+            return tuple(self.vae.encode(x * 2 - 1).float().cpu() for x in self.pictures(batch))
 
 
 @dataclass(frozen=True)
@@ -81,29 +82,30 @@ class ChunkSampler:
     size: int
     seed: int
 
-    def __call__(self, crops: Crops, chunk: int) -> Batch:
-        """Clean and degraded crops."""
-        return crops.pairs(CHUNK, self.size, generator(self.seed, "pool", chunk))
+    def __call__(self, taught: Taught, chunk: int) -> Batch:
+        """Degraded, clean and taught crops."""
+        return taught.batch(CHUNK, self.size, generator(self.seed, "pool", chunk))
 
 
 @dataclass
 class Limit:
-    """When a pool is large enough: a number of chunks, or seconds of this run."""
+    """When a pool is large enough: a number of chunks, or seconds of this run by `clock`."""
 
     chunks: int
     seconds: float
     stop: Callable[[], bool]
+    clock: Callable[[], float] = time.monotonic
 
 
 def fill(folder: Path, encode: Encoder, batches: Callable, limit: Limit) -> None:
     """Writes the chunks that `folder` lacks; `batches` gives those from a number on."""
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started = limit.clock()
     have = len(list(folder.glob("*.pt")))
     for number, batch in zip(range(have, limit.chunks), batches(have), strict=False):
         if limit.stop():
             return
-        if number > 1 and time.monotonic() - started > limit.seconds:
+        if number > 1 and limit.clock() - started > limit.seconds:
             break
         temporary = folder / "chunk.tmp"
         torch.save(encode(batch), temporary)

@@ -30,9 +30,17 @@ LONGEST_STEP = 5.0
 """What a step can cost of the budget: a process that was put to sleep does not wake up finished."""
 
 
+def computed() -> float:
+    """Seconds that this process has computed: on a GPU those of the wall; on a CPU those of its
+    threads together over their number, so that beside other work it takes longer, not less."""
+    if torch.cuda.is_initialized():
+        return time.monotonic()
+    return time.process_time() / torch.get_num_threads()
+
+
 @dataclass
 class Plan:
-    """A stage's budget (steps or seconds, over all its runs) and how it runs."""
+    """A stage's budget (steps or seconds of `computed`, over all its runs) and how it runs."""
 
     seconds: float = math.inf
     steps: int | None = None
@@ -197,14 +205,14 @@ def train(stage: Stage, folder: Path, plan: Plan, loader: Loader | None = None) 
     sampler = stage.sampler()
     batches = loader.batches(sampler, run.state.step) if sampler else nothing()
     journal = Journal(run)
-    clock = saved = time.monotonic()
+    clock, saved = computed(), time.monotonic()
     while plan.progress(run.state.step, run.state.seconds) < 1 and not plan.stop():
         journal.add(run.step(next(batches)))
-        now = time.monotonic()
+        now = computed()
         run.state.seconds, clock = run.state.seconds + min(now - clock, LONGEST_STEP), now
-        if now - saved > plan.save_every:
+        if time.monotonic() - saved > plan.save_every:
             run.save()
-            saved = now
+            saved = time.monotonic()
     batches.close()
     journal.write()
     run.save()

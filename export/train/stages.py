@@ -16,7 +16,8 @@ from diffbir_export.contracts import Contract
 from diffbir_export.models.unet import UNet
 
 from . import losses
-from .data import Batch, Crops, generator, to_tensor
+from .data import Batch, Taught, generator, to_tensor
+from .features import Features
 from .latents import Pool
 from .networks import VAE, Critic, alphas_cumprod, build_cleaner, build_denoiser
 from .samples import Samples
@@ -66,12 +67,8 @@ NEEDS = {
 """The stages whose results a stage is trained on."""
 
 
-def _clean(settings: Settings, seed: int, crops: Crops, step: int) -> Batch:
-    return crops.clean(settings.batch, settings.edge(step), generator(seed, "vae", step))
-
-
-def _pairs(settings: Settings, seed: int, crops: Crops, step: int) -> Batch:
-    return crops.pairs(settings.batch, settings.edge(step), generator(seed, "cleaner", step))
+def _batch(name: str, settings: Settings, seed: int, taught: Taught, step: int) -> Batch:
+    return taught.batch(settings.batch, settings.edge(step), generator(seed, name, step))
 
 
 class Stage:
@@ -90,8 +87,9 @@ class Stage:
         return self.model
 
     def sampler(self) -> Any:
-        """`(crops, step) -> batch`, picklable; None if `batch` needs no pictures."""
-        raise NotImplementedError
+        """`(taught, step) -> batch`, picklable: degraded, clean and taught crops; None if `batch`
+        needs no pictures."""
+        return partial(_batch, self.name, self.settings, self.seed)
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
         """The loss to go down, and its parts."""
@@ -112,22 +110,23 @@ class Stage:
 
 
 class VAEStage(Stage):
-    """Autoencoder: L1, L1 of gradients and of Fourier coefficients, a small KL."""
+    """Autoencoder of the teacher's pictures, a quarter of photographs: L1, L1 of gradients and of
+    Fourier coefficients, a small KL."""
 
     name = "vae"
     KL = 1e-4
+    PHOTOGRAPHS = 4
+    """One crop of so many is a photograph's."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.model = VAE(self.arch).to(self.device, memory_format=torch.channels_last)
 
-    def sampler(self) -> Any:
-        """Clean crops."""
-        return partial(_clean, self.settings, self.seed)
-
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
         """See the class."""
-        image = to_tensor(batch[0], self.device) * 2 - 1
+        _, clean, taught = batch
+        count = len(taught) // self.PHOTOGRAPHS
+        image = to_tensor(np.concatenate([clean[:count], taught[count:]]), self.device) * 2 - 1
         mean, logvar = self.model.moments(image)
         noise = self.normal(mean, self.torch_generator(step))
         result = self.model.decoder(mean + (0.5 * logvar).exp() * noise)
@@ -137,7 +136,11 @@ class VAEStage(Stage):
 
 
 class CleanerStage(Stage):
-    """SwinIR on degraded pictures, towards PSNR: the mean logarithm of the square errors."""
+    """SwinIR on degraded pictures, towards PSNR: the mean logarithm of the square errors.
+
+    Its target is the mean of the photograph and the teacher's picture: half of what the teacher
+    reads from the input stays in the picture, where the later networks can find it.
+    """
 
     name = "cleaner"
     FLOOR = 1e-4
@@ -147,13 +150,10 @@ class CleanerStage(Stage):
         super().__init__(*args)
         self.model = build_cleaner(self.arch, self.device)
 
-    def sampler(self) -> Any:
-        """Clean and degraded crops."""
-        return partial(_pairs, self.settings, self.seed)
-
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
         """Logs PSNR beside that of the enlarged input."""
-        clean, low = (to_tensor(part, self.device) for part in batch)
+        low, clean, taught = (to_tensor(part, self.device) for part in batch)
+        clean = (clean + taught) / 2
         result = self.model(low)
         error, before = ((x - clean).square().mean((1, 2, 3)) for x in (result, low))
         psnr = -10 * error.detach().log10().mean()
@@ -238,26 +238,24 @@ class ControlStage(DiffusionStage):
 
 
 class DecoderStage(Stage):
-    """The decoder alone, towards sharp pictures, on latents that the finished networks sampled for
-    degraded pictures, errors and all, which is what it is going to see; a quarter are latents of
-    clean ones.
+    """The decoder alone, towards the teacher's pictures, on latents that the finished networks
+    sampled for degraded pictures, errors and all, which is what it is going to see; a quarter are
+    latents of the teacher's pictures.
 
-    Where a detail lies cannot be known from a sample, and what asks for it there, as L1 does, ends
-    in blur. So a sample's picture is asked for colours, for values over 4x4 pixels, the strength
-    of detail, and the direction and similarity of gradients. All that would be content with a
-    woven pattern, which a critic of patches sees.
+    A sample is not quite its picture's latent, and what asks for detail at each pixel ends in blur
+    there: so features of a network that has seen photographs count as much, and a critic of
+    patches a little. Each one's weight is the length of its gradient at the picture, relative to
+    that of the pixels' loss.
     """
 
     name = "decoder"
-    SAME, ROUGH, ENERGY, DIRECTION, DEVIATION = 1.0, 5.0, 0.25, 0.3, 6.0
-    ADVERSARIAL = 0.2
-    """The critic's gradient at the picture is so many times as long as that of the rest."""
+    PERCEPTUAL, ADVERSARIAL = 1.5, 0.3
     FADE = 300
     """Steps until a new critic has its full say."""
 
-    def start(self, decoder: nn.Module, samples: Samples) -> None:
+    def start(self, decoder: nn.Module, samples: Samples, features: Features) -> None:
         """Goes on from the trained autoencoder's."""
-        self.samples = samples
+        self.samples, self.features = samples, features.to(self.device)
         critic = Critic().to(self.device, memory_format=torch.channels_last)
         self.model = nn.ModuleDict({"decoder": decoder, "critic": critic})
 
@@ -271,36 +269,35 @@ class DecoderStage(Stage):
         frozen = {name: value.detach() for name, value in critic.named_parameters()}
         return torch.func.functional_call(critic, frozen, (image,))
 
-    def likeness(self, found: Tensor, clean: Tensor, count: int) -> tuple[Tensor, Parts]:
-        """Of pictures of `count` clean latents, then of samples, in the program's colours."""
-        same, _ = losses.likeness(found[:count], clean[:count])
-        found, clean = found[count:], clean[count:]
-        parts = {"rough": losses.rough_l1(found, clean), "energy": losses.energy(found, clean),
-                 "direction": losses.direction(found, clean),
-                 "gmsd": losses.gmsd(found, clean)}  # fmt: skip
-        weights = (self.ROUGH, self.ENERGY, self.DIRECTION, self.DEVIATION)
-        sampled = sum(w * x for w, x in zip(weights, parts.values(), strict=True))
-        return self.SAME * same / 4 + 3 * sampled / 4, {**parts, "same": same}
+    def decoded(self, step: int) -> tuple[Tensor, Tensor]:
+        """A batch's pictures, those of samples in the program's colours, and the teacher's."""
+        rng, count = generator(self.seed, self.name, step), -(-self.settings.batch // 4)
+        drawn = self.samples.draw(self.settings.batch, self.settings.edge(step), rng)
+        taught, cleaned, encoded, sampled = (part.to(self.device) for part in drawn)
+        taught, cleaned = (x.float() / 127.5 - 1 for x in (taught, cleaned))
+        result = self.model["decoder"](torch.cat([encoded[:count], sampled[count:]])).float()
+        with torch.autocast(self.device, enabled=False):  # colours need more than 8 bits
+            colours = losses.low_frequencies((cleaned - result)[count:])
+        return torch.cat([result[:count], result[count:] + colours]), taught
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Parts]:
         """Both players' losses; a hinge for the critic."""
         del batch
-        rng, count = generator(self.seed, self.name, step), -(-self.settings.batch // 4)
-        drawn = self.samples.draw(self.settings.batch, self.settings.edge(step), rng)
-        clean, cleaned, encoded, sampled = (part.to(self.device) for part in drawn)
-        clean, cleaned = (x.float() / 127.5 - 1 for x in (clean, cleaned))
-        result = self.model["decoder"](torch.cat([encoded[:count], sampled[count:]])).float()
-        with torch.autocast(self.device, enabled=False):  # gradients need more than 8 bits
-            colours = losses.low_frequencies((cleaned - result)[count:])
-            result = torch.cat([result[:count], result[count:] + colours])
-            found = result.detach().requires_grad_()
-            same, parts = self.likeness(found, clean, count)
-        pull = [torch.autograd.grad(x, found)[0] for x in (same, -self.judge(found).mean())]
-        ratio = pull[0].norm() / (pull[1].norm() + 1e-12) * min(1.0, step / self.FADE)
-        towards = (result * (pull[0] + self.ADVERSARIAL * ratio * pull[1])).sum()
+        result, taught = self.decoded(step)
+        found = result.detach().requires_grad_()
+        with torch.autocast(self.device, enabled=False):
+            same, l1 = losses.likeness(found, taught)
+        perceptual = self.features.distance(found, taught)
+        pulls = [torch.autograd.grad(x, found)[0]
+                 for x in (same, perceptual, -self.judge(found).mean())]  # fmt: skip
+        shares = (1.0, self.PERCEPTUAL, self.ADVERSARIAL * min(1.0, step / self.FADE))
+        pull = sum(share * pulls[0].norm() / (pull.norm() + 1e-12) * pull
+                   for share, pull in zip(shares, pulls, strict=True))  # fmt: skip
         critic = self.model["critic"]
-        hinge = F.relu(1 - critic(clean)).mean() + F.relu(1 + critic(result.detach())).mean()
-        return towards + hinge, {**parts, "critic": hinge}
+        hinge = F.relu(1 - critic(taught)).mean() + F.relu(1 + critic(result.detach())).mean()
+        parts = {"l1": l1, "perceptual": perceptual, "critic": hinge,
+                 "psnr": losses.psnr(result, taught)}  # fmt: skip
+        return (result * pull).sum() + hinge, parts
 
 
 STAGES = {
