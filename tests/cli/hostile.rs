@@ -223,7 +223,9 @@ fn files_of_a_bundle_that_are_none_are_refused() {
             symlink("/dev/zero", &path).unwrap();
         }
         std::fs::remove_file(&path).unwrap();
-        kept.map(|bytes| std::fs::write(&path, bytes).unwrap());
+        if let Some(bytes) = kept {
+            std::fs::write(&path, bytes).unwrap();
+        }
     }
 }
 
