@@ -4,6 +4,8 @@ mod pool;
 mod warm_up;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
 use std::sync::Mutex;
 
 use ndarray::Array4;
@@ -18,6 +20,7 @@ use crate::options::{Options, SeedMode};
 use crate::pipeline::{Event, Lq, Observer, Pipeline, Plan};
 use crate::prompts::Prompts;
 use crate::rng::Draws;
+use crate::tensor;
 
 use pool::Pool;
 
@@ -40,6 +43,35 @@ pub enum Noise {
     Seed,
     /// Recorded draws in the reference's order, for tests of parity.
     Replay(Vec<Array4<f32>>),
+}
+
+impl Noise {
+    /// Reads recorded draws from a safetensors file: `noise.0`, `noise.1` …, each `[N, C, H, W]`.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option), naming the file: unreadable, a tensor of another type or rank, or no
+    /// `noise.0`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bad =
+            |e: &dyn fmt::Display| Error::option(format!("recorded noise {}: {e}", path.display()));
+        let bytes = std::fs::read(path).map_err(|e| bad(&e))?;
+        let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
+        let mut draws = Vec::new();
+        while let Ok(view) = file.tensor(&format!("noise.{}", draws.len())) {
+            let values = tensor::f32_from_safetensor(&view).map_err(|e| bad(&e))?;
+            let &[n, c, h, w] = view.shape() else {
+                let (k, shape) = (draws.len(), view.shape());
+                return Err(bad(&format!(
+                    "noise.{k} has shape {shape:?}, expected four axes"
+                )));
+            };
+            draws.push(Array4::from_shape_vec((n, c, h, w), values).map_err(|e| bad(&e))?);
+        }
+        match draws.is_empty() {
+            true => Err(bad(&"no tensor `noise.0`")),
+            false => Ok(Noise::Replay(draws)),
+        }
+    }
 }
 
 /// What to restore and how.
@@ -277,5 +309,44 @@ fn draws_of(request: &Request) -> (Draws, &'static str) {
             (Draws::per_sample(sampling.rng, sampling.seed), "seeded")
         }
         (Noise::Seed, SeedMode::Stream) => (Draws::stream(sampling.rng, sampling.seed), "seeded"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::{Dtype, TensorView};
+
+    use super::*;
+
+    #[test]
+    fn recorded_noise_is_read_in_order_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("noise.safetensors");
+        let read = |tensors: &[(&str, &[usize])]| {
+            let bytes = [0; 32];
+            let view = |shape: &[usize]| {
+                let size = 4 * shape.iter().product::<usize>();
+                TensorView::new(Dtype::F32, shape.to_vec(), &bytes[..size]).unwrap()
+            };
+            let views = tensors.iter().map(|(name, shape)| (*name, view(shape)));
+            let file = safetensors::serialize(views, None).unwrap();
+            std::fs::write(&path, file).unwrap();
+            Noise::read(&path).map(|noise| match noise {
+                Noise::Replay(draws) => draws.iter().map(|draw| draw.dim()).collect(),
+                Noise::Seed => Vec::new(),
+            })
+        };
+        let draws = read(&[("noise.1", &[2, 1, 1, 2]), ("noise.0", &[1, 1, 2, 3])]);
+        assert_eq!(draws.unwrap(), [(1, 1, 2, 3), (2, 1, 1, 2)]);
+        for (tensor, shape, said) in [
+            ("noise.0", &[1, 2, 3][..], "expected four axes"),
+            ("noise.1", &[1, 1, 1, 1], "no tensor `noise.0`"),
+        ] {
+            let error = read(&[(tensor, shape)]).unwrap_err().to_string();
+            assert!(
+                error.contains(said) && error.contains("noise.safetensors"),
+                "{error}"
+            );
+        }
     }
 }

@@ -25,6 +25,7 @@ use ndarray::Array3;
 
 use crate::error::{Error, Result};
 use crate::read_file::read_file;
+pub use crate::resize::pillow_bicubic;
 
 pub use alpha::Alpha;
 pub use decode::decode;

@@ -11,7 +11,8 @@ use crate::declare::{Section, options};
 use crate::error::{Error, Result};
 use crate::memory::Bytes;
 use crate::schedule::Fidelity;
-use crate::tiling::Tiles;
+
+pub use crate::tiling::Tiles;
 
 pub use denoiser_tiles::{AUTO_TILES, AUTO_WHOLE, DenoiserTiles};
 pub use guidance::{GuidanceLayer, GuidanceOptions, SemanticsOption};

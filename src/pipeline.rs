@@ -17,6 +17,7 @@ mod sizes;
 mod vae;
 
 use crate::bundle::Bundle;
+pub use crate::canvas::Canvas;
 use crate::canvas::Store;
 use crate::error::{Error, Result};
 use crate::guidance::Rule;
@@ -27,6 +28,7 @@ use crate::nets::{Networks, Shared};
 use crate::options::{Cleaner, Options};
 use crate::prompts::{Prompt, Prompts};
 use crate::rng::Draws;
+pub use crate::samplers::StepInfo;
 use crate::schedule::Diffusion;
 
 use event::Events;

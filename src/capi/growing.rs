@@ -4,10 +4,6 @@ use std::ptr;
 
 use super::boundary::{Failure, Outcome};
 use super::error::diffbir_code;
-use super::structs::{
-    diffbir_channels, diffbir_encode_options, diffbir_engine_options, diffbir_layout,
-    diffbir_options, diffbir_pixels, diffbir_type,
-};
 
 /// A structure that may grow at its end.
 ///
@@ -74,92 +70,12 @@ pub(super) fn init<T: Growing>(place: *mut T, size: usize) {
     }
 }
 
-// SAFETY: repr(C), its size first, integers, floats, pointers and nullable function pointers.
-unsafe impl Growing for diffbir_engine_options {
-    const NAME: &'static str = "diffbir_engine_options";
-    const FIRST_SIZE: usize = 88;
-    fn defaults() -> Self {
-        diffbir_engine_options {
-            struct_size: size_of::<Self>(),
-            config_file: ptr::null(),
-            config_yaml: ptr::null(),
-            bundle: ptr::null(),
-            settings: ptr::null(),
-            setting_count: 0,
-            runtime_library: ptr::null(),
-            verify: 0,
-            queue_limit: 0,
-            log: None,
-            log_data: ptr::null_mut(),
-            log_free: None,
-        }
-    }
-}
-
-// SAFETY: repr(C), its size first, integers, floats and pointers.
-unsafe impl Growing for diffbir_options {
-    const NAME: &'static str = "diffbir_options";
-    const FIRST_SIZE: usize = 104;
-    fn defaults() -> Self {
-        diffbir_options {
-            struct_size: size_of::<Self>(),
-            task: ptr::null(),
-            sampler: ptr::null(),
-            prompt: ptr::null(),
-            negative_prompt: ptr::null(),
-            upscale: f64::NAN,
-            cfg_scale: f64::NAN,
-            strength: f64::NAN,
-            guidance_scale: f64::NAN,
-            seed: -1,
-            steps: 0,
-            samples: 0,
-            settings: ptr::null(),
-            setting_count: 0,
-        }
-    }
-}
-
-// SAFETY: repr(C), its size first, integers and pointers.
-unsafe impl Growing for diffbir_pixels {
-    const NAME: &'static str = "diffbir_pixels";
-    const FIRST_SIZE: usize = 64;
-    fn defaults() -> Self {
-        diffbir_pixels {
-            struct_size: size_of::<Self>(),
-            data: ptr::null_mut(),
-            size: 0,
-            width: 0,
-            height: 0,
-            value_type: diffbir_type::U8 as u32,
-            channels: diffbir_channels::Rgb as u32,
-            layout: diffbir_layout::Hwc as u32,
-            reserved: 0,
-            row_stride: 0,
-            plane_stride: 0,
-        }
-    }
-}
-
-// SAFETY: repr(C), its size first, integers and pointers.
-unsafe impl Growing for diffbir_encode_options {
-    const NAME: &'static str = "diffbir_encode_options";
-    const FIRST_SIZE: usize = 32;
-    fn defaults() -> Self {
-        diffbir_encode_options {
-            struct_size: size_of::<Self>(),
-            format: ptr::null(),
-            quality: 0,
-            metadata: 1,
-            overwrite: 0,
-            reserved: 0,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capi::structs::{
+        diffbir_encode_options, diffbir_engine_options, diffbir_options, diffbir_pixels,
+    };
 
     /// Tomorrow's `diffbir_options`: one field more.
     #[repr(C)]

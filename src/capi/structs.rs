@@ -1,9 +1,10 @@
 //! Structures that begin with their size.
 
 use std::os::raw::{c_char, c_void};
+use std::ptr;
 
 use super::callbacks::{diffbir_free_fn, diffbir_log_fn};
-use super::growing::init;
+use super::growing::{Growing, init};
 
 /// What an engine is made of. Fill it with `diffbir_engine_options_init` first. Strings are copied during the call.
 #[repr(C)]
@@ -34,6 +35,28 @@ pub struct diffbir_engine_options {
     /// Frees `log_data` once the engine is freed and `log` does not run any more, and where `diffbir_engine_new` fails,
     /// unless it refuses this structure itself (`struct_size`, an unknown field). NULL: `log_data` stays the host's.
     pub log_free: diffbir_free_fn,
+}
+
+// SAFETY: repr(C), its size first, integers, floats, pointers and nullable function pointers.
+unsafe impl Growing for diffbir_engine_options {
+    const NAME: &'static str = "diffbir_engine_options";
+    const FIRST_SIZE: usize = 88;
+    fn defaults() -> Self {
+        diffbir_engine_options {
+            struct_size: size_of::<Self>(),
+            config_file: ptr::null(),
+            config_yaml: ptr::null(),
+            bundle: ptr::null(),
+            settings: ptr::null(),
+            setting_count: 0,
+            runtime_library: ptr::null(),
+            verify: 0,
+            queue_limit: 0,
+            log: None,
+            log_data: ptr::null_mut(),
+            log_free: None,
+        }
+    }
 }
 
 /// How a picture is restored. Fill it with `diffbir_options_init` first: every field then says "as the engine's
@@ -70,6 +93,30 @@ pub struct diffbir_options {
     pub settings: *const *const c_char,
     /// How many.
     pub setting_count: usize,
+}
+
+// SAFETY: repr(C), its size first, integers, floats and pointers.
+unsafe impl Growing for diffbir_options {
+    const NAME: &'static str = "diffbir_options";
+    const FIRST_SIZE: usize = 104;
+    fn defaults() -> Self {
+        diffbir_options {
+            struct_size: size_of::<Self>(),
+            task: ptr::null(),
+            sampler: ptr::null(),
+            prompt: ptr::null(),
+            negative_prompt: ptr::null(),
+            upscale: f64::NAN,
+            cfg_scale: f64::NAN,
+            strength: f64::NAN,
+            guidance_scale: f64::NAN,
+            seed: -1,
+            steps: 0,
+            samples: 0,
+            settings: ptr::null(),
+            setting_count: 0,
+        }
+    }
 }
 
 /// The type of a value.
@@ -139,6 +186,27 @@ pub struct diffbir_pixels {
     pub plane_stride: usize,
 }
 
+// SAFETY: repr(C), its size first, integers and pointers.
+unsafe impl Growing for diffbir_pixels {
+    const NAME: &'static str = "diffbir_pixels";
+    const FIRST_SIZE: usize = 64;
+    fn defaults() -> Self {
+        diffbir_pixels {
+            struct_size: size_of::<Self>(),
+            data: ptr::null_mut(),
+            size: 0,
+            width: 0,
+            height: 0,
+            value_type: diffbir_type::U8 as u32,
+            channels: diffbir_channels::Rgb as u32,
+            layout: diffbir_layout::Hwc as u32,
+            reserved: 0,
+            row_stride: 0,
+            plane_stride: 0,
+        }
+    }
+}
+
 /// How a result is encoded. Fill it with `diffbir_encode_options_init` first.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -155,6 +223,22 @@ pub struct diffbir_encode_options {
     pub overwrite: u32,
     /// 0.
     pub reserved: u32,
+}
+
+// SAFETY: repr(C), its size first, integers and pointers.
+unsafe impl Growing for diffbir_encode_options {
+    const NAME: &'static str = "diffbir_encode_options";
+    const FIRST_SIZE: usize = 32;
+    fn defaults() -> Self {
+        diffbir_encode_options {
+            struct_size: size_of::<Self>(),
+            format: ptr::null(),
+            quality: 0,
+            metadata: 1,
+            overwrite: 0,
+            reserved: 0,
+        }
+    }
 }
 
 /// Fills `options` with the defaults. Call it as `DIFFBIR_INIT(diffbir_engine_options, &options)`.

@@ -12,7 +12,8 @@ use crate::cli::inputs::Job;
 use crate::cli::report::Reporter;
 use crate::config::InputOptions;
 use crate::error::{Error, Result};
-use crate::{imageio, prompts};
+use crate::imageio;
+use crate::service::caption;
 
 use names::Naming;
 
@@ -79,16 +80,12 @@ fn check_headers(jobs: &[Job], input: &InputOptions) -> Result<()> {
 
 /// Refuses captions that differ: the frames' prompts would.
 fn check_captions(jobs: &[Job]) -> Result<()> {
-    let caption = |job: &Job| {
-        let mut caption = String::new();
-        prompts::put_caption(&job.input, &mut caption).map(|()| caption)
-    };
     let Some((first, others)) = jobs.split_first() else {
         return Ok(());
     };
-    let wanted = caption(first)?;
+    let wanted = caption(&first.input)?;
     for job in others {
-        if caption(job)? != wanted {
+        if caption(&job.input)? != wanted {
             return Err(Error::option(format!(
                 "{} and {} have different captions: the frames of a sequence have one prompt; give --no-captions and \
                  say what they show with --prompt",

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Existing, OutputFormat};
 use crate::error::{Error, Result};
 use crate::imageio::Format;
-use crate::prompts;
+use crate::service::caption;
 use crate::service::ledger::{Known, Planned};
 
 use walk::{Found, Walk};
@@ -57,15 +57,16 @@ impl Job {
     /// The job as the ledger of the folder `root` sees it; with its caption where `captions` are read.
     pub fn planned(&self, root: &Path, captions: bool) -> Planned {
         let below = |file: PathBuf| file.strip_prefix(root).map_or(file.clone(), Path::to_owned);
-        let mut caption = String::new();
-        if captions {
-            // One that cannot be read fails with its picture.
-            let _ = prompts::put_caption(&self.input, &mut caption);
-        }
+        // One that cannot be read fails with its picture.
+        let caption = if captions {
+            caption(&self.input).ok()
+        } else {
+            None
+        };
         Planned {
             input: self.input.clone(),
             name: self.folder.join(self.input.file_name().unwrap_or_default()),
-            caption,
+            caption: caption.unwrap_or_default(),
             results: self.files().map(below).collect(),
         }
     }

@@ -10,11 +10,11 @@ mod inputs;
 mod inspect;
 mod install;
 mod plan;
-mod replay;
 mod report;
 mod restore;
 mod say;
 mod sheet;
+mod tally;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ use crate::runtime;
 use args::{Command, Reporting, RuntimeCommand};
 pub use args::{flags, option_table};
 use report::Reporter;
-use restore::Tally;
+use tally::Tally;
 
 /// The JSON schema of a line of `--json`.
 pub const REPORT_SCHEMA: &str = report::SCHEMA;

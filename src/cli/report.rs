@@ -13,13 +13,12 @@ use serde_json::{Value, json};
 
 use crate::cli::args::Reporting;
 use crate::cli::inputs::Job;
-use crate::cli::restore::{Tally, files};
+use crate::cli::tally::Tally;
 use crate::cli::{install, say};
 use crate::error::{Error, ErrorKind, OneLine, Result};
 use crate::memory;
-use crate::pipeline::{Event, Samples, Stage};
+use crate::pipeline::{Event, Samples, Stage, StepInfo};
 use crate::runtime::{self, PassedOver};
-use crate::samplers::StepInfo;
 use crate::service::{Done, Host, Level, Service};
 
 /// The schema of `--json`: every line is one object that fits it.
@@ -149,7 +148,7 @@ impl Reporter {
         let provenance = serde_json::to_value(&done.restored.provenance)
             .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
         let record = json!({
-            "event": "picture", "status": "done", "input": job.input, "outputs": files(job), "width": width,
+            "event": "picture", "status": "done", "input": job.input, "outputs": job.files().collect::<Vec<_>>(), "width": width,
             "height": height, "dropped": done.dropped, "seconds": done.seconds, "plan": done.restored.plan,
             "provenance": provenance,
         });
@@ -160,7 +159,7 @@ impl Reporter {
     /// A picture was skipped because its result exists.
     pub fn skipped(&self, job: &Job) {
         let record = json!({
-            "event": "picture", "status": "skipped", "input": job.input, "outputs": files(job)
+            "event": "picture", "status": "skipped", "input": job.input, "outputs": job.files().collect::<Vec<_>>()
         });
         self.picture(
             &record,

@@ -8,54 +8,25 @@ use std::time::Instant;
 use anyhow::Context;
 
 use crate::cancel::Cancel;
-use crate::canvas::Canvas;
 use crate::cli::args::Restore;
 use crate::cli::inputs::{self, Job, Results};
 use crate::cli::report::Reporter;
-use crate::cli::{defect, frames, plan, replay};
+use crate::cli::tally::Tally;
+use crate::cli::{defect, frames, plan};
 use crate::config::Existing;
 use crate::engine::Noise;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imageio;
-use crate::pipeline::{Event, Intermediate};
+use crate::pipeline::{Canvas, Event, Intermediate};
 use crate::service::ledger::{Begun, Ledger, Planned, Standing};
 use crate::service::{self, Done, Opened, Service, Source, settings};
 
-/// How a run over several pictures ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Restored and written.
-    pub done: usize,
-    /// Skipped because the result exists.
-    pub skipped: usize,
-    /// Failed, each reported.
-    pub failed: usize,
-    /// Those of them that did not fit the memory or the disk.
-    pub too_large: usize,
-    /// Those of them that met a defect of the program.
-    pub defects: usize,
-}
-
-impl Tally {
-    /// The program's exit code.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Tally { failed: 0, .. } => 0,
-            Tally { defects: 1.., .. } => ErrorKind::Internal.exit_code(),
-            Tally {
-                done: 0,
-                failed,
-                too_large,
-                ..
-            } if failed == too_large => ErrorKind::Resources.exit_code(),
-            _ => ErrorKind::Input.exit_code(),
-        }
-    }
-}
-
 /// Runs the command.
 pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<Tally> {
-    let noise = args.replay_noise.as_deref().map(replay::read).transpose()?;
+    let noise = match &args.replay_noise {
+        Some(path) => Noise::read(path)?,
+        None => Noise::Seed,
+    };
     let mut opened = Opened::open_or_demo(args.layers()?, reporter)?;
     let output = &mut opened.config.output;
     if args.frames && output.existing != Existing::Overwrite {
@@ -80,7 +51,7 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
     let mut run = Run {
         service: &service,
         reporter,
-        noise: noise.map_or(Noise::Seed, Noise::Replay),
+        noise,
         cancel,
         in_order: args.frames,
         ledger: None,
@@ -293,11 +264,6 @@ impl Run<'_> {
             replace,
         )
     }
-}
-
-/// The result files of a job.
-pub fn files(job: &Job) -> Vec<PathBuf> {
-    job.files().collect()
 }
 
 /// Whether another picture may do better.

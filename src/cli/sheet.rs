@@ -3,8 +3,7 @@
 use font8x8::legacy::BASIC_LEGACY;
 use ndarray::{Array3, s};
 
-use crate::imageio::Rgb;
-use crate::resize;
+use crate::imageio::{Rgb, pillow_bicubic};
 
 /// One row of a sheet: pictures of one subject, each with its label.
 pub struct Row {
@@ -44,7 +43,7 @@ pub fn compose(rows: &[Row]) -> Rgb {
             let shown = if (picture.dim().0, picture.dim().1) == (cell_height, cell_width) {
                 picture.clone()
             } else {
-                resize::pillow_bicubic(picture.view(), cell_height, cell_width)
+                pillow_bicubic(picture.view(), cell_height, cell_width)
             };
             let rows = top + LABEL..top + LABEL + cell_height;
             sheet

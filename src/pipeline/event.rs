@@ -6,7 +6,7 @@ use std::time::Instant;
 use ndarray::{Array3, Array4, Axis, s};
 
 use super::Plan;
-use super::run::rows_at_once;
+use super::sizes::rows_at_once;
 use crate::canvas::{Canvas, bands};
 use crate::error::{Error, Result};
 use crate::resize;

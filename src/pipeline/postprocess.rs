@@ -2,7 +2,8 @@
 
 use ndarray::{Axis, s};
 
-use super::run::{Run, rows_at_once};
+use super::run::Run;
+use super::sizes::rows_at_once;
 use super::{Event, Intermediate, Samples, Stage};
 use crate::canvas::Canvas;
 use crate::color::Correction;

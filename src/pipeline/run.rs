@@ -3,15 +3,13 @@
 use std::ops::Range;
 
 use super::event::{Events, Timer};
+use super::sizes::rows_at_once;
 use super::{Pipeline, Plan, Samples, Sizes, Stage};
 use crate::canvas::{Canvas, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::Shared;
 use crate::resize;
 use crate::tensor::Image;
-
-/// Bytes of a block of picture rows that is worked on at once outside of graphs.
-const ROW_BLOCK: usize = 32 << 20;
 
 /// What the stages of a run share.
 pub(super) struct Run<'a> {
@@ -95,11 +93,6 @@ impl Run<'_> {
         }
         self.picture(size, |rows| picture.window(rows, 0..size.1))
     }
-}
-
-/// Rows of a picture of `size` that are worked on at once.
-pub(super) fn rows_at_once((_, width): (usize, usize)) -> usize {
-    (ROW_BLOCK / (12 * width.max(1))).max(64)
 }
 
 /// An error of values that are not finite, with the stage and the samples in which it came up, and what to look at.

@@ -103,6 +103,14 @@ fn within_aspect((height, width): (usize, usize)) -> (usize, usize) {
     )
 }
 
+/// Bytes of a block of picture rows that is worked on at once outside of graphs.
+const ROW_BLOCK: usize = 32 << 20;
+
+/// Rows of a picture of `size` that are worked on at once.
+pub(super) fn rows_at_once((_, width): (usize, usize)) -> usize {
+    (ROW_BLOCK / (12 * width.max(1))).max(64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! One job: read a picture, restore it, and keep what is needed to write the results.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,6 +48,16 @@ impl Source {
         }
         Ok(options)
     }
+}
+
+/// The caption of the picture at `path` (its sidecar `NAME.txt`) on one line, empty without one.
+///
+/// # Errors
+/// [`Input`](crate::error::ErrorKind::Input) where the caption cannot be read.
+pub fn caption(path: &Path) -> Result<String> {
+    let mut caption = String::new();
+    prompts::put_caption(path, &mut caption)?;
+    Ok(caption)
 }
 
 /// What to restore, and how.

@@ -8,7 +8,7 @@ pub mod settings;
 #[cfg(feature = "onnx")]
 pub mod startup;
 
-pub use job::{Done, Job, Source};
+pub use job::{Done, Job, Source, caption};
 #[cfg(feature = "onnx")]
 pub use startup::{Opened, Service};
 

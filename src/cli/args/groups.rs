@@ -6,10 +6,11 @@ use clap::Args;
 
 use crate::config::{ConfigLayer, Existing, Layers, Origin};
 use crate::error::{Error, Result};
-use crate::options::{DenoiserTiles, GuidanceLayer, RestoreLayer, SamplingLayer, TilingLayer};
+use crate::options::{
+    DenoiserTiles, GuidanceLayer, RestoreLayer, SamplingLayer, Tiles, TilingLayer,
+};
 use crate::runtime::{MemoryPolicy, Provider, RuntimeLayer};
 use crate::service::bundles;
-use crate::tiling::Tiles;
 
 /// Sections that act in `doctor`.
 pub(super) const RUNTIME: &[&str] = &["bundle", "runtime"];
