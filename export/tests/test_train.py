@@ -14,6 +14,7 @@ sys.path.insert(0, str(EXPORT))  # the training scripts are no part of the insta
 
 from diffbir_export import keys  # noqa: E402
 from diffbir_export.weights import CheckpointWeights, check, expected, on_meta  # noqa: E402
+from train import __main__ as main  # noqa: E402
 from train import features, latents, loop, networks, optim, samples  # noqa: E402
 from train.data import Loader, Taught, generator, triples  # noqa: E402
 from train.stages import CPU, CUDA, STAGES, Settings  # noqa: E402
@@ -116,6 +117,38 @@ class TestDecoder:
         stage.judge(image).mean().backward()
         assert image.grad.abs().sum() > 0
         assert all(p.grad is None for p in stage.model["critic"].parameters())
+
+
+@pytest.fixture
+def command(arch, tmp_path, monkeypatch):
+    """The whole command with small networks, crops and budgets; its arguments."""
+    (tmp_path / "targets").mkdir()
+    np.save(tmp_path / "targets" / "00000.npy", taught().shards[0])
+    small = {name: replace(s, batch=2, crop=128) for name, s in CPU.items()}
+    monkeypatch.setattr(main, "CPU", small)
+    monkeypatch.setattr(main, "CHUNKS", {"cpu": 1})
+    monkeypatch.setattr(latents, "CHUNK", 2)
+    monkeypatch.setattr(main, "load_arch", lambda: arch)
+    monkeypatch.setattr(features.Features, "load", lambda folder: features.Features())
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    argv = ["--out", str(tmp_path / "run"), "--data", str(tmp_path), "--minutes", "0.0001"]
+    return main.parser().parse_args(argv)
+
+
+class TestCommand:
+    def test_every_stage_runs_once(self, command):
+        for _ in range(2):
+            trainer = main.Trainer(command)
+            trainer.run()
+            trainer.loader.close()
+            found = [loop.read(command.out, name)["step"] for name in main.ORDER]
+            assert found == [1] * len(main.ORDER)
+        assert len(list(command.out.glob("samples_*/*.pt"))) == 1
+
+    def test_without_triples_it_says_how_to_make_them(self, command, tmp_path):
+        (tmp_path / "targets" / "00000.npy").unlink()
+        with pytest.raises(SystemExit, match=r"train\.targets"):
+            main.Trainer(command)
 
 
 class TestSamples:

@@ -149,7 +149,7 @@ class Trainer:
         samplers = [Sampler(self.arch, denoiser, context, factor, steps) for steps in samples.STEPS]
         maker = samples.Maker(Encoder(vae, cleaner, self.device), samplers)
         found = Samples(*latents.load(self.filled("samples", SAMPLED, maker, SHARES["samples"])))
-        print(f"samples: {len(found.clean)}", flush=True)
+        print(f"samples: {len(found.taught)}", flush=True)
         return vae, found
 
     def prepare(self, name: str) -> Stage:
