@@ -381,7 +381,7 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
         ),
         ("--tile cldm=96:32", "SIZE a multiple of 64"),
         ("--tile cldm=512:600", "at most SIZE"),
-        ("--tile cldm=some", "cldm=auto or cldm=none"),
+        ("--tile cldm=some", "cldm=auto, cldm=none"),
         (
             "--set tiling.cldm=some",
             "tiling.cldm: string \"some\", expected auto, none, SIZE",
@@ -390,9 +390,9 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
             "--tile cleaner=100",
             "expected a multiple of 64 for this task's cleaner",
         ),
-        ("--tile vae_decoder=256:128", "vae_decoder =SIZE"),
+        ("--tile vae_decoder=256:128", "vae_decoder (SIZE alone)"),
         ("--tile vae_encoder=0", "tiling.vae_encoder is 0"),
-        ("--tile unet=64", "expected cleaner or cldm"),
+        ("--tile unet=64", "expected STAGE=SIZE"),
         ("--memory-budget lots", "`lots` is no size"),
         (
             "--negative-prompt dirt --cfg-scale 4",

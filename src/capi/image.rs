@@ -152,7 +152,10 @@ pub(super) fn refuse_existing(path: &Path, overwrite: bool) -> Outcome<()> {
     match !overwrite && path.exists() {
         true => Err(Failure::new(
             diffbir_code::Option,
-            format!("{} exists and may not be replaced", path.display()),
+            format!(
+                "{} exists: set output.existing to overwrite, or `overwrite` of the encode options, to replace it",
+                path.display()
+            ),
         )),
         false => Ok(()),
     }

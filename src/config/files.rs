@@ -15,11 +15,14 @@ options! {
     struct InputOptions, layer InputLayer, section "input";
     /// Largest picture that is decoded, in pixels.
     max_pixels: u64 = DEFAULT_MAX_PIXELS, [1.0, 1e11], (long = "max-pixels", value_name = "N");
-    /// Convert colours to sRGB for the networks, and back, by the picture's profile. --ignore-profiles: take them as they
-    /// are.
-    profiles: bool = true, (long = "ignore-profiles", num_args = 0, default_missing_value = "false");
-    /// Read NAME.txt beside a picture as its caption, put before the prompt. --no-captions: do not.
-    captions: bool = true, (long = "no-captions", num_args = 0, default_missing_value = "false");
+    /// Convert colours to sRGB for the networks, and back, by the picture's profile.
+    profiles: bool = true,
+        (long = "ignore-profiles", num_args = 0, default_missing_value = "false",
+         help = "Take colours as they are, instead of converting them to sRGB by the picture's profile, and back");
+    /// Read NAME.txt beside a picture as its caption, put before the prompt.
+    captions: bool = true,
+        (long = "no-captions", num_args = 0, default_missing_value = "false",
+         help = "Do not read NAME.txt beside a picture as its caption, put before the prompt");
     optional:
 }
 
@@ -95,10 +98,13 @@ options! {
     depth: Depth = Depth::Auto, (long = "depth");
     /// Write the result of a grey picture as grey.
     keep_grey: bool = false, (long = "keep-grey", num_args = 0, default_missing_value = "true");
-    /// Results that exist already: refuse (before any work), overwrite, skip.
+    /// Results that exist already: refuse (before any work), overwrite (--overwrite), skip (--skip-existing) or resume (keep
+    /// the finished ones of the same settings, --resume).
     existing: Existing = Existing::Refuse, (skip);
-    /// Write into the PNG how it was made. --no-metadata: do not.
-    metadata: bool = true, (long = "no-metadata", num_args = 0, default_missing_value = "false");
+    /// Write into the PNG how it was made.
+    metadata: bool = true,
+        (long = "no-metadata", num_args = 0, default_missing_value = "false",
+         help = "Do not write into the PNG how it was made");
     optional:
     /// Folder for the stage-1, decoded and colour-corrected images, as PNG. Unset: they are not written.
     save_stages: PathBuf, (long = "save-stages", value_name = "DIR", num_args = 1);

@@ -16,7 +16,7 @@ options! {
     struct SamplingOptions, layer SamplingLayer, section "sampling";
     /// Sampler, by the reference's name.
     sampler: String = "spaced".to_owned(), (long = "sampler", value_parser = sampler_name());
-    /// Sampling steps.
+    /// Sampling steps; some samplers need 2 or 3.
     steps: usize = 50, [1.0, 1e5], (long = "steps", value_name = "N");
     /// Scale of classifier-free guidance; 1 is off (the unconditional branch does not run).
     cfg_scale: f64 = 1.0, [-1000.0, 1000.0], (long = "cfg-scale", alias = "cfg_scale", allow_negative_numbers = true);
@@ -34,11 +34,12 @@ options! {
     start_point: StartPoint = StartPoint::Noise, (long = "start-point", alias = "start_point_type", alias = "start_point");
     /// Noise the condition up to this model timestep; 0 is off.
     noise_aug: usize = 0, [0.0, 1e5], (long = "noise-aug", alias = "noise_aug", value_name = "TIMESTEP");
-    /// Seed of the noise, as for `torch.manual_seed`.
+    /// Seed of the noise, as for `torch.manual_seed`: 0 to 2^64-1.
     seed: u64 = 231, (long = "seed");
     /// Noise of several samples: per-sample (sample k from seed + k) or stream (one stream, as the reference draws).
     seed_mode: SeedMode = SeedMode::PerSample, (long = "seed-mode", alias = "seed_mode");
-    /// Generator: torch-cpu, or torch-cuda[:MULTIPROCESSORS[xTHREADS]] for the numbers torch draws on such a GPU.
+    /// Generator: torch-cpu, or torch-cuda[:MULTIPROCESSORS[xTHREADS]] for the numbers torch draws on a GPU with
+    /// that many multiprocessors (132, an H100's, unless given).
     rng: Rng = Rng::TorchCpu, (long = "rng");
     /// Samples per picture, written as NAME_0.png, NAME_1.png …
     samples: usize = 1, [1.0, 1024.0], (long = "samples", alias = "n_samples", value_name = "N");

@@ -341,7 +341,8 @@ impl<'a> Judge<'a> {
             return Err(self.refusal(
                 result,
                 &format!(
-                    "was made with other settings: {difference}. Choose --overwrite or another --output"
+                    "was made with other settings: {difference}. Give the earlier settings to finish that run, \
+                     --overwrite to make all results anew, or another --output"
                 ),
             ));
         }

@@ -156,7 +156,7 @@ impl ExistingArgs {
 pub struct TileArgs {
     /// Tile a stage, sizes in pixels: cleaner or cldm (ControlNet and UNet) in the reference's tiles, whose stride is half the
     /// size by default; cldm=auto (tiles above 1024x1024 pixels) or cldm=none; cleaner_exact, vae_encoder or vae_decoder in
-    /// lossless tiles (identical to untiled). May be given for several stages
+    /// lossless tiles (identical to untiled). May be given for several stages [default: cldm=auto]
     #[arg(long, value_name = "STAGE=SIZE[:STRIDE]")]
     tile: Vec<String>,
     #[command(flatten)]
@@ -218,8 +218,8 @@ impl TileArgs {
 fn set_tiles(layer: &mut TilingLayer, text: &str) -> Result<()> {
     let wrong = || {
         Error::option(
-            "expected cleaner or cldm =SIZE or =SIZE:STRIDE, cldm=auto or cldm=none, or cleaner_exact, vae_encoder or \
-             vae_decoder =SIZE",
+            "expected STAGE=SIZE[:STRIDE], such as cldm=512:256; stages: cleaner, cldm (also cldm=auto, cldm=none), \
+             cleaner_exact, vae_encoder, vae_decoder (SIZE alone)",
         )
     };
     let (stage, tiles) = text.split_once('=').ok_or_else(wrong)?;

@@ -95,7 +95,10 @@ fn with_default(arg: Arg, keys: &BTreeMap<String, &'static Key>, defaults: &Valu
     if let Some((low, high)) = key.range {
         notes.push(format!("[{low} to {high}]"));
     }
-    notes.extend(default_of(key, defaults).map(|default| format!("[default: {default}]")));
+    // A switch is off by default, also one that turns its key off.
+    if arg.get_num_args() != Some(0.into()) {
+        notes.extend(default_of(key, defaults).map(|default| format!("[default: {default}]")));
+    }
     arg.help(
         [vec![help.trim_end_matches('.').to_owned()], notes]
             .concat()
@@ -140,17 +143,17 @@ fn hint(error: &clap::Error) -> Option<String> {
         .filter(has)
         .map(clap::Command::get_name)
         .collect();
-    if !commands.is_empty() {
-        return Some(format!(
-            "note: --{name} is an option of `diffbir {}`",
-            commands.join("`, `diffbir ")
-        ));
-    }
     let key = name.replace('-', "_");
-    let key = keys().find(|known| known.name == key || known.path() == key)?;
-    Some(format!(
-        "note: {} is a configuration key: give --set {}=VALUE",
-        key.path(),
-        key.path()
-    ))
+    let key = keys().find(|known| known.name == key || known.path() == key);
+    let by_key = key.filter(|key| !keys_of_flags().contains_key(key.name));
+    let mut hints = Vec::new();
+    if !commands.is_empty() {
+        let commands = commands.join("`, `diffbir ");
+        hints.push(format!("--{name} is an option of `diffbir {commands}`"));
+    }
+    hints.extend(by_key.map(|key| {
+        let path = key.path();
+        format!("{path} is a configuration key: give --set {path}=VALUE")
+    }));
+    (!hints.is_empty()).then(|| format!("note: {}", hints.join("; ")))
 }

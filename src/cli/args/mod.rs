@@ -76,7 +76,7 @@ pub struct Restore {
     /// --resume unless --overwrite is given
     #[arg(long)]
     pub frames: bool,
-    /// Print the plan and the memory of each input, and do nothing
+    /// Print the plan and the memory of each input, and restore nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Replay recorded noise instead of the seed's: a safetensors file with noise.0, noise.1 …

@@ -46,6 +46,9 @@ impl fmt::Display for Facts {
 impl Facts {
     fn fmt_graphs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.bundle, self.graphs.is_empty()) {
+            _ if self.providers.is_empty() => {
+                writeln!(f, "graphs: not loaded, because no ONNX Runtime was found")
+            }
             (None, _) => writeln!(f, "graphs: give --bundle to see the provider of each"),
             (Some(_), true) => writeln!(f, "graphs: not loaded, because of the providers above"),
             (Some(bundle), false) => {

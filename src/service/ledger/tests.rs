@@ -188,7 +188,9 @@ fn a_run_that_lives_keeps_its_names_to_itself() {
     let first = folders
         .open(1, std::slice::from_ref(&a), Existing::Refuse)
         .unwrap();
-    let second = folders.open(2, std::slice::from_ref(&b), Existing::Refuse).unwrap();
+    let second = folders
+        .open(2, std::slice::from_ref(&b), Existing::Refuse)
+        .unwrap();
     for existing in [
         Existing::Refuse,
         Existing::Resume,
