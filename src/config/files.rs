@@ -15,16 +15,16 @@ options! {
     struct InputOptions, layer InputLayer, section "input";
     /// Largest picture that is decoded, in pixels.
     max_pixels: u64 = DEFAULT_MAX_PIXELS, [1.0, 1e11], (long = "max-pixels", value_name = "N");
-    /// Convert colours to sRGB for the networks, and back, by the picture's profile. --ignore-profiles: take them as they
-    /// are.
+    /// Convert colours to sRGB by the picture's ICC profile for the networks, and back. --ignore-profiles: use them
+    /// unconverted.
     profiles: bool = true, (long = "ignore-profiles", num_args = 0, default_missing_value = "false");
-    /// Read NAME.txt beside a picture as its caption, put before the prompt. --no-captions: do not.
+    /// Read NAME.txt in the folder of a picture as its caption, prepended to the prompt. --no-captions: do not.
     captions: bool = true, (long = "no-captions", num_args = 0, default_missing_value = "false");
     optional:
 }
 
 impl InputOptions {
-    /// How a picture is read.
+    /// The decoding options.
     pub fn decoding(&self) -> DecodeOptions {
         DecodeOptions {
             max_pixels: self.max_pixels,
@@ -33,7 +33,7 @@ impl InputOptions {
     }
 }
 
-/// Treatment of a result that exists already.
+/// Treatment of existing results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Existing {
@@ -44,7 +44,7 @@ pub enum Existing {
     Overwrite,
     /// Keep it and continue with the next picture.
     Skip,
-    /// Keep it where the ledger beside it says that it is finished and made as this run would; refuse otherwise.
+    /// Keep it if the ledger records it as finished with the same settings; refuse otherwise.
     Resume,
 }
 
@@ -71,7 +71,7 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
-    /// The format, where it does not depend on a name.
+    /// The format, if it does not depend on a name.
     pub fn fixed(self) -> Option<Format> {
         match self {
             OutputFormat::Auto | OutputFormat::Input => None,
@@ -93,11 +93,11 @@ options! {
     quality: u8 = 95, [1.0, 100.0], (long = "quality", value_name = "N");
     /// Bits per channel of PNG and TIFF: auto (16 where the input has more than 8), 8 or 16.
     depth: Depth = Depth::Auto, (long = "depth");
-    /// Write the result of a grey picture as grey.
+    /// Write results of grey pictures as grey.
     keep_grey: bool = false, (long = "keep-grey", num_args = 0, default_missing_value = "true");
-    /// Results that exist already: refuse (before any work), overwrite, skip.
+    /// Existing results: refuse (before any work), overwrite, skip or resume.
     existing: Existing = Existing::Refuse, (skip);
-    /// Write into the PNG how it was made. --no-metadata: do not.
+    /// Write the provenance into PNG text chunks. --no-metadata: do not.
     metadata: bool = true, (long = "no-metadata", num_args = 0, default_missing_value = "false");
     optional:
     /// Folder for the stage-1, decoded and colour-corrected images, as PNG. Unset: they are not written.
@@ -105,7 +105,7 @@ options! {
 }
 
 impl OutputOptions {
-    /// How a result of `format` is encoded.
+    /// The encoding of a result in `format`.
     pub fn encoding(&self, format: Format) -> EncodeOptions {
         EncodeOptions {
             format,
