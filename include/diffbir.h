@@ -46,7 +46,7 @@ struct diffbir_error *diffbir_test_panic(void);
 
 
 /**
- * The version of the ABI. It grows when something is appended; nothing is ever taken away or changed.
+ * The version of the ABI. Increased by additions; nothing is ever removed or changed.
  */
 #define DIFFBIR_ABI_VERSION 1
 
@@ -56,7 +56,7 @@ struct diffbir_error *diffbir_test_panic(void);
 #define DIFFBIR_FOREVER UINT32_MAX
 
 /**
- * Who can mend an error. Codes are never given a second meaning; one that is retired stays here as a comment.
+ * Error codes, by who can fix the error. A code is never reused; a retired one stays here as a comment.
  */
 typedef enum diffbir_code {
   /**
@@ -88,7 +88,7 @@ typedef enum diffbir_code {
    */
   DIFFBIR_CODE_RESOURCES = 6,
   /**
-   * Somebody asked to stop.
+   * The request was cancelled.
    */
   DIFFBIR_CODE_CANCELLED = 7,
   /**
@@ -112,35 +112,35 @@ typedef enum diffbir_code {
    */
   DIFFBIR_CODE_BUSY = 12,
   /**
-   * A defect of the library: it panicked. The engine may go on being used.
+   * A defect of the library: it panicked. The engine remains usable.
    */
   DIFFBIR_CODE_PANIC = 13,
   /**
-   * A picture's values became infinite or NaN on the way: an option far out of range, or a graph that overflows.
+   * Values became infinite or NaN during restoration: an option far out of range, or a graph that overflows.
    */
   DIFFBIR_CODE_NOT_FINITE = 14,
 } diffbir_code;
 
 /**
- * How much a log message matters.
+ * Level of a log message.
  */
 typedef enum diffbir_log_level {
   /**
-   * What happens.
+   * Progress.
    */
   DIFFBIR_LOG_LEVEL_INFO = 1,
   /**
-   * Something was skipped that the host may care about.
+   * A result or a run differs from what may be expected.
    */
   DIFFBIR_LOG_LEVEL_WARNING = 2,
 } diffbir_log_level;
 
 /**
- * What a progress callback reports.
+ * Kind of a progress event.
  */
 typedef enum diffbir_event {
   /**
-   * A stage begins: its graph is loaded now, if it is not loaded yet, then run.
+   * A stage begins: its graph is loaded if necessary, then run.
    */
   DIFFBIR_EVENT_STAGE_STARTED = 1,
   /**
@@ -166,18 +166,18 @@ typedef enum diffbir_type {
    */
   DIFFBIR_TYPE_U8 = 1,
   /**
-   * 16 bits, 0 to 65535, in the machine's byte order. All of them count; results then have 16 bits as well, unless
-   * `output.depth` says otherwise.
+   * 16 bits, 0 to 65535, in the machine's byte order. Restored at full depth; results have 16 bits too unless
+   * `output.depth` is 8.
    */
   DIFFBIR_TYPE_U16 = 2,
   /**
-   * 32-bit float, 0 to 1. Rounded to 16 bits, and as those; values outside are clipped, NaN is 0.
+   * 32-bit float, 0 to 1. Rounded to 16 bits, then treated as such; values outside are clipped, NaN becomes 0.
    */
   DIFFBIR_TYPE_F32 = 3,
 } diffbir_type;
 
 /**
- * Which channels a pixel has, in this order.
+ * Channels of a pixel, in memory order.
  */
 typedef enum diffbir_channels {
   /**
@@ -189,117 +189,118 @@ typedef enum diffbir_channels {
    */
   DIFFBIR_CHANNELS_BGR = 2,
   /**
-   * Red, green, blue, and how opaque it is (not premultiplied).
+   * Red, green, blue, alpha (not premultiplied).
    */
   DIFFBIR_CHANNELS_RGBA = 3,
   /**
-   * Blue, green, red, and how opaque it is (not premultiplied).
+   * Blue, green, red, alpha (not premultiplied).
    */
   DIFFBIR_CHANNELS_BGRA = 4,
   /**
-   * One channel. From a colour picture: Rec. 601 luma.
+   * One channel; a colour picture is converted to Rec. 601 luma.
    */
   DIFFBIR_CHANNELS_GREY = 5,
 } diffbir_channels;
 
 /**
- * How values lie in memory.
+ * Memory layout.
  */
 typedef enum diffbir_layout {
   /**
-   * A pixel's channels stand together.
+   * Interleaved: the channels of a pixel are adjacent.
    */
   DIFFBIR_LAYOUT_HWC = 1,
   /**
-   * One plane for each channel.
+   * Planar: one plane per channel.
    */
   DIFFBIR_LAYOUT_CHW = 2,
 } diffbir_layout;
 
 /**
- * A way to stop requests from any thread. Thread-safe.
+ * A cancellation handle. Thread-safe.
  */
 typedef struct diffbir_cancel diffbir_cancel;
 
 /**
- * An engine: a bundle, ready to restore pictures. Thread-safe: threads may share one. Networks run one request at a
- * time; others wait for their turn.
+ * An engine: an opened bundle that restores pictures. Thread-safe. Each set of networks runs one request at a time;
+ * further requests wait.
  */
 typedef struct diffbir_engine diffbir_engine;
 
 /**
- * What went wrong; NULL stands for success. Thread-safe: it never changes.
+ * An error; NULL means success. Immutable, hence thread-safe.
  */
 typedef struct diffbir_error diffbir_error;
 
 /**
- * A result, owned by the library. Thread-safe: it never changes.
+ * A result image, owned by the library. Immutable, hence thread-safe.
  */
 typedef struct diffbir_image diffbir_image;
 
 /**
- * One piece of work for an engine: an input, options, and in the end a result. For one thread at a time, except that
- * any thread may stop and free it and that `diffbir_request_poll` and `diffbir_request_wait` may be called from any
- * thread.
+ * A request to an engine: an input, options and, when done, a result. Not thread-safe, except that any thread may
+ * stop, poll, wait for and free it.
  */
 typedef struct diffbir_request diffbir_request;
 
 /**
- * Receives log messages; `level` is a `diffbir_log_level`. `message` is valid during the call. Comes from any thread,
- * also from several at once, and must not call this library.
+ * Receives log messages; `level` is a `diffbir_log_level`. `message` is valid during the call. May run on any thread,
+ * also on several at once. Must not call this library.
  */
 typedef void (*diffbir_log_fn)(uint32_t level, const char *message, void *user_data);
 
 /**
- * Frees `user_data`. The library calls it exactly once, as soon as it does not need `user_data` any more: when the
- * function that goes with it is replaced or its object freed, and at once where that function is NULL or the call that
- * passes it fails. Comes from any thread, but never while the function runs. May free handles; must not throw or
- * `longjmp`. NULL: `user_data` stays the host's.
+ * Frees `user_data`. The library calls it exactly once, when `user_data` is not needed any more: when its callback is
+ * replaced or its object freed, or at once if the callback is NULL or the call that passes it fails. May run on any
+ * thread, but never while the callback runs. May free handles; must not throw or `longjmp`. NULL: the host frees
+ * `user_data`.
  */
 typedef void (*diffbir_free_fn)(void *user_data);
 
 /**
- * What an engine is made of. Fill it with `diffbir_engine_options_init` first. Strings are copied during the call.
+ * Settings of an engine. Fill it with `diffbir_engine_options_init` first. Strings are copied during the call.
  */
 typedef struct diffbir_engine_options {
   /**
-   * The size of this structure in the host's header; `_init` sets it.
+   * The structure's size in the host's header; set by `_init`.
    */
   size_t struct_size;
   /**
-   * A YAML file; see `configs/`. Relative paths in it are taken from its folder. NULL: none.
+   * Path of a YAML configuration file; see `configs/`. Relative paths in it are resolved against its folder. NULL:
+   * none.
    */
   const char *config_file;
   /**
-   * YAML text that goes over the file; relative paths are taken from the working folder. NULL: none.
+   * YAML text that overrides the file; relative paths are resolved against the working folder. NULL: none.
    */
   const char *config_yaml;
   /**
-   * The bundle's folder, in UTF-8; goes over what the configuration names. NULL: the configuration's.
+   * Folder of the bundle, in UTF-8; overrides the configuration. NULL: the configuration's.
    */
   const char *bundle;
   /**
-   * `setting_count` strings `key=value` that go over file and text, such as `runtime.providers=[cuda, cpu]`.
+   * `setting_count` strings `key=value` that override file and text, such as `runtime.providers=[cuda, cpu]`.
    */
   const char *const *settings;
   /**
-   * How many.
+   * Number of settings.
    */
   size_t setting_count;
   /**
-   * The path of libonnxruntime, in UTF-8; NULL: the configuration's, else it is looked for.
+   * Path of libonnxruntime, in UTF-8. NULL: the configuration's; without one, the library is searched for.
    */
   const char *runtime_library;
   /**
-   * Not 0: read every file of the bundle and compare its hash, also those that were found sound before.
+   * Not 0: hash every file of the bundle. 0: skip files that were verified before and have not changed.
    */
   uint32_t verify;
   /**
-   * How many submitted requests may wait; 0: 64. One more is refused with `DIFFBIR_CODE_BUSY`.
+   * Most submitted requests that may wait in the queue; 0: 64. `diffbir_request_submit` returns `DIFFBIR_CODE_BUSY`
+   * when it is full.
    */
   uint32_t queue_limit;
   /**
-   * Receives log messages; NULL: none are made.
+   * Log callback; NULL disables logging.
    */
   diffbir_log_fn log;
   /**
@@ -307,18 +308,20 @@ typedef struct diffbir_engine_options {
    */
   void *log_data;
   /**
-   * Frees `log_data` once the engine is freed and `log` does not run any more, and where `diffbir_engine_new` fails,
-   * unless it refuses this structure itself (`struct_size`, an unknown field). NULL: `log_data` stays the host's.
+   * Frees `log_data`, after the engine is freed and the last `log` call has returned, or when `diffbir_engine_new`
+   * fails, unless it fails because this structure is invalid (`struct_size`, an unknown field). NULL: the host frees
+   * `log_data`.
    */
   diffbir_free_fn log_free;
 } diffbir_engine_options;
 
 /**
- * The host's pixels, in sRGB. Fill it with `diffbir_pixels_init` first. The memory stays the host's.
+ * Pixels in the host's memory, in sRGB. Fill it with `diffbir_pixels_init` first. The host keeps ownership of the
+ * memory.
  */
 typedef struct diffbir_pixels {
   /**
-   * The size of this structure in the host's header; `_init` sets it.
+   * The structure's size in the host's header; set by `_init`.
    */
   size_t struct_size;
   /**
@@ -326,15 +329,15 @@ typedef struct diffbir_pixels {
    */
   void *data;
   /**
-   * Bytes from `data` on that belong to the picture; nothing beyond is touched.
+   * Size of the buffer at `data` in bytes; nothing beyond is accessed.
    */
   size_t size;
   /**
-   * Pixels in a row, at least 1.
+   * Width in pixels, at least 1.
    */
   uint32_t width;
   /**
-   * Rows, at least 1.
+   * Height in pixels, at least 1.
    */
   uint32_t height;
   /**
@@ -354,11 +357,11 @@ typedef struct diffbir_pixels {
    */
   uint32_t reserved;
   /**
-   * Bytes from one row to the next; 0: rows stand close together.
+   * Bytes from one row to the next; 0: rows are contiguous.
    */
   size_t row_stride;
   /**
-   * Bytes from one plane to the next with CHW; 0: planes stand close together.
+   * Bytes from one plane to the next with CHW; 0: planes are contiguous.
    */
   size_t plane_stride;
 } diffbir_pixels;
@@ -368,23 +371,23 @@ typedef struct diffbir_pixels {
  */
 typedef struct diffbir_encode_options {
   /**
-   * The size of this structure in the host's header; `_init` sets it.
+   * The structure's size in the host's header; set by `_init`.
    */
   size_t struct_size;
   /**
-   * `png`, `jpeg`, `webp`, `tiff` or `bmp`. NULL: what the file's name says, else `png`.
+   * `png`, `jpeg`, `webp`, `tiff` or `bmp`. NULL: from the file name's extension, else `png`.
    */
   const char *format;
   /**
-   * Quality of JPEG, 1 to 100. 0: the configuration's.
+   * JPEG quality, 1 to 100. 0: the configuration's.
    */
   uint32_t quality;
   /**
-   * 0: no text chunk in a PNG. Default: 1, how the picture was made is written into it.
+   * 1 (default): write the provenance into PNG text chunks. 0: do not.
    */
   uint32_t metadata;
   /**
-   * Not 0: an existing file is replaced. Default: 0, it is refused.
+   * Not 0: replace an existing file. 0 (default): refuse.
    */
   uint32_t overwrite;
   /**
@@ -394,12 +397,12 @@ typedef struct diffbir_encode_options {
 } diffbir_encode_options;
 
 /**
- * How a picture is restored. Fill it with `diffbir_options_init` first: every field then says "as the engine's
- * configuration and bundle say". Strings are copied during the call.
+ * Options of a request. Fill it with `diffbir_options_init` first: every field is then unset and takes its value from
+ * the engine's configuration and bundle. Strings are copied during the call.
  */
 typedef struct diffbir_options {
   /**
-   * The size of this structure in the host's header; `_init` sets it.
+   * The structure's size in the host's header; set by `_init`.
    */
   size_t struct_size;
   /**
@@ -407,7 +410,7 @@ typedef struct diffbir_options {
    */
   const char *task;
   /**
-   * The sampler, by its name in README. NULL: unset.
+   * Name of the sampler; see `docs/samplers.md`. NULL: unset.
    */
   const char *sampler;
   /**
@@ -423,15 +426,15 @@ typedef struct diffbir_options {
    */
   double upscale;
   /**
-   * Scale of classifier-free guidance, 1 for none. NaN: unset.
+   * Scale of classifier-free guidance; 1 disables it. NaN: unset.
    */
   double cfg_scale;
   /**
-   * Weight of the control module, 0 to 1 and beyond. NaN: unset.
+   * Weight of the ControlNet's residuals, usually 0 to 1. NaN: unset.
    */
   double strength;
   /**
-   * Scale of restoration guidance towards stage 1, 0 for none. NaN: unset.
+   * Scale of restoration guidance, which pulls the result toward the stage-1 image; 0 disables it. NaN: unset.
    */
   double guidance_scale;
   /**
@@ -443,23 +446,23 @@ typedef struct diffbir_options {
    */
   uint32_t steps;
   /**
-   * How many samples to make. 0: unset.
+   * Number of samples. 0: unset.
    */
   uint32_t samples;
   /**
-   * `setting_count` strings `key=value` that go over the fields above: any key of the sections `restore`,
+   * `setting_count` strings `key=value` that override the fields above: any key of the sections `restore`,
    * `sampling`, `guidance`, `tiling`, `input` and `output`, such as `tiling.cldm=512:256`.
    */
   const char *const *settings;
   /**
-   * How many.
+   * Number of settings.
    */
   size_t setting_count;
 } diffbir_options;
 
 /**
- * Where a request stands. A newer library may append fields: look at `struct_size` before reading one that this
- * header does not have.
+ * Progress of a request. A newer library may append fields: check `struct_size` before reading a field that is not in
+ * version 1 of the ABI.
  */
 typedef struct diffbir_progress {
   /**
@@ -467,31 +470,31 @@ typedef struct diffbir_progress {
    */
   size_t struct_size;
   /**
-   * A `diffbir_event`; ignore those you do not know.
+   * A `diffbir_event`; ignore unknown ones.
    */
   uint32_t event;
   /**
-   * The sampling step that is done, from 1; 0 where the event is none.
+   * The finished sampling step, from 1; 0 for other events.
    */
   uint32_t step;
   /**
-   * How many there are; 0 where the event is no step.
+   * Number of sampling steps; 0 for other events.
    */
   uint32_t total;
   /**
-   * The tile that begins, from 1; 0 where the event is none.
+   * The tile that begins, from 1; 0 for other events.
    */
   uint32_t tile;
   /**
-   * How many there are; 0 where the event is no tile.
+   * Number of tiles; 0 for other events.
    */
   uint32_t tiles;
   /**
-   * The first of the samples in work, from 0.
+   * First sample of the current batch, from 0.
    */
   uint32_t first_sample;
   /**
-   * How many are in work at once; 0 where the event is no step.
+   * Number of samples in the batch; 0 for events other than steps.
    */
   uint32_t sample_count;
   /**
@@ -499,15 +502,15 @@ typedef struct diffbir_progress {
    */
   const char *stage;
   /**
-   * Since the stage began; 0 where it has not ended.
+   * Seconds since the stage began, for a finished stage; else 0.
    */
   double seconds;
 } diffbir_progress;
 
 /**
- * Receives a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
- * `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request or wait
- * for one: that is refused with `INVALID_STATE`.
+ * Receives a request's progress, on the thread that runs it. Returns 0 to stop the request, another value to continue.
+ * `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request or
+ * wait for one: that is refused with `INVALID_STATE`.
  */
 typedef int (*diffbir_progress_fn)(const struct diffbir_progress *progress, void *user_data);
 
@@ -516,36 +519,36 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Makes a handle to stop requests with. Give it to as many requests as you like with `diffbir_request_set_cancel`;
- * free it with `diffbir_cancel_free`, also while they run.
+ * Creates a cancellation handle. Pass it to any number of requests with `diffbir_request_set_cancel`; free it with
+ * `diffbir_cancel_free`, also while they run.
  */
 struct diffbir_error *diffbir_cancel_new(struct diffbir_cancel **out);
 
 /**
- * Asks every request that was given `cancel` to stop: one that runs ends with `DIFFBIR_CODE_CANCELLED` after the
- * sampling step or the graph that is running, one that starts later ends at once. From any thread, also from a
- * callback. There is no way back.
+ * Stops every request with this handle: a running one ends with `DIFFBIR_CODE_CANCELLED` after the current sampling
+ * step or graph, one that starts later ends at once. May be called from any thread and from callbacks. Cannot be
+ * undone.
  */
 struct diffbir_error *diffbir_cancel_trigger(const struct diffbir_cancel *cancel);
 
 /**
- * Whether somebody asked to stop; false for NULL and freed handles.
+ * Whether `diffbir_cancel_trigger` was called; false for NULL and freed handles.
  */
 bool diffbir_cancel_is_triggered(const struct diffbir_cancel *cancel);
 
 /**
- * Frees the handle; requests that were given it stay as they are. NULL and freed handles are ignored.
+ * Frees the handle; its requests are not affected. NULL and freed handles are ignored.
  */
 void diffbir_cancel_free(struct diffbir_cancel *cancel);
 
 /**
- * Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when
- * a request first needs them, unless `runtime.warm_up` asks for a first picture now. Never installs a runtime and never
- * uses the network: the first engine sets `ORT_DISABLE_TELEMETRY=1` in the environment, because ONNX Runtime reports to
- * its vendor otherwise. Export that variable, or make the first engine before other threads start.
+ * Creates an engine: reads the configuration, verifies the bundle's files and loads ONNX Runtime. Graphs are loaded
+ * when a request first needs them, or now if `runtime.warm_up` is set. Never installs a runtime and never uses the
+ * network: the first engine sets `ORT_DISABLE_TELEMETRY=1` in the environment, because ONNX Runtime would otherwise
+ * send telemetry. Export that variable, or create the first engine before other threads start.
  *
- * On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for
- * `options` means the defaults, which name no bundle and so fail.
+ * On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` is unchanged. NULL for `options`
+ * means the defaults: the bundle of `DIFFBIR_BUNDLE`, else that in the user's default folder.
  *
  * Errors: `CONFIG` and `OPTION` for the configuration, `BUNDLE`, `RUNTIME`, `RESOURCES`.
  */
@@ -553,30 +556,30 @@ struct diffbir_error *diffbir_engine_new(const struct diffbir_engine_options *op
                                          struct diffbir_engine **out);
 
 /**
- * Frees an engine: its requests are stopped, as with `diffbir_cancel_trigger`, and the call returns when none of its
- * submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own.
- * NULL and freed handles are ignored.
+ * Frees an engine. Stops its requests, as `diffbir_cancel_trigger` does, and returns when all submitted requests have
+ * ended (in a callback: at once). Requests and images stay valid and are freed separately. NULL and freed handles are
+ * ignored.
  */
 void diffbir_engine_free(struct diffbir_engine *engine);
 
 /**
- * What the bundle is: a JSON object with `dir`, `sha256`, `family`, `weights`, `tasks`, `defaults` and `graphs`. The
+ * Describes the bundle: a JSON object with `dir`, `sha256`, `family`, `weights`, `tasks`, `defaults` and `graphs`. The
  * caller frees `*json` with `diffbir_string_free`.
  */
 struct diffbir_error *diffbir_engine_bundle(const struct diffbir_engine *engine,
                                             char **json);
 
 /**
- * What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured
- * `providers` in order, the optional ones among them that are `passed_over` because they do not load (`provider`,
- * `reason`, `remedy`), and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
+ * Describes the runtime: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured
+ * `providers` in order, the optional ones that do not load (`passed_over`, each with `provider`, `reason`, `remedy`),
+ * and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
  */
 struct diffbir_error *diffbir_engine_runtime(const struct diffbir_engine *engine,
                                              char **json);
 
 /**
- * The effective configuration, as JSON with the keys of the YAML files: what a request gets whose options are all
- * unset. The caller frees `*json` with `diffbir_string_free`.
+ * The effective configuration as JSON, with the keys of the YAML files; a request without options runs with it. The
+ * caller frees `*json` with `diffbir_string_free`.
  */
 struct diffbir_error *diffbir_engine_configuration(const struct diffbir_engine *engine,
                                                    char **json);
@@ -587,19 +590,19 @@ struct diffbir_error *diffbir_engine_configuration(const struct diffbir_engine *
 enum diffbir_code diffbir_error_code(const struct diffbir_error *error);
 
 /**
- * What went wrong, where, and what to do, in UTF-8 on one line, the cause included. Valid until the error is freed;
- * NULL for NULL and for a freed handle.
+ * The message, including the cause and the remedy, in UTF-8 on one line. Valid until the error is freed; NULL for NULL
+ * and for a freed handle.
  */
 const char *diffbir_error_message(const struct diffbir_error *error);
 
 /**
- * The cause alone, such as the operating system's message. Valid until the error is freed; NULL where there is none.
+ * The cause alone, such as the operating system's message. Valid until the error is freed; NULL if there is none.
  */
 const char *diffbir_error_cause(const struct diffbir_error *error);
 
 /**
- * The smallest memory budget (`tiling.memory_budget`) that would do, in bytes, for an error with
- * `DIFFBIR_CODE_RESOURCES` of a picture that does not fit the memory; 0 for every other error, NULL and freed handles.
+ * For an error with `DIFFBIR_CODE_RESOURCES` because a picture does not fit the memory: the smallest sufficient memory
+ * budget (`tiling.memory_budget`) in bytes. 0 for every other error, NULL and freed handles.
  */
 uint64_t diffbir_error_smallest_budget(const struct diffbir_error *error);
 
@@ -609,36 +612,37 @@ uint64_t diffbir_error_smallest_budget(const struct diffbir_error *error);
 void diffbir_error_free(struct diffbir_error *error);
 
 /**
- * Pixels in a row; 0 for NULL and freed handles.
+ * Width in pixels; 0 for NULL and freed handles.
  */
 uint32_t diffbir_image_width(const struct diffbir_image *image);
 
 /**
- * Rows; 0 for NULL and freed handles.
+ * Height in pixels; 0 for NULL and freed handles.
  */
 uint32_t diffbir_image_height(const struct diffbir_image *image);
 
 /**
- * Whether the input was transparent somewhere, and so the result is; false for NULL and freed handles.
+ * Whether the result has alpha: true if a pixel of the input was not opaque; false for NULL and freed handles.
  */
 bool diffbir_image_has_alpha(const struct diffbir_image *image);
 
 /**
- * The colours without copying: sRGB, 8 bits (of a result of 16 the nearest ones, which `diffbir_image_copy` gives in
- * full), red, green, blue, rows close together, `3 * width * height` bytes. Valid until the image is freed; NULL for NULL and freed handles.
+ * The pixels without copying: 8-bit sRGB, interleaved RGB, rows contiguous, `3 * width * height` bytes. A 16-bit
+ * result is rounded to 8 bits; `diffbir_image_copy` gives all 16. Valid until the image is freed; NULL for NULL and
+ * freed handles.
  */
 const uint8_t *diffbir_image_data(const struct diffbir_image *image);
 
 /**
- * Copies the picture into the host's memory, in the form that `pixels` describes. Its width and height have to be the
- * image's. Without transparency, alpha is full.
+ * Copies the picture into the host's memory, in the type and layout that `pixels` describes; its width and height must
+ * equal the image's. Alpha is opaque if the image has none.
  */
 struct diffbir_error *diffbir_image_copy(const struct diffbir_image *image,
                                          const struct diffbir_pixels *pixels);
 
 /**
- * Encodes the picture with what its input had besides colours: alpha, EXIF, XMP, colour profile. `options` may be
- * NULL. The caller frees `*data` with `diffbir_bytes_free`.
+ * Encodes the picture, with alpha, EXIF, XMP and colour profile of its input. `options` may be NULL. The caller frees
+ * `*data` with `diffbir_bytes_free`.
  */
 struct diffbir_error *diffbir_image_encode(const struct diffbir_image *image,
                                            const struct diffbir_encode_options *options,
@@ -646,15 +650,15 @@ struct diffbir_error *diffbir_image_encode(const struct diffbir_image *image,
                                            size_t *size);
 
 /**
- * Writes the picture to a file, whole or not at all: to a temporary file beside it, then renamed. Missing folders are
- * made. `options` may be NULL.
+ * Writes the picture to a file atomically: to a temporary file in the same folder, then renamed. Missing folders are
+ * created. `options` may be NULL.
  */
 struct diffbir_error *diffbir_image_write(const struct diffbir_image *image,
                                           const char *path,
                                           const struct diffbir_encode_options *options);
 
 /**
- * Frees an image. NULL and freed handles are passed over.
+ * Frees an image. NULL and freed handles are ignored.
  */
 void diffbir_image_free(struct diffbir_image *image);
 
@@ -664,8 +668,8 @@ void diffbir_image_free(struct diffbir_image *image);
 uint32_t diffbir_abi_version(void);
 
 /**
- * Refuses, with `ABI`, a host that was compiled against a newer header than this library's. `wanted` is the header's
- * `DIFFBIR_ABI_VERSION`. Call it as `DIFFBIR_ABI_CHECK()` before anything else.
+ * Returns an error with `ABI` if the host was compiled against a newer header than this library's. `wanted` is the
+ * header's `DIFFBIR_ABI_VERSION`. Call it as `DIFFBIR_ABI_CHECK()` before anything else.
  */
 struct diffbir_error *diffbir_abi_check(uint32_t wanted);
 
@@ -675,59 +679,59 @@ struct diffbir_error *diffbir_abi_check(uint32_t wanted);
 const char *diffbir_version(void);
 
 /**
- * How the library was built: version, ABI, the ONNX Runtime it wants, and target. Static.
+ * Build information: version, ABI, required ONNX Runtime, target. Static.
  */
 const char *diffbir_build_info(void);
 
 /**
- * How many handles have not been freed: 0 when a host has cleaned up.
+ * Number of handles that have not been freed; 0 after a complete clean-up.
  */
 size_t diffbir_live_handles(void);
 
 /**
- * Makes a request for `engine`. Free it with `diffbir_request_free`.
+ * Creates a request for `engine`. Free it with `diffbir_request_free`.
  */
 struct diffbir_error *diffbir_request_new(const struct diffbir_engine *engine, struct diffbir_request **out);
 
 /**
- * Frees a request; one that is at work is stopped and ends by itself. When the call returns, the progress function does
- * not run and is not called any more, and its `free_fn` has been called: a call of it on another thread is waited for,
- * so hold no lock that it takes. In that function itself, `free_fn` is called when it returns. Images that were taken
- * from the request stay. NULL and freed handles are ignored.
+ * Frees a request; a running one is stopped. Waits for a progress callback on another thread, so hold no lock that it
+ * takes: when this returns, the callback does not run any more and its `free_fn` has been called. Within the callback
+ * itself, `free_fn` is called when the callback returns. Images taken from the request stay valid. NULL and freed
+ * handles are ignored.
  */
 void diffbir_request_free(struct diffbir_request *request);
 
 /**
- * Takes the picture from a file, which is read when the request runs: PNG, JPEG, WebP, TIFF or BMP, as its contents
- * say. A file `NAME.txt` beside it is its caption, unless `input.captions` is false. `path` is copied.
+ * Sets a file as the input, read when the request runs; the format is detected from its contents. A file `NAME.txt` in
+ * the same folder is its caption, unless `input.captions` is false. `path` is copied.
  */
 struct diffbir_error *diffbir_request_set_file(struct diffbir_request *request,
                                                const char *path);
 
 /**
- * Takes the picture from the bytes of a file. They are copied.
+ * Sets the bytes of a picture file as the input. They are copied.
  */
 struct diffbir_error *diffbir_request_set_bytes(struct diffbir_request *request,
                                                 const uint8_t *data,
                                                 size_t size);
 
 /**
- * Takes the picture from pixels. They are copied, and alpha is set aside: the networks see colours alone, and the
- * result has the alpha again, enlarged. Colours where nothing is seen are filled in from their neighbours before.
+ * Sets pixels as the input. They are copied. The networks receive the colours only; the result has the input's alpha,
+ * resized. Colours of fully transparent pixels are first filled in from their neighbours.
  */
 struct diffbir_error *diffbir_request_set_pixels(struct diffbir_request *request,
                                                  const struct diffbir_pixels *pixels);
 
 /**
- * Says how to restore. NULL: as the engine's configuration says, which is also what a new request does. What is not
- * accepted is refused here, before any work.
+ * Sets the options. NULL, as for a new request: the engine's configuration. Invalid options are refused here, before
+ * any work.
  */
 struct diffbir_error *diffbir_request_set_options(struct diffbir_request *request,
                                                   const struct diffbir_options *options);
 
 /**
- * Sets the function that receives progress; NULL: none. `user_data` is passed to `progress` and freed by `free_fn`, which
- * may be NULL; see `diffbir_free_fn`.
+ * Sets the progress callback; NULL: none. `user_data` is passed to `progress` and freed by `free_fn`, which may be
+ * NULL; see `diffbir_free_fn`.
  */
 struct diffbir_error *diffbir_request_set_progress(struct diffbir_request *request,
                                                    diffbir_progress_fn progress,
@@ -735,74 +739,75 @@ struct diffbir_error *diffbir_request_set_progress(struct diffbir_request *reque
                                                    diffbir_free_fn free_fn);
 
 /**
- * Lets `cancel` stop the request; NULL: nothing does. The handle may be freed before the request.
+ * Sets the cancellation handle; NULL: none. The handle may be freed before the request.
  */
 struct diffbir_error *diffbir_request_set_cancel(struct diffbir_request *request,
                                                  const struct diffbir_cancel *cancel);
 
 /**
- * Restores the picture on this thread and returns when it is done. NULL: the result can be taken. A request may be
- * run again, with another input or other options too.
+ * Restores the picture on the calling thread and returns when it is done. On success (NULL) the result can be taken. A
+ * request may be run again, also with another input or other options.
  *
- * Errors: `INPUT` for the picture, `RUNTIME`, `RESOURCES`, `CANCELLED`; `INVALID_STATE` for a request that is at
- * work or has no input.
+ * Errors: `INPUT` for the picture, `RUNTIME`, `RESOURCES`, `CANCELLED`; `INVALID_STATE` for a request that is running
+ * or has no input.
  */
 struct diffbir_error *diffbir_request_run(struct diffbir_request *request);
 
 /**
- * Puts the request into the engine's queue and returns at once. The engine's thread runs it when its turn comes; one
- * that is stopped while it waits ends when its turn comes.
+ * Appends the request to the engine's queue and returns at once. Requests run in order on the engine's threads; one
+ * that is stopped while waiting ends when its turn comes.
  *
- * Errors: `BUSY` where the queue is full; `INVALID_STATE`.
+ * Errors: `BUSY` if the queue is full; `INVALID_STATE` as for `diffbir_request_run`.
  */
 struct diffbir_error *diffbir_request_submit(struct diffbir_request *request);
 
 /**
- * Asks a request that is at work to stop, as `diffbir_cancel_trigger` does; wait for it to know that it has. One
- * that is not at work stays as it is. From any thread.
+ * Stops a running or waiting request, as `diffbir_cancel_trigger` does, without waiting for its end
+ * (`diffbir_request_wait`). No effect on others. May be called from any thread.
  */
 struct diffbir_error *diffbir_request_stop(const struct diffbir_request *request);
 
 /**
- * Whether a submitted request is done: `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error
- * once it has failed, with `*done` 1. From any thread.
+ * Sets `*done` to 1 if a submitted request has ended, else to 0; `done` may be NULL. Returns the request's error if it
+ * has failed, with `*done` 1. May be called from any thread.
  */
 struct diffbir_error *diffbir_request_poll(const struct diffbir_request *request,
                                            bool *done);
 
 /**
- * Waits until a submitted request is done, `timeout_ms` milliseconds at most, `DIFFBIR_FOREVER` for as long as it
- * takes. `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed, with
- * `*done` 1. From any thread; `INVALID_STATE` in a progress function, unless the request is done or the timeout 0.
+ * Waits until a submitted request has ended, at most `timeout_ms` milliseconds (`DIFFBIR_FOREVER`: without limit).
+ * Sets `*done` to 1 if it has ended, else to 0; `done` may be NULL. Returns the request's error if it has failed, with
+ * `*done` 1. May be called from any thread; in a progress callback it returns `INVALID_STATE`, unless the request has
+ * ended or the timeout is 0.
  */
 struct diffbir_error *diffbir_request_wait(const struct diffbir_request *request,
                                            uint32_t timeout_ms,
                                            bool *done);
 
 /**
- * How many samples the result has; 0 where there is no result.
+ * Number of samples of the result; 0 without a result.
  */
 size_t diffbir_request_sample_count(const struct diffbir_request *request);
 
 /**
- * Takes sample `sample`, from 0, of the result. Free it with `diffbir_image_free`; it may outlive request and engine.
- * Asked twice, it gives two handles of the same picture, which is not copied.
+ * Returns sample `sample`, from 0, of the result. Free it with `diffbir_image_free`; it may outlive request and
+ * engine. A second call returns another handle of the same picture, without copying.
  */
 struct diffbir_error *diffbir_request_image(const struct diffbir_request *request,
                                             size_t sample,
                                             struct diffbir_image **out);
 
 /**
- * How the result was made, as JSON: engine, bundle, provider and precision of each graph, every option. The caller
+ * Provenance of the result as JSON: engine, bundle, provider and precision of each graph, every option. The caller
  * frees `*json` with `diffbir_string_free`.
  */
 struct diffbir_error *diffbir_request_provenance(const struct diffbir_request *request,
                                                  char **json);
 
 /**
- * Restores the picture in the file `input` and writes the result's first sample to `output`, whose name says what kind
- * of file it is. `options` may be NULL. An existing file is refused before any work, unless `output.existing` is
- * `overwrite`. For progress, cancelling or several samples, use a request.
+ * Restores the picture in the file `input` and writes the first sample to `output`, in the format of its extension.
+ * `options` may be NULL. An existing file is refused before any work, unless `output.existing` is `overwrite`. For
+ * progress, cancelling or several samples, use a request.
  *
  * Errors: as `diffbir_request_set_options` and `diffbir_request_run`; `INPUT` where the result cannot be written.
  */
@@ -812,12 +817,12 @@ struct diffbir_error *diffbir_restore_file(const struct diffbir_engine *engine,
                                            const struct diffbir_options *options);
 
 /**
- * Frees a string that the library gave away. NULL is ignored.
+ * Frees a string returned by the library. NULL is ignored.
  */
 void diffbir_string_free(char *string);
 
 /**
- * Frees bytes that the library gave away, with the size that came with them. NULL is ignored.
+ * Frees bytes returned by the library; `size` is the size returned with them. NULL is ignored.
  */
 void diffbir_bytes_free(uint8_t *data, size_t size);
 
@@ -827,7 +832,7 @@ void diffbir_bytes_free(uint8_t *data, size_t size);
 void diffbir_engine_options_init(struct diffbir_engine_options *options, size_t struct_size);
 
 /**
- * Fills `options` with "unset" everywhere. Call it as `DIFFBIR_INIT(diffbir_options, &options)`.
+ * Marks every field of `options` as unset. Call it as `DIFFBIR_INIT(diffbir_options, &options)`.
  */
 void diffbir_options_init(struct diffbir_options *options, size_t struct_size);
 

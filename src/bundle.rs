@@ -1,7 +1,7 @@
 //! The bundle: a folder of graphs and the file that describes them, `bundle.yaml`.
 //!
-//! The exporter writes it, the engine reads it, and both hold it against one schema
-//! (`export/diffbir_export/bundle.schema.json`). Nothing in the engine knows a model but through it.
+//! The exporter writes it, the engine reads it, and both validate it against one schema
+//! (`export/diffbir_export/bundle.schema.json`). The engine has no other knowledge of a model.
 
 mod external;
 mod hashes;
@@ -30,27 +30,27 @@ pub use manifest::{
 
 pub use memory::{GraphMemory, MEMORY, MemoryModel};
 
-/// The file that makes a folder a bundle.
+/// Name of the manifest.
 pub const MANIFEST: &str = "bundle.yaml";
 
-/// A bundle whose manifest has been read and found sound.
+/// A bundle with a valid manifest.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     dir: PathBuf,
     manifest: Manifest,
     memory: MemoryModel,
-    /// Plans of segments by their graphs, each read when it is first asked for.
+    /// Segment plans by graph, each read at its first use.
     segments: BTreeMap<String, OnceLock<Arc<SegmentPlan>>>,
     hash: String,
 }
 
 impl Bundle {
-    /// Reads `dir/bundle.yaml` and holds it against the schema. The graphs are not read; see
+    /// Reads `dir/bundle.yaml` and validates it against the schema. The graphs are not read; see
     /// [`verify`](Self::verify).
     ///
     /// # Errors
-    /// [`Bundle`](ErrorKind::Bundle): no such folder or manifest, a newer format, a manifest that does not fit the
-    /// schema, or a task or graph that names what is not there.
+    /// [`Bundle`](ErrorKind::Bundle): no such folder or manifest, a newer format, a manifest that violates the schema,
+    /// or a task or graph that refers to a missing entry.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
         let text = read_text(&path, yaml::MAX_BYTES).map_err(|e| {
@@ -92,7 +92,7 @@ impl Bundle {
         &self.manifest
     }
 
-    /// The options of the family's published command, over which a caller lays its own.
+    /// The options of the family's published command, the base of a caller's own.
     pub fn options(&self) -> Options {
         let defaults = self.manifest.defaults.clone();
         let mut options = Options::default();
@@ -107,15 +107,15 @@ impl Bundle {
         options
     }
 
-    /// SHA-256 of `bundle.yaml`, and so of everything that it lists.
+    /// SHA-256 of `bundle.yaml`, which contains the hashes of all other files.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// What `graph`, or one of its variants, takes of memory: as measured, else as graphs of the official sizes do.
+    /// The memory model of `graph` or one of its variants: measured, else that of the official sizes.
     ///
     /// # Errors
-    /// [`Bundle`](ErrorKind::Bundle) where there is no such graph.
+    /// [`Bundle`](ErrorKind::Bundle) if there is no such graph.
     pub fn memory_of(&self, graph: &str, variant: Option<&str>) -> Result<GraphMemory> {
         let listed = self.graph(graph)?;
         let of = |name: &str| self.memory.graphs.get(name).copied();
@@ -129,7 +129,7 @@ impl Bundle {
     /// The name of the one graph of `kind`.
     ///
     /// # Errors
-    /// [`Bundle`](ErrorKind::Bundle) where there is none.
+    /// [`Bundle`](ErrorKind::Bundle) if there is none.
     pub fn graph_of(&self, kind: GraphKind) -> Result<&str> {
         let found = self
             .manifest
@@ -144,10 +144,10 @@ impl Bundle {
         })
     }
 
-    /// The cleaner of `task`: its graph's name and what it wants.
+    /// The stage-1 network of `task`: its graph's name and its requirements.
     ///
     /// # Errors
-    /// [`Option`](ErrorKind::Option) where the bundle does not serve the task, naming those it serves.
+    /// [`Option`](ErrorKind::Option) if the bundle does not support the task, naming those it does.
     pub fn cleaner(&self, task: &str) -> Result<(&str, &Graph, CleanerSpec)> {
         let Some(entry) = self.manifest.tasks.get(task) else {
             let known: Vec<&str> = self.manifest.tasks.keys().map(String::as_str).collect();
@@ -172,10 +172,10 @@ impl Bundle {
         })
     }
 
-    /// The precomputed context of `prompt`, where there is one.
+    /// The precomputed embedding of `prompt`, if there is one.
     ///
     /// # Errors
-    /// [`Bundle`](ErrorKind::Bundle) where its file is damaged.
+    /// [`Bundle`](ErrorKind::Bundle) if its file is damaged.
     pub fn context(&self, prompt: &str) -> Result<Option<Context>> {
         let contexts = &self.manifest.contexts;
         let Some(entry) = contexts.prompts.iter().find(|entry| entry.prompt == prompt) else {
@@ -187,7 +187,7 @@ impl Bundle {
             .map_err(|e| e.at(path.display()))
     }
 
-    /// The tokenizer's file, where the bundle has one.
+    /// The tokenizer's file, if the bundle has one.
     pub fn tokenizer(&self) -> Option<PathBuf> {
         let file = self.manifest.tokenizer.as_ref();
         file.map(|file| self.dir.join(&file.file))
@@ -214,9 +214,9 @@ impl Bundle {
             .collect()
     }
 
-    /// Checks the SHA-256 of every listed file, and that graphs take weights from listed files alone. A file once found sound is not read again while its size, time of
-    /// modification and inode are the same, unless `force`. `cache` is the folder that remembers them; `None`
-    /// remembers nothing.
+    /// Verifies the SHA-256 of every listed file, and that graphs refer only to listed files. Unless `force`, a
+    /// verified file is not read again while its size, modification time and inode are unchanged. `cache` is the folder
+    /// of these records; `None` keeps none.
     ///
     /// # Errors
     /// [`Bundle`](ErrorKind::Bundle), naming the file, the hash expected and the one found.
@@ -252,7 +252,7 @@ impl Bundle {
         graph.files.keys().map(size).sum()
     }
 
-    /// The graphs as the runtime wants them.
+    /// The graphs in the runtime's form.
     pub fn graph_files(&self) -> Vec<GraphFile> {
         let file = |(name, graph): (&String, &Graph)| GraphFile {
             name: name.clone(),
@@ -270,7 +270,7 @@ impl Bundle {
         self.manifest.graphs.iter().map(file).collect()
     }
 
-    /// A variant as the runtime wants it; none for a provider that this engine does not know.
+    /// A variant in the runtime's form; `None` for an unknown provider.
     fn variant_file(&self, variant: &Variant) -> Option<VariantFile> {
         Some(VariantFile {
             name: variant.name.clone(),
@@ -284,10 +284,10 @@ impl Bundle {
         })
     }
 
-    /// How `graph` is cut into segments, where it is.
+    /// The segment plan of `graph`, if it has one.
     ///
     /// # Errors
-    /// [`Bundle`](ErrorKind::Bundle) where their file is damaged.
+    /// [`Bundle`](ErrorKind::Bundle) if its file is damaged.
     pub fn segments(&self, graph: &str) -> Result<Option<Arc<SegmentPlan>>> {
         let (Some(read), Some(file)) = (self.segments.get(graph), &self.graph(graph)?.segments)
         else {
@@ -301,10 +301,10 @@ impl Bundle {
         Ok(Some(Arc::clone(read.get_or_init(|| Arc::new(plan)))))
     }
 
-    /// What the schema cannot say: every name that is used is listed.
+    /// Checks beyond the schema: every name that is referred to is listed.
     fn check_references(&self) -> Result<()> {
         for file in self.files().into_keys() {
-            // A missing file is named when it is needed.
+            // A missing file is reported when it is needed.
             if let Ok(metadata) = std::fs::metadata(self.dir.join(file)) {
                 files::expect_regular(&metadata)
                     .map_err(|e| Error::bundle(format!("{file}: {e}")))?;

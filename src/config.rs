@@ -1,7 +1,7 @@
-//! The configuration: layers of YAML files, `--set`, flags and a host's values over a bundle's defaults.
+//! The configuration: a bundle's defaults, overridden by YAML files, `--set`, flags and a host's values.
 //!
-//! Order, lowest first: defaults < bundle < file < environment < `--set` < flags. A layer is typed as it is read
-//! ([`Layers`]); the layers are merged and validated once, when the bundle is known ([`Layers::resolve`]).
+//! Order, lowest first: defaults < bundle < file < environment < `--set` < flags. Each layer is typed when read
+//! ([`Layers`]); all are merged and validated once, when the bundle is known ([`Layers::resolve`]).
 
 mod files;
 mod keys;
@@ -29,7 +29,7 @@ pub use layers::{ConfigLayer, Layers, Origin, resolutions};
 pub struct Config {
     /// The bundle's folder. Default: none.
     pub bundle: Option<PathBuf>,
-    /// The options that decide the pixels of a result.
+    /// The options that affect the pixels of a result.
     #[serde(flatten)]
     pub options: Options,
     /// ONNX Runtime and its execution providers.
@@ -62,7 +62,7 @@ impl Config {
     }
 }
 
-/// Every key but `bundle`, section by section.
+/// Every key except `bundle`, by section.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
     [
         RestoreOptions::KEYS,

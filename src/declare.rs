@@ -1,9 +1,9 @@
 //! One declaration for each option: the field, its configuration key, default, range, documentation and flag.
 //!
-//! [`options!`] makes of a section's declarations
+//! [`options!`] generates from a section's declarations
 //!
 //! - the options themselves, a struct with a public field for each and the declared defaults,
-//! - a layer, the same fields with "not given" beside every value, which a file, `--set`, flags or a host fills
+//! - a layer, the same fields as `Option`s, filled from a file, `--set`, flags or a host
 //!   ([`config::Layers`](crate::config::Layers)); with the feature `cli` its fields are the flags,
 //! - [`Section`]: the table of keys, and the check of the declared ranges.
 
@@ -14,13 +14,13 @@ use crate::error::{Error, Result};
 /// A configuration key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// The section it stands in.
+    /// Its section.
     pub section: &'static str,
     /// Its name within the section.
     pub name: &'static str,
     /// Its documentation, one string for each line.
     pub doc: &'static [&'static str],
-    /// The smallest and the largest value, for numbers that have a bound.
+    /// Minimum and maximum, for bounded numbers.
     pub range: Option<(f64, f64)>,
 }
 
@@ -43,7 +43,7 @@ pub trait Section {
     fn check_ranges(&self) -> Result<()>;
 }
 
-/// A number that a range is declared for.
+/// A number with a declared range.
 pub(crate) trait Number: Copy + Display {
     fn number(self) -> f64;
 }
@@ -67,7 +67,7 @@ pub(crate) fn in_range(key: &str, value: impl Number, (low, high): (f64, f64)) -
     )))
 }
 
-/// Reads a key that may be `null`, which is not the same as a key that is absent.
+/// Deserialises a key that may be `null`, distinct from an absent key.
 pub(crate) fn nullable<'de, T, D>(
     deserializer: D,
 ) -> std::result::Result<Option<Option<T>>, D::Error>
@@ -78,9 +78,9 @@ where
     serde::Deserialize::deserialize(deserializer).map(Some)
 }
 
-/// Declares a section; see the [module](self). After the fields with a default come, behind `optional:`, those that may
-/// stand unset: `Option`s that are `None` by default. In parentheses stands what `clap` is to make of a field,
-/// `(skip)` where it has no flag.
+/// Declares a section; see the [module](self). Fields with a default come first; after `optional:` those that may be
+/// unset, `Option`s with the default `None`. The parentheses hold the `clap` attributes of a field, `(skip)` if it has
+/// no flag.
 macro_rules! options {
     (
         $(#[doc = $about:literal])+
@@ -121,7 +121,7 @@ macro_rules! options {
         }
 
         impl $layer {
-            /// Lays the given values over `options`.
+            /// Overrides `options` with the given values.
             pub fn apply(self, options: &mut $name) {
                 $(if let Some(value) = self.$field { options.$field = value; })*
                 $(if let Some(value) = self.$ofield { options.$ofield = value; })*

@@ -1,4 +1,4 @@
-//! The library's front door: a bundle, its networks, and pictures in and out.
+//! The engine: restores pictures with a bundle and its networks.
 
 mod pool;
 mod warm_up;
@@ -26,8 +26,8 @@ use pool::Pool;
 
 /// Restores pictures with one bundle.
 ///
-/// An engine is `Sync`: threads may share one. It serves as many requests at once as it has sets of networks, one for each
-/// of [`RuntimeOptions::devices`](crate::runtime::RuntimeOptions::devices); others wait for their turn.
+/// An engine is `Sync`: threads may share one. It runs as many requests at once as it has sets of networks, one for
+/// each of [`RuntimeOptions::devices`](crate::runtime::RuntimeOptions::devices); further requests wait.
 pub struct Engine {
     bundle: Bundle,
     prompts: Prompts,
@@ -35,7 +35,7 @@ pub struct Engine {
     warming: Mutex<()>,
 }
 
-/// Where a request's noise comes from.
+/// Source of a request's noise.
 #[derive(Debug, Clone, Default)]
 pub enum Noise {
     /// The generator [`SamplingOptions::rng`](crate::options::SamplingOptions::rng), seeded.
@@ -74,18 +74,18 @@ impl Noise {
     }
 }
 
-/// What to restore and how.
+/// A picture to restore, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The low-quality picture.
     pub lq: Pixels,
     /// Bits per channel of the results. Default: 8.
     pub depth: BitDepth,
-    /// What to do to it.
+    /// The options.
     pub options: Options,
-    /// Where the noise comes from.
+    /// The noise.
     pub noise: Noise,
-    /// A way to stop the work. Default: nobody stops it.
+    /// Stops the work. Default: never.
     pub cancel: Cancel,
 }
 
@@ -107,13 +107,13 @@ impl Request {
 pub struct Restored {
     /// The samples, as many as [`SamplingOptions::samples`](crate::options::SamplingOptions::samples) asks for.
     pub samples: Vec<Pixels>,
-    /// What ran whole and what in tiles.
+    /// The plan: tiles and memory of each stage.
     pub plan: Plan,
-    /// How they were made.
+    /// The provenance.
     pub provenance: Provenance,
 }
 
-/// How a picture was made: everything that decides its pixels, and no timings, so that equal runs give equal files.
+/// Provenance of a picture: everything that affects its pixels, and no timings, so that equal runs give equal files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Provenance {
     /// This crate's version.
@@ -122,7 +122,7 @@ pub struct Provenance {
     pub bundle: String,
     /// The bundle's family.
     pub family: String,
-    /// What was asked, the seed among it.
+    /// The options, including the seed.
     #[serde(flatten)]
     pub options: Options,
     /// `seeded`, or `replayed`.
@@ -136,18 +136,18 @@ pub struct Provenance {
 pub struct RanOn {
     /// ONNX Runtime's name of the execution provider with most of its nodes.
     pub provider: String,
-    /// The precision of what ran: the graph's, or its variant's.
+    /// The precision of the graph or variant that ran.
     pub precision: String,
-    /// The variant of the graph that ran, where it was not the plain one.
+    /// The variant that ran, if not the graph itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
-/// The keyword of the text chunk that tells how a PNG was made.
+/// Keyword of the PNG text chunk with the provenance.
 const CHUNK: &str = "diffbir";
 
 impl Provenance {
-    /// What sample `k`'s PNG carries: keyword to text.
+    /// The text chunks of sample `k`'s PNG, by keyword.
     ///
     /// # Errors
     /// [`Internal`](crate::error::ErrorKind::Internal) only.
@@ -171,7 +171,7 @@ impl Engine {
         Engine::from_sets(bundle, sets)
     }
 
-    /// An engine on networks of the caller's, such as fakes in a test.
+    /// An engine on the caller's networks, such as fakes in a test.
     pub fn from_networks(bundle: Bundle, networks: Box<dyn Networks>) -> Self {
         Engine::from_sets(bundle, vec![networks])
     }
@@ -186,7 +186,7 @@ impl Engine {
         }
     }
 
-    /// How many requests it serves at once.
+    /// Number of requests that run at once.
     pub fn width(&self) -> usize {
         self.networks.width()
     }
@@ -196,7 +196,7 @@ impl Engine {
         &self.bundle
     }
 
-    /// Checks what `options` ask of the bundle, without loading a graph, and returns what would run.
+    /// Checks `options` against the bundle without loading a graph, and returns the pipeline.
     ///
     /// # Errors
     /// As [`restore`](Self::restore) before any graph is loaded.
@@ -204,22 +204,22 @@ impl Engine {
         Pipeline::new(&self.bundle, options, &self.prompts)
     }
 
-    /// How a picture of `lq` (height, width) pixels would be worked on, without loading a graph.
+    /// Plans a picture of `lq` (height, width) pixels, without loading a graph.
     ///
     /// # Errors
-    /// As [`check`](Self::check), and [`Resources`](crate::error::ErrorKind::Resources) where nothing fits the memory.
+    /// As [`check`](Self::check), and [`Resources`](crate::error::ErrorKind::Resources) if no plan fits the memory.
     pub fn plan(&self, lq: (usize, usize), options: &Options) -> Result<Plan> {
         self.check(options)?
             .plan(lq, self.networks.take(&Cancel::default())?.networks())
     }
 
-    /// Restores one picture. `observe` is told of stages, steps and intermediate results, and may stop the work with
-    /// an error.
+    /// Restores one picture. `observe` receives stages, steps and intermediate results, and may stop the work with an
+    /// error.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option), found out before any graph is loaded: a value that is not
-    /// accepted or not served by the bundle. [`Cancelled`](crate::error::ErrorKind::Cancelled) after
-    /// [`Cancel::cancel`]. Else what the bundle and the runtime report.
+    /// [`Option`](crate::error::ErrorKind::Option), before any graph is loaded: a value that is not accepted or not
+    /// supported by the bundle. [`Cancelled`](crate::error::ErrorKind::Cancelled) after [`Cancel::cancel`]. Errors of
+    /// the bundle and the runtime.
     pub fn restore(&self, request: &Request, observe: &mut Observer<'_>) -> Result<Restored> {
         let pipeline = self.check(&request.options)?;
         let mut lease = self.networks.take(&request.cancel)?;
@@ -300,7 +300,7 @@ impl Engine {
     }
 }
 
-/// Every request starts from its seed afresh, so that a result does not depend on what ran before it.
+/// Every request seeds its own generator, so that a result does not depend on earlier requests.
 fn draws_of(request: &Request) -> (Draws, &'static str) {
     let sampling = &request.options.sampling;
     match (&request.noise, sampling.seed_mode) {

@@ -1,4 +1,4 @@
-//! The one error type of the library, sorted by who can mend it.
+//! The error type of the library, classified by who can fix the error.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Who can mend an [`Error`].
+/// Class of an [`Error`], by who can fix it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -22,7 +22,7 @@ pub enum ErrorKind {
     Runtime,
     /// The work does not fit the machine's memory.
     Resources,
-    /// A picture's values became infinite or NaN on the way: an option far out of range, or a graph that overflows.
+    /// Values became infinite or NaN during restoration: an option far out of range, or a graph that overflows.
     NotFinite,
     /// The caller asked to stop.
     Cancelled,
@@ -60,7 +60,7 @@ impl ErrorKind {
     }
 }
 
-/// What went wrong: a [kind](ErrorKind), a message that says where and what was expected, and the cause below it.
+/// An error: its [kind](ErrorKind), a message with the place and the expected value, and the cause.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -86,30 +86,30 @@ impl Error {
         self
     }
 
-    /// The same error with `place` written before its message.
+    /// The same error with `place` prepended to its message.
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
 
-    /// The same error with the smallest memory budget that would do, in bytes.
+    /// The same error with the smallest sufficient memory budget, in bytes.
     pub fn with_smallest_budget(mut self, bytes: u64) -> Self {
         self.smallest_budget = Some(bytes);
         self
     }
 
-    /// The smallest memory budget that would do, in bytes, where that is the remedy.
+    /// The smallest sufficient memory budget in bytes, if a larger budget is the remedy.
     pub fn smallest_budget(&self) -> Option<u64> {
         self.smallest_budget
     }
 
-    /// The same error with `hint` written behind its message.
+    /// The same error with `hint` appended to its message.
     pub fn with_hint(mut self, hint: impl fmt::Display) -> Self {
         self.message = format!("{}: {hint}", self.message);
         self
     }
 
-    /// Who can mend it.
+    /// The error's kind.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -165,7 +165,7 @@ impl fmt::Display for Error {
         let mut cause = self.source();
         while let Some(error) = cause {
             write!(f, ": {}", OneLine(error))?;
-            // Our own errors print their causes themselves.
+            // [`Error`] prints its causes itself.
             cause = if error.is::<Error>() {
                 None
             } else {
@@ -184,8 +184,8 @@ impl StdError for Error {
     }
 }
 
-/// A text from outside, such as a file's name, as one line that a terminal takes literally: control characters, and
-/// those that turn the direction of writing, are escaped.
+/// An untrusted text, such as a file name, on one line that is safe for a terminal: control characters and
+/// bidirectional overrides are escaped.
 pub(crate) struct OneLine<T>(pub T);
 
 impl<T: fmt::Display> fmt::Display for OneLine<T> {
@@ -202,7 +202,7 @@ impl<T: fmt::Display> fmt::Display for OneLine<T> {
     }
 }
 
-/// The one of `known` that is most like `name`, for messages; empty where nothing is known.
+/// The entry of `known` most similar to `name`, for messages; empty if `known` is.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
     let likeness = |known: &&str| strsim::jaro_winkler(name, known);
     known

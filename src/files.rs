@@ -1,4 +1,4 @@
-//! Files that may mean harm: special files, endless ones, and those that somebody else may have written.
+//! Protection against hostile files: special files, endless ones, and those writable by other users.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
@@ -7,7 +7,7 @@ use std::path::Path;
 /// Opens a regular file for reading. A FIFO or device is refused without waiting for it.
 ///
 /// # Errors
-/// As [`File::open`]; [`ErrorKind::InvalidInput`] for what is no regular file.
+/// As [`File::open`]; [`ErrorKind::InvalidInput`] if it is not a regular file.
 pub fn open_regular(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -21,7 +21,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Refuses what is no regular file.
+/// Refuses files that are not regular.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`].
@@ -35,7 +35,7 @@ pub fn expect_regular(metadata: &Metadata) -> Result<()> {
     }
 }
 
-/// Opens the file of a lock, and makes it where it is missing. A link is not followed, and nothing is truncated.
+/// Opens a lock file, creating it if missing. Links are not followed, and nothing is truncated.
 ///
 /// # Errors
 /// Those of the file system.
@@ -55,11 +55,11 @@ fn flags(flags: rustix::fs::OFlags) -> i32 {
     flags.bits() as i32
 }
 
-/// Refuses a file or folder that somebody other than this user and root may have written: one that another owns, or that
-/// its group or everybody may write. Links are followed. Elsewhere than on Unix all is accepted.
+/// Refuses a file or folder that a user other than this one and root may have written: owned by another user, or
+/// writable by group or others. Links are followed. Outside of Unix all files are accepted.
 ///
 /// # Errors
-/// [`ErrorKind::PermissionDenied`] with the way out; those of the file system.
+/// [`ErrorKind::PermissionDenied`] with the remedy; those of the file system.
 pub fn expect_own(path: &Path) -> Result<()> {
     let metadata = std::fs::metadata(path)?;
     match foreign(&metadata) {
@@ -83,7 +83,7 @@ fn foreign(metadata: &Metadata) -> Option<String> {
              `chown`"
         ));
     }
-    // In a folder such as /tmp everybody may make files, and nobody may replace those of others.
+    // In a sticky folder such as /tmp all users may create files, and none may replace those of others.
     let is_shared = metadata.is_dir() && mode & STICKY != 0;
     (mode & 0o022 != 0 && !is_shared).then(|| {
         "others may write to it, so that it is not trusted with code; run `chmod go-w` on it"

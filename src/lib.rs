@@ -20,9 +20,9 @@
 //! | upscaling as Pillow does, short edge to 512 | [`resize`], [`pipeline`] | `inference/bsr_loop.py`, `pipeline.py` |
 //! | stage 1: SwinIR, BSRNet, SCUNet | [`nets::cleaner`] | `SwinIRPipeline` …, `pipeline.py` |
 //! | VAE encoder and decoder | [`nets::vae`] | `model/vae.py` |
-//! | control module and UNet | [`nets::cldm`] | `model/cldm.py` |
+//! | ControlNet and UNet | [`nets::cldm`] | `model/cldm.py` |
 //! | noise schedule | [`schedule`] | `model/gaussian_diffusion.py` |
-//! | prompts: CLIP's tokens and contexts | [`text`], [`prompts`] | `model/open_clip/tokenizer.py`, `model/clip.py` |
+//! | prompts: CLIP tokens and embeddings | [`text`], [`prompts`] | `model/open_clip/tokenizer.py`, `model/clip.py` |
 //! | samplers, classifier-free guidance | [`samplers`], [`denoise`] | `sampler/` |
 //! | restoration guidance | [`guidance`] | `utils/cond_fn.py` at 858068f |
 //! | tiles of cleaner and denoiser | [`tiling`] | `make_tiled_fn`, `utils/common.py` |
@@ -30,10 +30,10 @@
 //! | colour correction | [`color`] | `utils/common.py` |
 //! | all of it in order | [`pipeline`] | `Pipeline.run`, `pipeline.py` |
 //!
-//! Around them: [`service`] is the front door, start-up and one job for every front; [`engine`] is a bundle with its networks;
-//! [`options`] are the options of a restoration and [`config`] their layers (files, `--set`, flags); [`bundle`] reads and
-//! verifies exported models; [`runtime`] finds ONNX Runtime and runs graphs on it (the rest of the
-//! crate sees only the traits of [`nets`]); [`capi`] is the C ABI; [`error`] sorts what can go wrong by who can mend it.
+//! Around them: [`service`] has start-up and one job for every front end; [`engine`] is a bundle with its networks;
+//! [`options`] are the options of a restoration and [`config`] their layers (files, `--set`, flags); [`bundle`] reads
+//! and verifies exported models; [`runtime`] finds ONNX Runtime and runs graphs on it (the rest of the crate uses only
+//! the traits of [`nets`]); [`capi`] is the C ABI; [`error`] classifies errors by who can fix them.
 //!
 //! # Use
 //!
@@ -69,10 +69,10 @@
 //! # Features
 //!
 //! `onnx` (default): execution on ONNX Runtime, which is loaded at run time and never linked. Without it everything but
-//! the sessions builds, on networks of the caller's own. `cli` (default): the program `diffbir`. `capi` (default): the C
-//! ABI of `include/diffbir.h`. `jxl` (default): pictures in JPEG XL are read.
+//! the sessions builds, for use with the caller's own networks. `cli` (default): the program `diffbir`. `capi`
+//! (default): the C ABI of `include/diffbir.h`. `jxl` (default): pictures in JPEG XL are read.
 
-// They panic where the stream is closed or full. The program has helpers of its own, the library prints nothing.
+// They panic if the stream is closed or full. The program has its own helpers; the library prints nothing.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bundle;

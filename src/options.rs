@@ -19,8 +19,8 @@ pub use guidance::{GuidanceLayer, GuidanceOptions, SemanticsOption};
 pub use sampling::{SamplingLayer, SamplingOptions, SeedMode, StartPoint, Strength};
 pub use speed::Speed;
 
-/// Everything that decides the pixels of a result, apart from the picture and the bundle. The default is DiffBIR v1's
-/// published command; [`Bundle::options`](crate::bundle::Bundle::options) gives a bundle's own.
+/// Every option that affects the pixels of a result. The default is DiffBIR v1's published command;
+/// [`Bundle::options`](crate::bundle::Bundle::options) gives a bundle's own.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Options {
     /// Task, size, colours.
@@ -45,7 +45,7 @@ impl Options {
         self.tiling.validate()
     }
 
-    /// The same without the memory options, which decide nothing about the result.
+    /// The same without the memory options, which do not affect the result.
     pub fn without_memory(&self) -> Options {
         Options {
             tiling: TilingOptions {
@@ -60,7 +60,7 @@ impl Options {
     }
 }
 
-/// Where the colours of a result come from.
+/// Colour correction of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
@@ -89,7 +89,7 @@ pub enum Cleaner {
 options! {
     /// Task, size, colours.
     struct RestoreOptions, layer RestoreLayer, section "restore";
-    /// Task: sr, face (aligned faces) or denoise, as far as the bundle serves it.
+    /// Task: sr, face (aligned faces) or denoise, if the bundle supports it.
     task: String = "sr".to_owned(), (long = "task");
     /// Output size over input size.
     upscale: f64 = 4.0, [0.001, 1000.0], (long = "upscale", allow_negative_numbers = true);
@@ -103,8 +103,8 @@ options! {
 }
 
 options! {
-    /// Tiles and memory, in pixels of the stage's picture. A stage whose picture is smaller than a tile runs untiled.
-    /// Tiles of `cleaner` (the reference's) and `cldm` change the picture; the others are identical to untiled.
+    /// Tiles and memory, in pixels of the stage's image. A stage whose image is smaller than a tile runs untiled. Tiles
+    /// of `cleaner` (the reference's) and `cldm` change the result; the others are identical to untiled.
     struct TilingOptions, layer TilingLayer, section "tiling";
     /// Tiles of the denoiser (ControlNet and UNet): auto (untiled up to 1024x1024 pixels), none, SIZE:STRIDE (the
     /// reference's tiles) or { size, overlap }.
@@ -136,7 +136,7 @@ impl TilingOptions {
 /// The longest edge of a tile, in pixels.
 const MAX_TILE: usize = 1 << 16;
 
-/// Checks that the size is a multiple of `size`, the stride one of `stride` and at most the size.
+/// Checks that the tile size is a multiple of `size`, and the stride a multiple of `stride` and at most the tile size.
 fn check_tiles(key: &str, tiles: Tiles, (size, stride): (usize, usize)) -> Result<()> {
     let fits = (1..=MAX_TILE).contains(&tiles.size)
         && tiles.size.is_multiple_of(size)

@@ -1,16 +1,16 @@
-//! Files from outside, read within bounds.
+//! Reading untrusted files of bounded size.
 
 use std::io::{self, Read};
 use std::path::Path;
 
 use crate::files::open_regular;
 
-/// The bytes of a regular file of at most `most` bytes. Pipes, devices, sockets and folders are refused: they may have
-/// no end, and opening one may wait for ever.
+/// Reads a regular file of at most `most` bytes. Pipes, devices, sockets and folders are refused: they may be endless,
+/// and opening one may block for ever.
 ///
 /// # Errors
-/// [`InvalidInput`](io::ErrorKind::InvalidInput): not a regular file;
-/// [`FileTooLarge`](io::ErrorKind::FileTooLarge): more bytes; those of the system.
+/// [`InvalidInput`](io::ErrorKind::InvalidInput): not a regular file; [`FileTooLarge`](io::ErrorKind::FileTooLarge):
+/// larger than `most`; those of the system.
 pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let length = file.metadata()?.len();
@@ -31,7 +31,7 @@ pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// As [`read_file`], as text in UTF-8.
 ///
 /// # Errors
-/// Those of [`read_file`]; [`InvalidData`](io::ErrorKind::InvalidData): other bytes than UTF-8.
+/// Those of [`read_file`]; [`InvalidData`](io::ErrorKind::InvalidData): not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     let bytes = read_file(path, most)?;
     String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))

@@ -1,4 +1,4 @@
-//! YAML from outside: bounded in size, nesting and work before it is believed.
+//! Parsing untrusted YAML, bounded in size, nesting and parsing time.
 
 use serde_yaml::Value;
 
@@ -17,8 +17,8 @@ const MAX_WORK: usize = 1 << 30;
 /// Parses one document.
 ///
 /// # Errors
-/// [`Config`](crate::error::ErrorKind::Config): no YAML, a key twice in one mapping (named), more than [`MAX_BYTES`],
-/// nested deeper than [`MAX_DEPTH`], or with more opening brackets than its size allows.
+/// [`Config`](crate::error::ErrorKind::Config): invalid YAML, a duplicate key (named), more than [`MAX_BYTES`], nested
+/// deeper than [`MAX_DEPTH`], or with more opening brackets than its size allows.
 pub fn parse(text: &str) -> Result<Value> {
     if text.len() as u64 > MAX_BYTES {
         return Err(Error::config(format!(
@@ -26,7 +26,7 @@ pub fn parse(text: &str) -> Result<Value> {
             text.len()
         )));
     }
-    // Whether a bracket is quoted is the parser's to find out; counting them all is a bound.
+    // Quoted brackets are counted too: an upper bound is enough.
     let brackets = text.bytes().filter(|byte| b"[{".contains(byte)).count();
     if brackets * text.len() > MAX_WORK {
         return Err(Error::config(format!(
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn work_is_bounded_before_parsing() {
         assert!(refused(&"{a: ".repeat(100_000)).contains("100000 opening brackets"));
-        // Brackets that are closed in quotes alone.
+        // Brackets whose closing ones are quoted.
         assert!(refused(&r#"{"}": "#.repeat(100_000)).contains("opening brackets"));
         assert!(refused(&"#".repeat(MAX_BYTES as usize + 1)).contains("at most 1048576"));
     }

@@ -1,4 +1,4 @@
-//! The files that an `.onnx` file takes weights from, read from its external data without loading it.
+//! The external-data files that an `.onnx` file refers to, found without loading the model.
 //!
 //! Field numbers are those of onnx.proto3 (ONNX 1.17).
 
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::files;
 
-/// The messages on the way from a model to its tensors.
+/// The protobuf messages between a model and its tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     Model,
@@ -22,7 +22,7 @@ enum Message {
 }
 
 impl Message {
-    /// The message in `field` of this one, where a tensor may lie in it.
+    /// The message in `field`, if it can contain a tensor.
     fn within(self, field: u64) -> Option<Message> {
         Some(match (self, field) {
             (Message::Model, 7) | (Message::Attribute, 6 | 11) => Message::Graph,
@@ -39,16 +39,16 @@ impl Message {
     }
 }
 
-/// Graphs lie in attributes of nodes of graphs; more levels than this are no model.
+/// Graphs nest through node attributes; deeper nesting than this is refused.
 const MAX_DEPTH: usize = 64;
 
 /// The longest name or path that is read.
 const MAX_TEXT: u64 = 4096;
 
-/// The locations of the external data of the model at `path`, as they stand in it.
+/// The locations of the external data of the model at `path`, as written there.
 ///
 /// # Errors
-/// A file that cannot be read or is no protocol buffer.
+/// An unreadable file, or one that is not a protocol buffer.
 pub(super) fn locations(path: &Path) -> Result<BTreeSet<String>> {
     let file = files::open_regular(path)?;
     let length = file.metadata()?.len();
@@ -163,7 +163,7 @@ mod tests {
         Ok(walk.found)
     }
 
-    /// A tensor with external data, the entry's value before its key.
+    /// A tensor with external data whose entry has its value before its key.
     fn tensor(location: &str) -> Vec<u8> {
         let entry = [field(2, location.as_bytes()), field(1, b"location")].concat();
         [field(9, &[0; 300]), field(13, &entry)].concat()

@@ -1,4 +1,4 @@
-//! Checking files against their SHA-256, and remembering which were found sound.
+//! Verifies files by their SHA-256, and remembers verified ones.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::read_file::read_text;
 
-/// Told the file that is being read and its size in bytes.
+/// Receives the file that is being hashed and its size in bytes.
 pub type Progress<'a> = dyn FnMut(&Path, u64) + 'a;
 
-/// What a file looked like when it was found sound.
+/// Metadata of a file when it was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     sha256: String,
@@ -89,7 +89,7 @@ pub(super) fn verify(
         changed = true;
     }
     if let (true, Some(path)) = (changed, ledger_path) {
-        // A cache that cannot be written costs time at the next start, nothing else.
+        // Failing to write the cache only costs time at the next start.
         let _ = write_ledger(&path, &ledger);
     }
     Ok(())
@@ -114,7 +114,7 @@ fn stamp(metadata: &Metadata, sha256: &str) -> Stamp {
 }
 
 fn read_ledger(path: &Path) -> Ledger {
-    // Somebody else's could say that a damaged file is sound.
+    // A record written by another user could declare a damaged file verified.
     if files::expect_own(path).is_err() {
         return Ledger::new();
     }

@@ -13,7 +13,7 @@ use crate::yaml;
 /// The format of `bundle.yaml` that this engine reads.
 pub const FORMAT: u64 = 1;
 
-/// What the precision of a variant is called that computes in 8 bits where that costs little.
+/// Name of the precision of variants that compute partly in 8 bits.
 pub const INT8: &str = "int8";
 
 const SCHEMA: &str = include_str!("../../export/diffbir_export/bundle.schema.json");
@@ -25,7 +25,7 @@ pub struct Manifest {
     pub format: u64,
     /// `v1`, `v2`, `v2.1` or `custom`.
     pub family: String,
-    /// Where the weights come from.
+    /// Origin of the weights.
     pub weights: Weights,
     /// Versions of the exporter and its packages.
     pub exporter: BTreeMap<String, serde_json::Value>,
@@ -35,22 +35,22 @@ pub struct Manifest {
     pub diffusion: DiffusionConfig,
     /// Constants of the latent space.
     pub latent: LatentConstants,
-    /// The short edge below which a picture is enlarged before the networks see it, in pixels (official: 512).
+    /// Pictures with a shorter edge than this are upscaled to it before restoration, in pixels (official: 512).
     pub min_short_edge: usize,
-    /// The tasks it serves.
+    /// The supported tasks.
     pub tasks: BTreeMap<String, Task>,
     /// The options of the family's published commands.
     pub defaults: Defaults,
-    /// Precomputed text contexts.
+    /// Precomputed prompt embeddings.
     pub contexts: Contexts,
-    /// The tokenizer of the text encoder, where the bundle has one.
+    /// The tokenizer of the text encoder, if the bundle has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<HashedFile>,
     /// The graphs by their names.
     pub graphs: BTreeMap<String, Graph>,
 }
 
-/// Where a bundle's weights come from.
+/// Origin of a bundle's weights.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Weights {
     /// `checkpoints`, `random` or `trained`.
@@ -76,13 +76,13 @@ pub struct Checkpoint {
 pub struct LatentConstants {
     /// Channels of a latent.
     pub channels: usize,
-    /// Pixels per latent cell in each direction.
+    /// Image pixels per latent pixel in each direction.
     pub downscale: usize,
-    /// What the encoder's output was multiplied by.
+    /// Factor on the encoder's output.
     pub scale_factor: f64,
 }
 
-/// What a bundle can do under one name.
+/// A task of a bundle.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Task {
     /// The graph of stage 1.
@@ -104,22 +104,22 @@ pub struct Defaults {
     pub negative_prompt: String,
 }
 
-/// Precomputed text contexts.
+/// Precomputed prompt embeddings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Contexts {
     /// A safetensors file with one `[tokens, width]` tensor per prompt.
     pub file: String,
     /// Its SHA-256.
     pub sha256: String,
-    /// Tokens of a context.
+    /// Tokens of an embedding.
     pub tokens: usize,
-    /// Channels of a context.
+    /// Channels of an embedding.
     pub width: usize,
     /// Which tensor belongs to which prompt.
     pub prompts: Vec<ContextEntry>,
 }
 
-/// One precomputed context.
+/// One precomputed prompt embedding.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContextEntry {
     /// The tensor's name in the file.
@@ -154,20 +154,20 @@ pub struct Graph {
     pub scale: f64,
     /// SHA-256 of the graph's file and of its external data.
     pub files: BTreeMap<String, String>,
-    /// The file that holds the graph in segments, for the VAE.
+    /// For the VAE: the file that describes the segments of its strip-streamed form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<String>,
-    /// Pixels of the input beyond which an output pixel does not depend on it, for cleaners.
+    /// Radius of the receptive field in input pixels, for stage-1 networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halo: Option<usize>,
-    /// How far the exporter found it from PyTorch.
+    /// Measured deviation from PyTorch.
     pub verified: Vec<BTreeMap<String, serde_json::Value>>,
-    /// Other forms of the same graph, each made for one provider.
+    /// Variants of the graph, each for one provider.
     #[serde(default)]
     pub variants: Vec<Variant>,
 }
 
-/// A form of a graph that suits one provider better. Its weights lie in the graph's external data.
+/// A variant of a graph for one provider. It uses the graph's external data.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Variant {
     /// Its name among the graph's variants.
@@ -178,28 +178,30 @@ pub struct Variant {
     pub file: String,
     /// `fp32`, `fp16` or `int8`.
     pub precision: String,
-    /// Whether it computes all or a part. Default: [`Role::Whole`].
+    /// Whether it computes the whole graph or a part. Default: [`Role::Whole`].
     #[serde(default)]
     pub role: Role,
     /// See [`GraphInfo::shares_prefix`](crate::nets::GraphInfo::shares_prefix). Default: false.
     #[serde(default)]
     pub shares_prefix: bool,
-    /// The tensor with the features that the whole makes and the [shallow](Role::Shallow) variant takes, where there is one.
+    /// The tensor of deep features that the whole graph outputs and the [shallow](Role::Shallow) variant takes as
+    /// input, if any.
     #[serde(default, rename = "deep", skip_serializing_if = "Option::is_none")]
     pub features: Option<String>,
-    /// Values that a run makes for later denoiser calls apart from its output, for each row and latent pixel. Default: 0.
+    /// Number of cached values per batch row and latent pixel that a run outputs for later denoiser calls. Default: 0.
     #[serde(default, rename = "left")]
     pub values_per_pixel: usize,
-    /// What was rewritten, and how often.
+    /// Graph rewrites, and how often each was applied.
     #[serde(default)]
     pub rewrites: BTreeMap<String, u64>,
     /// SHA-256 of its own files.
     pub files: BTreeMap<String, String>,
-    /// How far the exporter found it from the graph.
+    /// Measured deviation from the graph.
     pub verified: Vec<BTreeMap<String, serde_json::Value>>,
 }
 
-/// Parses a manifest: first its format, so that a newer one is named as such, then the schema, then the types.
+/// Parses a manifest: the format version first, so that a newer one is reported as such, then the schema, then the
+/// types.
 pub(super) fn parse(text: &str) -> Result<Manifest> {
     let invalid =
         |e: &dyn std::fmt::Display| Error::bundle(format!("not a valid bundle description: {e}"));

@@ -1,7 +1,7 @@
-//! What a bundle's graphs take of memory: `memory.yaml` beside `bundle.yaml`, measured by `diffbir bench --graphs`.
+//! The memory model of a bundle's graphs: `memory.yaml` in the bundle, measured by `diffbir bench --graphs`.
 //!
-//! The figures decide whether a stage runs whole or in tiles, never what it computes, so the file is no part of the
-//! bundle's hash and may be measured anew on any machine.
+//! The figures decide whether a stage runs untiled or in tiles, never its result, so the file is not part of the
+//! bundle's hash and may be measured again on any machine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::yaml;
 /// The file's name.
 pub const MEMORY: &str = "memory.yaml";
 
-/// What graphs take, by their names; variants under `GRAPH.VARIANT`.
+/// Memory of graphs, by name; variants as `GRAPH.VARIANT`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryModel {
@@ -25,19 +25,19 @@ pub struct MemoryModel {
     pub graphs: BTreeMap<String, GraphMemory>,
 }
 
-/// What one graph takes.
+/// Memory of one graph.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GraphMemory {
-    /// Bytes held from loading on.
+    /// Bytes held while loaded.
     pub load: u64,
-    /// Bytes that a run takes besides: a constant, per cell, and per squared cell of each member of the batch. A cell
-    /// is a pixel for graphs that are given pictures, else a latent cell.
+    /// Additional bytes during a run: a constant, and for each member of the batch a linear and a quadratic term in the
+    /// number of pixels of its input (an image or a latent).
     pub run: [f64; 3],
 }
 
 impl GraphMemory {
-    /// Bytes that a run on a batch of `n` inputs of `cells` each takes besides [`load`](Self::load).
+    /// Additional bytes of a run on a batch of `n` inputs of `cells` pixels each, without [`load`](Self::load).
     pub fn run_bytes(&self, n: usize, cells: usize) -> u64 {
         let (n, cells) = (n as f64, cells as f64);
         let [constant, linear, squared] = self.run;
@@ -45,8 +45,8 @@ impl GraphMemory {
         (bytes.max(0.0) as u64).min(MAX_COUNTED)
     }
 
-    /// What is taken for granted of a graph that nobody measured, whose files have `bytes`: figures of the official
-    /// sizes, measured on random weights (the derivative's are five and three times the decoder's).
+    /// Assumed figures of an unmeasured graph with files of `bytes`: those of the official sizes, measured on random
+    /// weights (the decoder's backward pass: 5 times its linear and 3 times its quadratic term).
     pub fn unmeasured(kind: GraphKind, bytes: u64) -> Self {
         let run = match kind {
             GraphKind::Cleaner => [64e6, 800.0, 0.0],
@@ -63,7 +63,7 @@ impl GraphMemory {
     }
 }
 
-/// Reads `memory.yaml` of a bundle's folder; nothing where there is none.
+/// Reads `memory.yaml` of a bundle's folder; empty if there is none.
 pub(super) fn read(dir: &Path) -> Result<MemoryModel> {
     let path = dir.join(MEMORY);
     let text = match read_text(&path, yaml::MAX_BYTES) {
@@ -73,7 +73,7 @@ pub(super) fn read(dir: &Path) -> Result<MemoryModel> {
             return Err(Error::bundle(format!("cannot read {}", path.display())).with_source(e));
         }
     };
-    // Not why: the file may be a link to one that is nobody else's business.
+    // Without the cause, which could disclose contents if the file is a link.
     let invalid = || {
         Error::bundle(format!(
             "{}: not valid; `diffbir bench --graphs --write --bundle {}` makes it anew",

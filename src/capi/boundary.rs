@@ -1,4 +1,4 @@
-//! What stands between a caller in C and everything that may fail.
+//! The boundary to C: panics and errors become `diffbir_error`, and the caller's arguments are checked.
 
 use std::any::Any;
 use std::ffi::CStr;
@@ -11,7 +11,7 @@ use super::error::{ErrorObject, diffbir_code, diffbir_error};
 use super::handles;
 use crate::error::{Error, ErrorKind};
 
-/// What becomes a `diffbir_error`.
+/// An error before it becomes a `diffbir_error`.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) code: diffbir_code,
@@ -32,7 +32,7 @@ impl Failure {
         }
     }
 
-    /// The caller broke a rule of the header.
+    /// A violation of the header's rules by the caller.
     pub(super) fn argument(message: impl Into<String>) -> Self {
         Failure::new(diffbir_code::InvalidArgument, message)
     }
@@ -61,7 +61,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Runs `body`; NULL where it succeeds, else an error that the caller owns.
+/// Runs `body`; returns NULL on success, else an error that the caller owns.
 pub(super) fn guard(body: impl FnOnce() -> Outcome<()>) -> *mut diffbir_error {
     match caught(body) {
         Ok(()) => ptr::null_mut(),
@@ -69,14 +69,15 @@ pub(super) fn guard(body: impl FnOnce() -> Outcome<()>) -> *mut diffbir_error {
     }
 }
 
-/// Runs `body` for an entry point that cannot report an error: `fallback` stands for every failure.
+/// Runs `body` for an entry point that cannot return an error; returns `fallback` on failure.
 pub(super) fn guard_or<T>(fallback: T, body: impl FnOnce() -> Outcome<T>) -> T {
     caught(body).unwrap_or(fallback)
 }
 
-/// Runs `body`, a panic being a failure.
+/// Runs `body`; turns a panic into a failure.
 pub(super) fn caught<T>(body: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    // The body owns what it changes or changes it behind locks whose poison is passed over, so nothing is left torn.
+    // The body owns the data it changes, or changes it behind a lock whose poisoning is ignored: no broken state is
+    // observed after a panic.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
         let said = message_of(panic.as_ref());
         Err(Failure::new(
@@ -92,12 +93,12 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// A caller's string, which has to be there.
+/// A string of the caller; NULL is refused.
 pub(super) fn text(what: &str, string: *const c_char) -> Outcome<String> {
     optional_text(what, string)?.ok_or_else(|| Failure::argument(format!("{what} is NULL")))
 }
 
-/// A caller's string; `None` for NULL.
+/// A string of the caller; `None` for NULL.
 pub(super) fn optional_text(what: &str, string: *const c_char) -> Outcome<Option<String>> {
     if string.is_null() {
         return Ok(None);
@@ -110,7 +111,7 @@ pub(super) fn optional_text(what: &str, string: *const c_char) -> Outcome<Option
     Ok(Some(text.to_owned()))
 }
 
-/// A caller's path: any bytes on Unix.
+/// A path of the caller: any bytes on Unix.
 pub(super) fn path(what: &str, string: *const c_char) -> Outcome<PathBuf> {
     #[cfg(unix)]
     {
@@ -134,7 +135,7 @@ pub(super) fn optional_path(what: &str, string: *const c_char) -> Outcome<Option
     }
 }
 
-/// Refuses a place for a result that is NULL.
+/// Refuses a NULL output pointer.
 pub(super) fn expect_place<T>(what: &str, place: *mut T) -> Outcome<()> {
     match place.is_null() {
         true => Err(Failure::argument(format!("{what} is NULL"))),
@@ -142,15 +143,15 @@ pub(super) fn expect_place<T>(what: &str, place: *mut T) -> Outcome<()> {
     }
 }
 
-/// Writes a result where the caller wants it.
+/// Writes a result through the caller's output pointer.
 pub(super) fn give<T>(what: &str, place: *mut T, value: T) -> Outcome<()> {
     expect_place(what, place)?;
-    // SAFETY: not NULL, so by the header a place for one T that nobody else uses during the call.
+    // SAFETY: not NULL, so by the header it points to memory for one T, not accessed by others during the call.
     unsafe { place.write(value) };
     Ok(())
 }
 
-/// `count` values of the caller's; none for NULL with a count of 0.
+/// `count` values of the caller; empty for NULL with a count of 0.
 pub(super) fn slice<'a, T>(what: &str, values: *const T, count: usize) -> Outcome<&'a [T]> {
     match (values.is_null(), count) {
         (_, 0) => Ok(&[]),

@@ -1,4 +1,4 @@
-//! The host's functions, and the data that they are called with.
+//! The host's callbacks and their user data.
 
 use std::os::raw::{c_char, c_int, c_void};
 use std::ptr;
@@ -9,39 +9,39 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Event, Stage};
 use crate::runtime::exit;
 
-/// Frees `user_data`. The library calls it exactly once, as soon as it does not need `user_data` any more: when the
-/// function that goes with it is replaced or its object freed, and at once where that function is NULL or the call that
-/// passes it fails. Comes from any thread, but never while the function runs. May free handles; must not throw or
-/// `longjmp`. NULL: `user_data` stays the host's.
+/// Frees `user_data`. The library calls it exactly once, when `user_data` is not needed any more: when its callback is
+/// replaced or its object freed, or at once if the callback is NULL or the call that passes it fails. May run on any
+/// thread, but never while the callback runs. May free handles; must not throw or `longjmp`. NULL: the host frees
+/// `user_data`.
 pub type diffbir_free_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-/// Receives log messages; `level` is a `diffbir_log_level`. `message` is valid during the call. Comes from any thread,
-/// also from several at once, and must not call this library.
+/// Receives log messages; `level` is a `diffbir_log_level`. `message` is valid during the call. May run on any thread,
+/// also on several at once. Must not call this library.
 pub type diffbir_log_fn =
     Option<unsafe extern "C" fn(level: u32, message: *const c_char, user_data: *mut c_void)>;
 
-/// Receives a request's progress, on the thread that runs it. Returns 0 to stop the request, anything else to go on.
-/// `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request or wait
-/// for one: that is refused with `INVALID_STATE`.
+/// Receives a request's progress, on the thread that runs it. Returns 0 to stop the request, another value to continue.
+/// `progress` is valid during the call. Must not throw or `longjmp`. May call the library, but not run a request or
+/// wait for one: that is refused with `INVALID_STATE`.
 pub type diffbir_progress_fn = Option<
     unsafe extern "C" fn(progress: *const diffbir_progress, user_data: *mut c_void) -> c_int,
 >;
 
-/// How much a log message matters.
+/// Level of a log message.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum diffbir_log_level {
-    /// What happens.
+    /// Progress.
     Info = 1,
-    /// Something was skipped that the host may care about.
+    /// A result or a run differs from what may be expected.
     Warning = 2,
 }
 
-/// What a progress callback reports.
+/// Kind of a progress event.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum diffbir_event {
-    /// A stage begins: its graph is loaded now, if it is not loaded yet, then run.
+    /// A stage begins: its graph is loaded if necessary, then run.
     StageStarted = 1,
     /// A sampling step is done: `step` of `total`.
     Step = 2,
@@ -51,34 +51,34 @@ pub enum diffbir_event {
     StageFinished = 4,
 }
 
-/// Where a request stands. A newer library may append fields: look at `struct_size` before reading one that this
-/// header does not have.
+/// Progress of a request. A newer library may append fields: check `struct_size` before reading a field that is not in
+/// version 1 of the ABI.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct diffbir_progress {
     /// The size of this structure in the library.
     pub struct_size: usize,
-    /// A `diffbir_event`; ignore those you do not know.
+    /// A `diffbir_event`; ignore unknown ones.
     pub event: u32,
-    /// The sampling step that is done, from 1; 0 where the event is none.
+    /// The finished sampling step, from 1; 0 for other events.
     pub step: u32,
-    /// How many there are; 0 where the event is no step.
+    /// Number of sampling steps; 0 for other events.
     pub total: u32,
-    /// The tile that begins, from 1; 0 where the event is none.
+    /// The tile that begins, from 1; 0 for other events.
     pub tile: u32,
-    /// How many there are; 0 where the event is no tile.
+    /// Number of tiles; 0 for other events.
     pub tiles: u32,
-    /// The first of the samples in work, from 0.
+    /// First sample of the current batch, from 0.
     pub first_sample: u32,
-    /// How many are in work at once; 0 where the event is no step.
+    /// Number of samples in the batch; 0 for events other than steps.
     pub sample_count: u32,
     /// `text_encoder`, `cleaner`, `vae_encoder`, `sampling`, `vae_decoder` or `finish`. Valid during the call.
     pub stage: *const c_char,
-    /// Since the stage began; 0 where it has not ended.
+    /// Seconds since the stage began, for a finished stage; else 0.
     pub seconds: f64,
 }
 
-/// The host's data and what frees it.
+/// The host's user data and its destructor.
 struct UserData {
     data: *mut c_void,
     free: diffbir_free_fn,
@@ -92,7 +92,8 @@ unsafe impl Sync for UserData {}
 impl Drop for UserData {
     fn drop(&mut self) {
         if let Some(free) = self.free {
-            // SAFETY: the host's function with the host's data, once: whoever might still use the data kept this alive.
+            // SAFETY: the host's function with the host's data, called once: every user of the data holds a reference
+            // to this.
             unsafe { free(self.data) };
         }
     }
@@ -127,9 +128,9 @@ impl Log {
         exit::outside(|| unsafe { call(level as u32, message.as_ptr(), user.data) });
     }
 
-    /// Begins no call any more.
+    /// Starts no further call.
     pub(super) fn close(&self) {
-        // Freed without the lock: the host's function may come back here.
+        // Freed without the lock: the host's function may call back into this.
         let user = self.data().take();
         drop(user);
     }
@@ -146,9 +147,9 @@ struct Listener {
 }
 
 struct State {
-    /// Not there while the function runs, and once it is closed.
+    /// `None` while the function runs, and after closing.
     user: Option<UserData>,
-    /// The thread that the function runs on.
+    /// The thread on which the function runs.
     running: Option<u64>,
     closed: bool,
 }
@@ -170,15 +171,15 @@ impl Progress {
         })))
     }
 
-    /// Ends it: afterwards the function does not run, is not called, and its data is freed. Waits for a call on another
-    /// thread; on the thread of the call itself, the data is freed when the call returns.
+    /// Closes it: afterwards the function is not called any more and its data is freed. Waits for a call on another
+    /// thread; within the call itself, the data is freed when it returns.
     pub(super) fn close(&self) {
         if let Some(listener) = &self.0 {
             listener.close();
         }
     }
 
-    /// Reports to the host, which may ask to stop.
+    /// Reports an event to the host; an error if the host stops the request.
     fn report(&self, stage: Stage, mut progress: diffbir_progress) -> Result<()> {
         let Some(listener) = &self.0 else {
             return Ok(());
@@ -245,12 +246,12 @@ impl Listener {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        // Freed without the lock: the host's function may come back here.
+        // Freed without the lock: the host's function may call back into this.
         drop(state);
         drop(user);
     }
 
-    /// Calls the function; whether to go on.
+    /// Calls the function; returns whether to continue.
     fn report(&self, progress: &diffbir_progress) -> bool {
         let mut state = self.lock();
         let Some(user) = state.user.take() else {
@@ -258,7 +259,7 @@ impl Listener {
         };
         state.running = Some(exit::thread());
         drop(state);
-        // SAFETY: the host's function with the host's data; what it is shown lives until the call returns.
+        // SAFETY: the host's function with the host's data; the progress lives until the call returns.
         let goes_on = exit::outside(|| unsafe { (self.call)(progress, user.data) }) != 0;
         let mut state = self.lock();
         if state.closed {

@@ -5,18 +5,18 @@ use super::error::diffbir_error;
 use super::handles;
 use crate::cancel::Cancel;
 
-/// A way to stop requests from any thread. Thread-safe.
+/// A cancellation handle. Thread-safe.
 pub struct diffbir_cancel {
     _private: [u8; 0],
 }
 
 handle!(diffbir_cancel => CancelObject);
 
-/// What is behind a `diffbir_cancel`.
+/// The object behind a `diffbir_cancel`.
 pub struct CancelObject(pub(super) Cancel);
 
-/// Makes a handle to stop requests with. Give it to as many requests as you like with `diffbir_request_set_cancel`;
-/// free it with `diffbir_cancel_free`, also while they run.
+/// Creates a cancellation handle. Pass it to any number of requests with `diffbir_request_set_cancel`; free it with
+/// `diffbir_cancel_free`, also while they run.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_cancel_new(out: *mut *mut diffbir_cancel) -> *mut diffbir_error {
     guard(|| {
@@ -25,9 +25,9 @@ pub extern "C" fn diffbir_cancel_new(out: *mut *mut diffbir_cancel) -> *mut diff
     })
 }
 
-/// Asks every request that was given `cancel` to stop: one that runs ends with `DIFFBIR_CODE_CANCELLED` after the
-/// sampling step or the graph that is running, one that starts later ends at once. From any thread, also from a
-/// callback. There is no way back.
+/// Stops every request with this handle: a running one ends with `DIFFBIR_CODE_CANCELLED` after the current sampling
+/// step or graph, one that starts later ends at once. May be called from any thread and from callbacks. Cannot be
+/// undone.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_cancel_trigger(cancel: *const diffbir_cancel) -> *mut diffbir_error {
     guard(|| {
@@ -36,13 +36,13 @@ pub extern "C" fn diffbir_cancel_trigger(cancel: *const diffbir_cancel) -> *mut 
     })
 }
 
-/// Whether somebody asked to stop; false for NULL and freed handles.
+/// Whether `diffbir_cancel_trigger` was called; false for NULL and freed handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_cancel_is_triggered(cancel: *const diffbir_cancel) -> bool {
     guard_or(false, || Ok(handles::get(cancel)?.0.is_cancelled()))
 }
 
-/// Frees the handle; requests that were given it stay as they are. NULL and freed handles are ignored.
+/// Frees the handle; its requests are not affected. NULL and freed handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_cancel_free(cancel: *mut diffbir_cancel) {
     guard_or((), || {

@@ -25,32 +25,32 @@ use crate::error::Error;
 use crate::runtime::{exit, library, telemetry};
 use crate::service::{Host, Level, Opened, Service, bundles};
 
-/// How many submitted requests may wait unless the host says otherwise.
+/// Default of `queue_limit`.
 const QUEUE_LIMIT: usize = 64;
 
-/// An engine: a bundle, ready to restore pictures. Thread-safe: threads may share one. Networks run one request at a
-/// time; others wait for their turn.
+/// An engine: an opened bundle that restores pictures. Thread-safe. Each set of networks runs one request at a time;
+/// further requests wait.
 pub struct diffbir_engine {
     _private: [u8; 0],
 }
 
 handle!(diffbir_engine => EngineObject);
 
-/// What is behind a `diffbir_engine`.
+/// The object behind a `diffbir_engine`.
 pub struct EngineObject {
     pub(super) service: ManuallyDrop<Service>,
     pub(super) log: Log,
     pub(super) queue: Arc<Queue>,
-    /// Those that have to be stopped when the engine is freed.
+    /// Requests to stop when the engine is freed.
     requests: Mutex<Vec<Weak<RequestObject>>>,
     closed: AtomicBool,
 }
 
 impl Drop for EngineObject {
     fn drop(&mut self) {
-        // Once the process exits, ONNX Runtime may be destroyed: sessions stay as they are then.
+        // While the process exits, ONNX Runtime may be destroyed already: sessions are leaked then.
         if let Some(_entered) = exit::enter(None) {
-            // SAFETY: nobody uses the engine any more, and it is dropped here alone.
+            // SAFETY: the last reference to the engine is gone, and it is dropped here only.
             unsafe { ManuallyDrop::drop(&mut self.service) };
         }
     }
@@ -89,7 +89,7 @@ impl EngineObject {
         })
     }
 
-    /// Remembers a request, to stop it when the engine is freed.
+    /// Registers a request, to stop it when the engine is freed.
     pub(super) fn enlist(&self, request: &Arc<RequestObject>) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.retain(|request| request.strong_count() > 0);
@@ -141,7 +141,7 @@ fn layers(options: &diffbir_engine_options) -> Outcome<Layers> {
     Ok(layers)
 }
 
-/// `count` strings of the caller's.
+/// `count` strings of the caller.
 pub(super) fn texts(what: &str, list: *const *const c_char, count: usize) -> Outcome<Vec<String>> {
     slice(what, list, count)?
         .iter()
@@ -149,13 +149,13 @@ pub(super) fn texts(what: &str, list: *const *const c_char, count: usize) -> Out
         .collect()
 }
 
-/// Makes an engine: reads the configuration, checks the bundle's files and loads ONNX Runtime. Graphs are loaded when
-/// a request first needs them, unless `runtime.warm_up` asks for a first picture now. Never installs a runtime and never
-/// uses the network: the first engine sets `ORT_DISABLE_TELEMETRY=1` in the environment, because ONNX Runtime reports to
-/// its vendor otherwise. Export that variable, or make the first engine before other threads start.
+/// Creates an engine: reads the configuration, verifies the bundle's files and loads ONNX Runtime. Graphs are loaded
+/// when a request first needs them, or now if `runtime.warm_up` is set. Never installs a runtime and never uses the
+/// network: the first engine sets `ORT_DISABLE_TELEMETRY=1` in the environment, because ONNX Runtime would otherwise
+/// send telemetry. Export that variable, or create the first engine before other threads start.
 ///
-/// On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` stays as it was. NULL for
-/// `options` means the defaults, which name no bundle and so fail.
+/// On success `*out` is the engine, freed by `diffbir_engine_free`; on failure `*out` is unchanged. NULL for `options`
+/// means the defaults: the bundle of `DIFFBIR_BUNDLE`, else that in the user's default folder.
 ///
 /// Errors: `CONFIG` and `OPTION` for the configuration, `BUNDLE`, `RUNTIME`, `RESOURCES`.
 #[unsafe(no_mangle)]
@@ -174,9 +174,9 @@ pub extern "C" fn diffbir_engine_new(
     })
 }
 
-/// Frees an engine: its requests are stopped, as with `diffbir_cancel_trigger`, and the call returns when none of its
-/// submitted requests runs any more (in a callback: at once). Requests and images stay and are freed on their own.
-/// NULL and freed handles are ignored.
+/// Frees an engine. Stops its requests, as `diffbir_cancel_trigger` does, and returns when all submitted requests have
+/// ended (in a callback: at once). Requests and images stay valid and are freed separately. NULL and freed handles are
+/// ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_free(engine: *mut diffbir_engine) {
     guard_or((), || {
@@ -187,7 +187,7 @@ pub extern "C" fn diffbir_engine_free(engine: *mut diffbir_engine) {
     });
 }
 
-/// What the bundle is: a JSON object with `dir`, `sha256`, `family`, `weights`, `tasks`, `defaults` and `graphs`. The
+/// Describes the bundle: a JSON object with `dir`, `sha256`, `family`, `weights`, `tasks`, `defaults` and `graphs`. The
 /// caller frees `*json` with `diffbir_string_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_bundle(
@@ -209,9 +209,9 @@ pub extern "C" fn diffbir_engine_bundle(
     })
 }
 
-/// What pictures run on: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured
-/// `providers` in order, the optional ones among them that are `passed_over` because they do not load (`provider`,
-/// `reason`, `remedy`), and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
+/// Describes the runtime: a JSON object with ONNX Runtime's `library`, its `origin` and `version`, the configured
+/// `providers` in order, the optional ones that do not load (`passed_over`, each with `provider`, `reason`, `remedy`),
+/// and the `devices` that ONNX Runtime offers. The caller frees `*json` with `diffbir_string_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_runtime(
     engine: *const diffbir_engine,
@@ -229,8 +229,8 @@ pub extern "C" fn diffbir_engine_runtime(
     })
 }
 
-/// The effective configuration, as JSON with the keys of the YAML files: what a request gets whose options are all
-/// unset. The caller frees `*json` with `diffbir_string_free`.
+/// The effective configuration as JSON, with the keys of the YAML files; a request without options runs with it. The
+/// caller frees `*json` with `diffbir_string_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_engine_configuration(
     engine: *const diffbir_engine,

@@ -8,7 +8,7 @@ use super::boundary::{Failure, guard_or};
 use super::handles;
 use super::strings::c_string;
 
-/// Who can mend an error. Codes are never given a second meaning; one that is retired stays here as a comment.
+/// Error codes, by who can fix the error. A code is never reused; a retired one stays here as a comment.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum diffbir_code {
@@ -26,7 +26,7 @@ pub enum diffbir_code {
     Runtime = 5,
     /// The work does not fit the machine's memory.
     Resources = 6,
-    /// Somebody asked to stop.
+    /// The request was cancelled.
     Cancelled = 7,
     /// A defect of the library.
     Internal = 8,
@@ -38,20 +38,20 @@ pub enum diffbir_code {
     Abi = 11,
     /// The engine's queue is full.
     Busy = 12,
-    /// A defect of the library: it panicked. The engine may go on being used.
+    /// A defect of the library: it panicked. The engine remains usable.
     Panic = 13,
-    /// A picture's values became infinite or NaN on the way: an option far out of range, or a graph that overflows.
+    /// Values became infinite or NaN during restoration: an option far out of range, or a graph that overflows.
     NotFinite = 14,
 }
 
-/// What went wrong; NULL stands for success. Thread-safe: it never changes.
+/// An error; NULL means success. Immutable, hence thread-safe.
 pub struct diffbir_error {
     _private: [u8; 0],
 }
 
 handle!(diffbir_error => ErrorObject);
 
-/// What is behind a `diffbir_error`.
+/// The object behind a `diffbir_error`.
 pub struct ErrorObject {
     code: diffbir_code,
     message: CString,
@@ -81,14 +81,14 @@ pub extern "C" fn diffbir_error_code(error: *const diffbir_error) -> diffbir_cod
     })
 }
 
-/// What went wrong, where, and what to do, in UTF-8 on one line, the cause included. Valid until the error is freed;
-/// NULL for NULL and for a freed handle.
+/// The message, including the cause and the remedy, in UTF-8 on one line. Valid until the error is freed; NULL for NULL
+/// and for a freed handle.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_error_message(error: *const diffbir_error) -> *const c_char {
     guard_or(ptr::null(), || Ok(handles::get(error)?.message.as_ptr()))
 }
 
-/// The cause alone, such as the operating system's message. Valid until the error is freed; NULL where there is none.
+/// The cause alone, such as the operating system's message. Valid until the error is freed; NULL if there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_error_cause(error: *const diffbir_error) -> *const c_char {
     guard_or(ptr::null(), || {
@@ -100,8 +100,8 @@ pub extern "C" fn diffbir_error_cause(error: *const diffbir_error) -> *const c_c
     })
 }
 
-/// The smallest memory budget (`tiling.memory_budget`) that would do, in bytes, for an error with
-/// `DIFFBIR_CODE_RESOURCES` of a picture that does not fit the memory; 0 for every other error, NULL and freed handles.
+/// For an error with `DIFFBIR_CODE_RESOURCES` because a picture does not fit the memory: the smallest sufficient memory
+/// budget (`tiling.memory_budget`) in bytes. 0 for every other error, NULL and freed handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_error_smallest_budget(error: *const diffbir_error) -> u64 {
     guard_or(0, || Ok(handles::get(error)?.smallest_budget))

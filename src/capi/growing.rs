@@ -1,27 +1,27 @@
-//! Structures of the host's that may be older or younger than ours: read and filled as far as both go.
+//! Structures compiled against an older or newer header: fields that both sides know are read and written.
 
 use std::ptr;
 
 use super::boundary::{Failure, Outcome};
 use super::error::diffbir_code;
 
-/// A structure that may grow at its end.
+/// A structure to which fields may be appended.
 ///
 /// # Safety
-/// `repr(C)`, begins with a `usize` that is its size, and any bytes are a value of it.
+/// `repr(C)`, begins with its size as a `usize`, and any bit pattern is a valid value.
 pub(super) unsafe trait Growing: Copy {
     const NAME: &'static str;
-    /// Its size in version 1 of the ABI: no host has a smaller one.
+    /// Its size in version 1 of the ABI, the smallest of any host.
     const FIRST_SIZE: usize;
-    /// What a host that does not know a field means by it.
+    /// The values of fields that a host does not know.
     fn defaults() -> Self;
 }
 
-/// No structure of ours will come near this; a larger size is a structure that was not initialised.
+/// Far above the size of any structure: a larger value means that the host did not initialise it.
 const LARGEST: usize = 4096;
 
-/// What the caller's structure says. Fields that its header does not have are the defaults; what a newer header
-/// appended has to be zero.
+/// Reads the caller's structure. Fields missing in its header take their defaults; fields appended by a newer header
+/// must be zero.
 pub(super) fn read<T: Growing>(given: *const T) -> Outcome<T> {
     let mut value = T::defaults();
     if given.is_null() {
@@ -38,7 +38,7 @@ pub(super) fn read<T: Growing>(given: *const T) -> Outcome<T> {
         )));
     }
     let known = size.min(size_of::<T>());
-    // SAFETY: the caller's structure has `size` bytes, ours has at least `known`; any bytes are a value of it.
+    // SAFETY: the caller's structure has `size` bytes, ours has at least `known`; any bit pattern is valid.
     unsafe { ptr::copy_nonoverlapping(given.cast::<u8>(), (&raw mut value).cast::<u8>(), known) };
     let beyond = size - known;
     // SAFETY: these are the caller's last `beyond` bytes.
@@ -55,7 +55,7 @@ pub(super) fn read<T: Growing>(given: *const T) -> Outcome<T> {
     Ok(value)
 }
 
-/// Writes the defaults into the caller's structure of `size` bytes, as far as it goes; the rest becomes zero.
+/// Writes the defaults into the caller's structure of `size` bytes; bytes beyond ours become zero.
 pub(super) fn init<T: Growing>(place: *mut T, size: usize) {
     if place.is_null() || !(size_of::<usize>()..=LARGEST).contains(&size) {
         return;
@@ -77,7 +77,7 @@ mod tests {
         diffbir_encode_options, diffbir_engine_options, diffbir_options, diffbir_pixels,
     };
 
-    /// Tomorrow's `diffbir_options`: one field more.
+    /// A future `diffbir_options` with one more field.
     #[repr(C)]
     #[derive(Clone, Copy)]
     struct Grown {

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::boundary::{Failure, Outcome};
 
-/// A type of handle and what it stands for.
+/// A handle type and the object behind it.
 pub(super) trait Handle {
     type Object: Any + Send + Sync;
     const NAME: &'static str;
 }
 
-/// `handle!(diffbir_x => XObject);` beside both: the header's opaque type stands for that object.
+/// `handle!(diffbir_x => XObject);`: the header's opaque type `diffbir_x` is a handle of an `XObject`.
 macro_rules! handle {
     ($handle:ident => $object:ty) => {
         impl $crate::capi::handles::Handle for $handle {
@@ -28,7 +28,7 @@ type Object = Arc<dyn Any + Send + Sync>;
 
 /// Every object that has not been freed.
 static LIVE: Mutex<BTreeMap<usize, Object>> = Mutex::new(BTreeMap::new());
-/// Counts on, so that no handle comes twice. Far from 0 and odd, as no pointer to an object is.
+/// The next handle; no value is used twice. Odd and far from 0, unlike any pointer to an object.
 static NEXT: AtomicUsize = AtomicUsize::new(0xd1ff_0001);
 
 fn with_live<T>(f: impl FnOnce(&mut BTreeMap<usize, Object>) -> T) -> T {
@@ -40,15 +40,14 @@ pub(super) fn insert<H: Handle>(object: H::Object) -> *mut H {
     insert_shared(Arc::new(object))
 }
 
-/// A new handle for an object that is in use elsewhere too.
+/// A new handle for a shared object.
 pub(super) fn insert_shared<H: Handle>(object: Arc<H::Object>) -> *mut H {
     let number = NEXT.fetch_add(2, Ordering::Relaxed);
     with_live(|live| live.insert(number, object));
     ptr::without_provenance_mut(number)
 }
 
-/// The object behind `handle`. It stays alive as long as the caller of this function keeps it, whoever frees the
-/// handle.
+/// The object behind `handle`. The caller's reference keeps it alive even if the handle is freed meanwhile.
 pub(super) fn get<H: Handle>(handle: *const H) -> Outcome<Arc<H::Object>> {
     if handle.is_null() {
         return Err(Failure::argument(format!("{} is NULL", H::NAME)));
@@ -63,7 +62,7 @@ pub(super) fn get<H: Handle>(handle: *const H) -> Outcome<Arc<H::Object>> {
     })
 }
 
-/// Ends `handle` and returns its object; `None` for NULL, a freed handle and one of another type.
+/// Frees `handle` and returns its object; `None` for NULL, a freed handle and one of another type.
 pub(super) fn remove<H: Handle>(handle: *const H) -> Option<Arc<H::Object>> {
     with_live(|live| {
         live.get(&handle.addr())?.downcast_ref::<H::Object>()?;
@@ -71,7 +70,7 @@ pub(super) fn remove<H: Handle>(handle: *const H) -> Option<Arc<H::Object>> {
     })
 }
 
-/// How many handles have not been freed.
+/// Number of handles that have not been freed.
 pub(super) fn count() -> usize {
     with_live(|live| live.len())
 }

@@ -16,20 +16,20 @@ use super::structs::{diffbir_encode_options, diffbir_pixels};
 use crate::config::OutputOptions;
 use crate::imageio::{self, Alpha, EncodeOptions, Format, Kept, Pixels, Rgb};
 
-/// A result, owned by the library. Thread-safe: it never changes.
+/// A result image, owned by the library. Immutable, hence thread-safe.
 pub struct diffbir_image {
     _private: [u8; 0],
 }
 
 handle!(diffbir_image => ImageObject);
 
-/// What is behind a `diffbir_image`.
+/// The object behind a `diffbir_image`.
 pub struct ImageObject {
     pixels: Pixels,
-    /// Of 16 bits, the 8 that `diffbir_image_data` shows, once they are asked for.
+    /// The 8-bit copy of a 16-bit result, made when `diffbir_image_data` is first called.
     eight: OnceLock<Rgb>,
     kept: Kept,
-    /// The PNG's text chunk.
+    /// The PNG text chunks.
     text: BTreeMap<String, String>,
     output: OutputOptions,
 }
@@ -63,7 +63,7 @@ impl ImageObject {
         rgb.as_ptr()
     }
 
-    /// The PNG's text chunk, where it is wanted.
+    /// The PNG text chunks, if requested.
     fn text(&self, options: &diffbir_encode_options) -> BTreeMap<String, String> {
         match options.metadata != 0 && self.output.metadata {
             true => self.text.clone(),
@@ -71,7 +71,7 @@ impl ImageObject {
         }
     }
 
-    /// The picture as a PNG or whatever `options` say.
+    /// Encodes the picture as `options` say, by default as PNG.
     fn encode(&self, options: &diffbir_encode_options) -> Outcome<Vec<u8>> {
         let encoding = self.encoding(options, None)?;
         Ok(imageio::encode(
@@ -82,7 +82,7 @@ impl ImageObject {
         )?)
     }
 
-    /// How the picture is encoded; `name` is the file's, where there is one.
+    /// The encoding; `name` is the file name, if there is one.
     fn encoding(
         &self,
         options: &diffbir_encode_options,
@@ -147,7 +147,7 @@ impl ImageObject {
     }
 }
 
-/// Refuses a file that is there and may not be replaced.
+/// Refuses an existing file that may not be replaced.
 pub(super) fn refuse_existing(path: &Path, overwrite: bool) -> Outcome<()> {
     match !overwrite && path.exists() {
         true => Err(Failure::new(
@@ -168,33 +168,34 @@ fn side(image: *const diffbir_image, of: impl FnOnce(&Pixels) -> usize) -> u32 {
     })
 }
 
-/// Pixels in a row; 0 for NULL and freed handles.
+/// Width in pixels; 0 for NULL and freed handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_width(image: *const diffbir_image) -> u32 {
     side(image, |pixels| pixels.size().1)
 }
 
-/// Rows; 0 for NULL and freed handles.
+/// Height in pixels; 0 for NULL and freed handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_height(image: *const diffbir_image) -> u32 {
     side(image, |pixels| pixels.size().0)
 }
 
-/// Whether the input was transparent somewhere, and so the result is; false for NULL and freed handles.
+/// Whether the result has alpha: true if a pixel of the input was not opaque; false for NULL and freed handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_has_alpha(image: *const diffbir_image) -> bool {
     guard_or(false, || Ok(handles::get(image)?.kept.alpha.is_some()))
 }
 
-/// The colours without copying: sRGB, 8 bits (of a result of 16 the nearest ones, which `diffbir_image_copy` gives in
-/// full), red, green, blue, rows close together, `3 * width * height` bytes. Valid until the image is freed; NULL for NULL and freed handles.
+/// The pixels without copying: 8-bit sRGB, interleaved RGB, rows contiguous, `3 * width * height` bytes. A 16-bit
+/// result is rounded to 8 bits; `diffbir_image_copy` gives all 16. Valid until the image is freed; NULL for NULL and
+/// freed handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_data(image: *const diffbir_image) -> *const u8 {
     guard_or(ptr::null(), || Ok(handles::get(image)?.eight()))
 }
 
-/// Copies the picture into the host's memory, in the form that `pixels` describes. Its width and height have to be the
-/// image's. Without transparency, alpha is full.
+/// Copies the picture into the host's memory, in the type and layout that `pixels` describes; its width and height must
+/// equal the image's. Alpha is opaque if the image has none.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_copy(
     image: *const diffbir_image,
@@ -215,8 +216,8 @@ pub extern "C" fn diffbir_image_copy(
     })
 }
 
-/// Encodes the picture with what its input had besides colours: alpha, EXIF, XMP, colour profile. `options` may be
-/// NULL. The caller frees `*data` with `diffbir_bytes_free`.
+/// Encodes the picture, with alpha, EXIF, XMP and colour profile of its input. `options` may be NULL. The caller frees
+/// `*data` with `diffbir_bytes_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_encode(
     image: *const diffbir_image,
@@ -230,8 +231,8 @@ pub extern "C" fn diffbir_image_encode(
     })
 }
 
-/// Writes the picture to a file, whole or not at all: to a temporary file beside it, then renamed. Missing folders are
-/// made. `options` may be NULL.
+/// Writes the picture to a file atomically: to a temporary file in the same folder, then renamed. Missing folders are
+/// created. `options` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_write(
     image: *const diffbir_image,
@@ -248,7 +249,7 @@ pub extern "C" fn diffbir_image_write(
     })
 }
 
-/// Frees an image. NULL and freed handles are passed over.
+/// Frees an image. NULL and freed handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_image_free(image: *mut diffbir_image) {
     guard_or((), || {

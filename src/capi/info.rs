@@ -1,4 +1,4 @@
-//! Versions, and what tests of hosts need.
+//! Versions, and functions for the tests of hosts.
 
 use std::os::raw::c_char;
 
@@ -6,7 +6,7 @@ use super::boundary::{Failure, guard, guard_or};
 use super::error::{diffbir_code, diffbir_error};
 use super::handles;
 
-/// The version of the ABI. It grows when something is appended; nothing is ever taken away or changed.
+/// The version of the ABI. Increased by additions; nothing is ever removed or changed.
 pub const DIFFBIR_ABI_VERSION: u32 = 1;
 
 /// A timeout that never ends.
@@ -18,8 +18,8 @@ pub extern "C" fn diffbir_abi_version() -> u32 {
     DIFFBIR_ABI_VERSION
 }
 
-/// Refuses, with `ABI`, a host that was compiled against a newer header than this library's. `wanted` is the header's
-/// `DIFFBIR_ABI_VERSION`. Call it as `DIFFBIR_ABI_CHECK()` before anything else.
+/// Returns an error with `ABI` if the host was compiled against a newer header than this library's. `wanted` is the
+/// header's `DIFFBIR_ABI_VERSION`. Call it as `DIFFBIR_ABI_CHECK()` before anything else.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_abi_check(wanted: u32) -> *mut diffbir_error {
     guard(|| match wanted {
@@ -41,7 +41,7 @@ pub extern "C" fn diffbir_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// How the library was built: version, ABI, the ONNX Runtime it wants, and target. Static.
+/// Build information: version, ABI, required ONNX Runtime, target. Static.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_build_info() -> *const c_char {
     concat!(
@@ -55,13 +55,13 @@ pub extern "C" fn diffbir_build_info() -> *const c_char {
     .cast()
 }
 
-/// How many handles have not been freed: 0 when a host has cleaned up.
+/// Number of handles that have not been freed; 0 after a complete clean-up.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_live_handles() -> usize {
     guard_or(0, || Ok(handles::count()))
 }
 
-/// Panics, for tests of the boundary: returns an error with `PANIC`.
+/// For tests of the boundary: panics inside, so it returns an error with `PANIC`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_test_panic() -> *mut diffbir_error {
     guard(|| panic!("asked for by a test"))

@@ -1,14 +1,14 @@
 //! The C ABI: what `include/diffbir.h` declares.
 //!
-//! The header is generated from these files by cbindgen and checked in; a test holds it against them. Rules that every
-//! entry point keeps:
+//! The header is generated from these files by cbindgen and checked in; a test compares the two. Rules for every entry
+//! point:
 //!
 //! - A handle is a number that was never an address: every call looks it up, so one that is NULL, freed or of another
 //!   type is refused and nothing behind it is touched (`handles`).
 //! - A panic ends at the boundary and becomes an error (`boundary`).
-//! - Structures begin with their size, are only ever appended to, and are read as far as the caller's goes
+//! - Structures begin with their size and are only ever appended to; fields beyond the caller's size take defaults
 //!   (`growing`).
-//! - Enumerations come in as integers and are checked; none is trusted to hold one of its values.
+//! - Enumerations are passed as integers and checked.
 
 #![allow(non_camel_case_types)] // the names are those of the header
 

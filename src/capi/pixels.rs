@@ -1,4 +1,4 @@
-//! The host's raw pixels: checked, read and written.
+//! Raw pixels in the host's memory: checked, read and written.
 
 use ndarray::{Array2, Array3};
 
@@ -7,7 +7,7 @@ use super::growing;
 use super::structs::{diffbir_channels, diffbir_layout, diffbir_pixels, diffbir_type};
 use crate::imageio::{self, Alpha, Sample};
 
-/// The host's pixels as a checked description: every value it names lies within its bytes.
+/// A checked description of the host's pixels: every value lies within the buffer.
 #[derive(Debug)]
 pub(super) struct Pixels {
     data: *mut u8,
@@ -16,7 +16,7 @@ pub(super) struct Pixels {
     pub(super) height: usize,
     value: diffbir_type,
     channels: diffbir_channels,
-    /// Bytes from a value to the next row's, plane's and pixel's.
+    /// Strides in bytes of rows, planes and pixels.
     strides: (usize, usize, usize),
 }
 
@@ -68,7 +68,7 @@ impl Pixels {
         Ok(pixels)
     }
 
-    /// Works out the strides and checks that all values lie within the bytes.
+    /// Computes the strides and checks that all values lie within the buffer.
     fn lay(&mut self, layout: diffbir_layout, row: usize, plane: usize) -> Result<(), String> {
         let too_large = || "width and height are too large".to_owned();
         let count = self.channels.count();
@@ -122,8 +122,7 @@ impl Pixels {
         y * row + c * plane + x * pixel
     }
 
-    /// The colours, in 16 bits where the host's values have more than 8, and how opaque each pixel is, where the host
-    /// says so.
+    /// The colours, in 16 bits if the host's values have more than 8, and alpha if the host has it.
     pub(super) fn read(&self) -> (imageio::Pixels, Option<Alpha>) {
         let colors = match self.value {
             diffbir_type::U8 => self
@@ -160,7 +159,7 @@ impl Pixels {
     }
 
     fn write_colors<T: Sample>(&self, rgb: &Array3<T>, alpha: Option<&Alpha>) {
-        // SAFETY: by the header `size` bytes from `data` on that nobody else uses during the call.
+        // SAFETY: by the header `size` bytes from `data` on, not accessed by others during the call.
         let bytes = unsafe { std::slice::from_raw_parts_mut(self.data, self.size) };
         let order = self.channels.order();
         for y in 0..self.height {
@@ -209,7 +208,7 @@ impl diffbir_type {
         }
     }
 
-    /// The value that `bytes` begin with, in 16 bits.
+    /// The value at the start of `bytes`, in 16 bits.
     fn read(self, bytes: &[u8]) -> u16 {
         match (self, bytes) {
             (diffbir_type::U16, &[a, b, ..]) => u16::from_ne_bytes([a, b]),
@@ -243,7 +242,7 @@ impl diffbir_channels {
         }
     }
 
-    /// Where red, green and blue stand.
+    /// Positions of red, green and blue.
     fn order(self) -> [usize; 3] {
         match self {
             diffbir_channels::Rgb | diffbir_channels::Rgba => [0, 1, 2],

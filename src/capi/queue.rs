@@ -1,4 +1,4 @@
-//! Submitted requests wait here for the engine's worker threads, one for each request that it serves at once.
+//! The queue of submitted requests and the engine's worker threads, one per set of networks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -25,7 +25,7 @@ impl Queue {
         })
     }
 
-    /// Appends `request`, and starts a worker as long as there are fewer than may be.
+    /// Appends `request`, and starts a worker if fewer than `width` run.
     pub(super) fn submit(self: &Arc<Self>, request: Arc<RequestObject>) -> Outcome<()> {
         self.start_worker()?;
         self.waiting
@@ -35,7 +35,7 @@ impl Queue {
                 Refused::Full(_) => Failure::new(
                     diffbir_code::Busy,
                     format!(
-                        "{} requests are waiting, as many as may",
+                        "the queue is full: {} requests are waiting",
                         self.waiting.limit()
                     ),
                 ),
@@ -58,13 +58,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes nothing more and waits until the requests that were taken have ended; the caller has stopped them.
+    /// Closes the queue and waits until its requests, which the caller has stopped, have ended.
     pub(super) fn close(&self) {
         self.waiting.close();
         let workers =
             std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
-        // A callback may free the engine: its worker would wait for itself, or for the networks that its request
-        // holds. Workers end by themselves.
+        // Called from a callback, waiting would be a deadlock: this thread's own request holds the networks. Workers
+        // end by themselves.
         if !is_running_here() {
             for worker in workers {
                 let _ = worker.join();

@@ -1,4 +1,4 @@
-//! Requests, as the host sees them: from new to done, on the caller's thread or on the engine's.
+//! The functions of requests.
 
 use std::os::raw::{c_char, c_void};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::work::{RequestObject, Work, configured, diffbir_request};
 use crate::imageio::Picture;
 use crate::service::Source;
 
-/// Makes a request for `engine`. Free it with `diffbir_request_free`.
+/// Creates a request for `engine`. Free it with `diffbir_request_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_new(
     engine: *const diffbir_engine,
@@ -37,10 +37,10 @@ pub extern "C" fn diffbir_request_new(
     })
 }
 
-/// Frees a request; one that is at work is stopped and ends by itself. When the call returns, the progress function does
-/// not run and is not called any more, and its `free_fn` has been called: a call of it on another thread is waited for,
-/// so hold no lock that it takes. In that function itself, `free_fn` is called when it returns. Images that were taken
-/// from the request stay. NULL and freed handles are ignored.
+/// Frees a request; a running one is stopped. Waits for a progress callback on another thread, so hold no lock that it
+/// takes: when this returns, the callback does not run any more and its `free_fn` has been called. Within the callback
+/// itself, `free_fn` is called when the callback returns. Images taken from the request stay valid. NULL and freed
+/// handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_free(request: *mut diffbir_request) {
     guard_or((), || {
@@ -51,8 +51,8 @@ pub extern "C" fn diffbir_request_free(request: *mut diffbir_request) {
     });
 }
 
-/// Takes the picture from a file, which is read when the request runs: PNG, JPEG, WebP, TIFF or BMP, as its contents
-/// say. A file `NAME.txt` beside it is its caption, unless `input.captions` is false. `path` is copied.
+/// Sets a file as the input, read when the request runs; the format is detected from its contents. A file `NAME.txt` in
+/// the same folder is its caption, unless `input.captions` is false. `path` is copied.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_file(
     request: *mut diffbir_request,
@@ -64,7 +64,7 @@ pub extern "C" fn diffbir_request_set_file(
     })
 }
 
-/// Takes the picture from the bytes of a file. They are copied.
+/// Sets the bytes of a picture file as the input. They are copied.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_bytes(
     request: *mut diffbir_request,
@@ -81,8 +81,8 @@ pub extern "C" fn diffbir_request_set_bytes(
     })
 }
 
-/// Takes the picture from pixels. They are copied, and alpha is set aside: the networks see colours alone, and the
-/// result has the alpha again, enlarged. Colours where nothing is seen are filled in from their neighbours before.
+/// Sets pixels as the input. They are copied. The networks receive the colours only; the result has the input's alpha,
+/// resized. Colours of fully transparent pixels are first filled in from their neighbours.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_pixels(
     request: *mut diffbir_request,
@@ -96,8 +96,8 @@ pub extern "C" fn diffbir_request_set_pixels(
     })
 }
 
-/// Says how to restore. NULL: as the engine's configuration says, which is also what a new request does. What is not
-/// accepted is refused here, before any work.
+/// Sets the options. NULL, as for a new request: the engine's configuration. Invalid options are refused here, before
+/// any work.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_options(
     request: *mut diffbir_request,
@@ -110,8 +110,8 @@ pub extern "C" fn diffbir_request_set_options(
     })
 }
 
-/// Sets the function that receives progress; NULL: none. `user_data` is passed to `progress` and freed by `free_fn`, which
-/// may be NULL; see `diffbir_free_fn`.
+/// Sets the progress callback; NULL: none. `user_data` is passed to `progress` and freed by `free_fn`, which may be
+/// NULL; see `diffbir_free_fn`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_progress(
     request: *mut diffbir_request,
@@ -128,7 +128,7 @@ pub extern "C" fn diffbir_request_set_progress(
     })
 }
 
-/// Lets `cancel` stop the request; NULL: nothing does. The handle may be freed before the request.
+/// Sets the cancellation handle; NULL: none. The handle may be freed before the request.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_set_cancel(
     request: *mut diffbir_request,
@@ -143,27 +143,27 @@ pub extern "C" fn diffbir_request_set_cancel(
     })
 }
 
-/// Restores the picture on this thread and returns when it is done. NULL: the result can be taken. A request may be
-/// run again, with another input or other options too.
+/// Restores the picture on the calling thread and returns when it is done. On success (NULL) the result can be taken. A
+/// request may be run again, also with another input or other options.
 ///
-/// Errors: `INPUT` for the picture, `RUNTIME`, `RESOURCES`, `CANCELLED`; `INVALID_STATE` for a request that is at
-/// work or has no input.
+/// Errors: `INPUT` for the picture, `RUNTIME`, `RESOURCES`, `CANCELLED`; `INVALID_STATE` for a request that is running
+/// or has no input.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_run(request: *mut diffbir_request) -> *mut diffbir_error {
     guard(|| handles::get(request)?.run())
 }
 
-/// Puts the request into the engine's queue and returns at once. The engine's thread runs it when its turn comes; one
-/// that is stopped while it waits ends when its turn comes.
+/// Appends the request to the engine's queue and returns at once. Requests run in order on the engine's threads; one
+/// that is stopped while waiting ends when its turn comes.
 ///
-/// Errors: `BUSY` where the queue is full; `INVALID_STATE`.
+/// Errors: `BUSY` if the queue is full; `INVALID_STATE` as for `diffbir_request_run`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_submit(request: *mut diffbir_request) -> *mut diffbir_error {
     guard(|| handles::get(request)?.submit())
 }
 
-/// Asks a request that is at work to stop, as `diffbir_cancel_trigger` does; wait for it to know that it has. One
-/// that is not at work stays as it is. From any thread.
+/// Stops a running or waiting request, as `diffbir_cancel_trigger` does, without waiting for its end
+/// (`diffbir_request_wait`). No effect on others. May be called from any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_stop(request: *const diffbir_request) -> *mut diffbir_error {
     guard(|| {
@@ -172,8 +172,8 @@ pub extern "C" fn diffbir_request_stop(request: *const diffbir_request) -> *mut 
     })
 }
 
-/// Whether a submitted request is done: `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error
-/// once it has failed, with `*done` 1. From any thread.
+/// Sets `*done` to 1 if a submitted request has ended, else to 0; `done` may be NULL. Returns the request's error if it
+/// has failed, with `*done` 1. May be called from any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_poll(
     request: *const diffbir_request,
@@ -182,9 +182,10 @@ pub extern "C" fn diffbir_request_poll(
     diffbir_request_wait(request, 0, done)
 }
 
-/// Waits until a submitted request is done, `timeout_ms` milliseconds at most, `DIFFBIR_FOREVER` for as long as it
-/// takes. `*done` becomes 1 or 0; `done` may be NULL. Returns the request's own error once it has failed, with
-/// `*done` 1. From any thread; `INVALID_STATE` in a progress function, unless the request is done or the timeout 0.
+/// Waits until a submitted request has ended, at most `timeout_ms` milliseconds (`DIFFBIR_FOREVER`: without limit).
+/// Sets `*done` to 1 if it has ended, else to 0; `done` may be NULL. Returns the request's error if it has failed, with
+/// `*done` 1. May be called from any thread; in a progress callback it returns `INVALID_STATE`, unless the request has
+/// ended or the timeout is 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_wait(
     request: *const diffbir_request,
@@ -205,14 +206,14 @@ pub extern "C" fn diffbir_request_wait(
     })
 }
 
-/// How many samples the result has; 0 where there is no result.
+/// Number of samples of the result; 0 without a result.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_sample_count(request: *const diffbir_request) -> usize {
     guard_or(0, || Ok(handles::get(request)?.finished()?.samples.len()))
 }
 
-/// Takes sample `sample`, from 0, of the result. Free it with `diffbir_image_free`; it may outlive request and engine.
-/// Asked twice, it gives two handles of the same picture, which is not copied.
+/// Returns sample `sample`, from 0, of the result. Free it with `diffbir_image_free`; it may outlive request and
+/// engine. A second call returns another handle of the same picture, without copying.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_image(
     request: *const diffbir_request,
@@ -226,7 +227,7 @@ pub extern "C" fn diffbir_request_image(
     })
 }
 
-/// How the result was made, as JSON: engine, bundle, provider and precision of each graph, every option. The caller
+/// Provenance of the result as JSON: engine, bundle, provider and precision of each graph, every option. The caller
 /// frees `*json` with `diffbir_string_free`.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_request_provenance(

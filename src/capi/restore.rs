@@ -1,4 +1,4 @@
-//! The work of a request.
+//! Running a request.
 
 use std::os::raw::c_char;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct Finished {
     pub(super) provenance: Value,
 }
 
-/// Reads, restores and keeps what is needed to write.
+/// Reads and restores a picture, and keeps what its encoding needs.
 pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<Finished> {
     let _running = Running::begin(stop)?;
     let check = || {
@@ -80,9 +80,9 @@ fn finished(done: Done, output: &OutputOptions) -> Outcome<Finished> {
     })
 }
 
-/// Restores the picture in the file `input` and writes the result's first sample to `output`, whose name says what kind
-/// of file it is. `options` may be NULL. An existing file is refused before any work, unless `output.existing` is
-/// `overwrite`. For progress, cancelling or several samples, use a request.
+/// Restores the picture in the file `input` and writes the first sample to `output`, in the format of its extension.
+/// `options` may be NULL. An existing file is refused before any work, unless `output.existing` is `overwrite`. For
+/// progress, cancelling or several samples, use a request.
 ///
 /// Errors: as `diffbir_request_set_options` and `diffbir_request_run`; `INPUT` where the result cannot be written.
 #[unsafe(no_mangle)]

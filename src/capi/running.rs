@@ -1,4 +1,4 @@
-//! Requests that run, and on which thread.
+//! Tracks which threads run a request.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ thread_local! {
     static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Nothing begins any more.
+/// Set while the process exits: no request starts any more.
 pub(super) fn exiting() -> Failure {
     Failure::new(
         diffbir_code::InvalidState,
@@ -19,18 +19,18 @@ pub(super) fn exiting() -> Failure {
     )
 }
 
-/// Whether a request runs on this thread, so that this is a callback of its.
+/// Whether a request runs on this thread, i.e. the call comes from a callback.
 pub(super) fn is_running_here() -> bool {
     RUNNING.get()
 }
 
-/// A request runs on this thread as long as this lives.
+/// Marks this thread as running a request, until dropped.
 pub(super) struct Running {
     _entered: exit::Entered,
 }
 
 impl Running {
-    /// The networks are taken by the request whose callback this is: another one would wait for them for ever.
+    /// In a callback the current request holds the networks: another one on this thread would wait for ever.
     pub(super) fn begin(stop: &Cancel) -> Outcome<Self> {
         if is_running_here() {
             return Err(Failure::new(

@@ -6,34 +6,37 @@ use std::ptr;
 use super::callbacks::{diffbir_free_fn, diffbir_log_fn};
 use super::growing::{Growing, init};
 
-/// What an engine is made of. Fill it with `diffbir_engine_options_init` first. Strings are copied during the call.
+/// Settings of an engine. Fill it with `diffbir_engine_options_init` first. Strings are copied during the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct diffbir_engine_options {
-    /// The size of this structure in the host's header; `_init` sets it.
+    /// The structure's size in the host's header; set by `_init`.
     pub struct_size: usize,
-    /// A YAML file; see `configs/`. Relative paths in it are taken from its folder. NULL: none.
+    /// Path of a YAML configuration file; see `configs/`. Relative paths in it are resolved against its folder. NULL:
+    /// none.
     pub config_file: *const c_char,
-    /// YAML text that goes over the file; relative paths are taken from the working folder. NULL: none.
+    /// YAML text that overrides the file; relative paths are resolved against the working folder. NULL: none.
     pub config_yaml: *const c_char,
-    /// The bundle's folder, in UTF-8; goes over what the configuration names. NULL: the configuration's.
+    /// Folder of the bundle, in UTF-8; overrides the configuration. NULL: the configuration's.
     pub bundle: *const c_char,
-    /// `setting_count` strings `key=value` that go over file and text, such as `runtime.providers=[cuda, cpu]`.
+    /// `setting_count` strings `key=value` that override file and text, such as `runtime.providers=[cuda, cpu]`.
     pub settings: *const *const c_char,
-    /// How many.
+    /// Number of settings.
     pub setting_count: usize,
-    /// The path of libonnxruntime, in UTF-8; NULL: the configuration's, else it is looked for.
+    /// Path of libonnxruntime, in UTF-8. NULL: the configuration's; without one, the library is searched for.
     pub runtime_library: *const c_char,
-    /// Not 0: read every file of the bundle and compare its hash, also those that were found sound before.
+    /// Not 0: hash every file of the bundle. 0: skip files that were verified before and have not changed.
     pub verify: u32,
-    /// How many submitted requests may wait; 0: 64. One more is refused with `DIFFBIR_CODE_BUSY`.
+    /// Most submitted requests that may wait in the queue; 0: 64. `diffbir_request_submit` returns `DIFFBIR_CODE_BUSY`
+    /// when it is full.
     pub queue_limit: u32,
-    /// Receives log messages; NULL: none are made.
+    /// Log callback; NULL disables logging.
     pub log: diffbir_log_fn,
     /// Passed to `log`.
     pub log_data: *mut c_void,
-    /// Frees `log_data` once the engine is freed and `log` does not run any more, and where `diffbir_engine_new` fails,
-    /// unless it refuses this structure itself (`struct_size`, an unknown field). NULL: `log_data` stays the host's.
+    /// Frees `log_data`, after the engine is freed and the last `log` call has returned, or when `diffbir_engine_new`
+    /// fails, unless it fails because this structure is invalid (`struct_size`, an unknown field). NULL: the host frees
+    /// `log_data`.
     pub log_free: diffbir_free_fn,
 }
 
@@ -59,16 +62,16 @@ unsafe impl Growing for diffbir_engine_options {
     }
 }
 
-/// How a picture is restored. Fill it with `diffbir_options_init` first: every field then says "as the engine's
-/// configuration and bundle say". Strings are copied during the call.
+/// Options of a request. Fill it with `diffbir_options_init` first: every field is then unset and takes its value from
+/// the engine's configuration and bundle. Strings are copied during the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct diffbir_options {
-    /// The size of this structure in the host's header; `_init` sets it.
+    /// The structure's size in the host's header; set by `_init`.
     pub struct_size: usize,
     /// `sr`, `face` (aligned) or `denoise`. NULL: unset.
     pub task: *const c_char,
-    /// The sampler, by its name in README. NULL: unset.
+    /// Name of the sampler; see `docs/samplers.md`. NULL: unset.
     pub sampler: *const c_char,
     /// The positive prompt. NULL: unset.
     pub prompt: *const c_char,
@@ -76,22 +79,22 @@ pub struct diffbir_options {
     pub negative_prompt: *const c_char,
     /// Output size over input size, more than 0. NaN: unset.
     pub upscale: f64,
-    /// Scale of classifier-free guidance, 1 for none. NaN: unset.
+    /// Scale of classifier-free guidance; 1 disables it. NaN: unset.
     pub cfg_scale: f64,
-    /// Weight of the control module, 0 to 1 and beyond. NaN: unset.
+    /// Weight of the ControlNet's residuals, usually 0 to 1. NaN: unset.
     pub strength: f64,
-    /// Scale of restoration guidance towards stage 1, 0 for none. NaN: unset.
+    /// Scale of restoration guidance, which pulls the result toward the stage-1 image; 0 disables it. NaN: unset.
     pub guidance_scale: f64,
     /// Seed of the noise. -1: unset.
     pub seed: i64,
     /// Sampling steps. 0: unset.
     pub steps: u32,
-    /// How many samples to make. 0: unset.
+    /// Number of samples. 0: unset.
     pub samples: u32,
-    /// `setting_count` strings `key=value` that go over the fields above: any key of the sections `restore`,
+    /// `setting_count` strings `key=value` that override the fields above: any key of the sections `restore`,
     /// `sampling`, `guidance`, `tiling`, `input` and `output`, such as `tiling.cldm=512:256`.
     pub settings: *const *const c_char,
-    /// How many.
+    /// Number of settings.
     pub setting_count: usize,
 }
 
@@ -125,14 +128,14 @@ unsafe impl Growing for diffbir_options {
 pub enum diffbir_type {
     /// 8 bits, 0 to 255.
     U8 = 1,
-    /// 16 bits, 0 to 65535, in the machine's byte order. All of them count; results then have 16 bits as well, unless
-    /// `output.depth` says otherwise.
+    /// 16 bits, 0 to 65535, in the machine's byte order. Restored at full depth; results have 16 bits too unless
+    /// `output.depth` is 8.
     U16 = 2,
-    /// 32-bit float, 0 to 1. Rounded to 16 bits, and as those; values outside are clipped, NaN is 0.
+    /// 32-bit float, 0 to 1. Rounded to 16 bits, then treated as such; values outside are clipped, NaN becomes 0.
     F32 = 3,
 }
 
-/// Which channels a pixel has, in this order.
+/// Channels of a pixel, in memory order.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum diffbir_channels {
@@ -140,37 +143,38 @@ pub enum diffbir_channels {
     Rgb = 1,
     /// Blue, green, red, as in OpenCV.
     Bgr = 2,
-    /// Red, green, blue, and how opaque it is (not premultiplied).
+    /// Red, green, blue, alpha (not premultiplied).
     Rgba = 3,
-    /// Blue, green, red, and how opaque it is (not premultiplied).
+    /// Blue, green, red, alpha (not premultiplied).
     Bgra = 4,
-    /// One channel. From a colour picture: Rec. 601 luma.
+    /// One channel; a colour picture is converted to Rec. 601 luma.
     Grey = 5,
 }
 
-/// How values lie in memory.
+/// Memory layout.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum diffbir_layout {
-    /// A pixel's channels stand together.
+    /// Interleaved: the channels of a pixel are adjacent.
     Hwc = 1,
-    /// One plane for each channel.
+    /// Planar: one plane per channel.
     Chw = 2,
 }
 
-/// The host's pixels, in sRGB. Fill it with `diffbir_pixels_init` first. The memory stays the host's.
+/// Pixels in the host's memory, in sRGB. Fill it with `diffbir_pixels_init` first. The host keeps ownership of the
+/// memory.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct diffbir_pixels {
-    /// The size of this structure in the host's header; `_init` sets it.
+    /// The structure's size in the host's header; set by `_init`.
     pub struct_size: usize,
     /// The first value.
     pub data: *mut c_void,
-    /// Bytes from `data` on that belong to the picture; nothing beyond is touched.
+    /// Size of the buffer at `data` in bytes; nothing beyond is accessed.
     pub size: usize,
-    /// Pixels in a row, at least 1.
+    /// Width in pixels, at least 1.
     pub width: u32,
-    /// Rows, at least 1.
+    /// Height in pixels, at least 1.
     pub height: u32,
     /// A `diffbir_type`. Default: U8.
     pub value_type: u32,
@@ -180,9 +184,9 @@ pub struct diffbir_pixels {
     pub layout: u32,
     /// 0.
     pub reserved: u32,
-    /// Bytes from one row to the next; 0: rows stand close together.
+    /// Bytes from one row to the next; 0: rows are contiguous.
     pub row_stride: usize,
-    /// Bytes from one plane to the next with CHW; 0: planes stand close together.
+    /// Bytes from one plane to the next with CHW; 0: planes are contiguous.
     pub plane_stride: usize,
 }
 
@@ -211,15 +215,15 @@ unsafe impl Growing for diffbir_pixels {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct diffbir_encode_options {
-    /// The size of this structure in the host's header; `_init` sets it.
+    /// The structure's size in the host's header; set by `_init`.
     pub struct_size: usize,
-    /// `png`, `jpeg`, `webp`, `tiff` or `bmp`. NULL: what the file's name says, else `png`.
+    /// `png`, `jpeg`, `webp`, `tiff` or `bmp`. NULL: from the file name's extension, else `png`.
     pub format: *const c_char,
-    /// Quality of JPEG, 1 to 100. 0: the configuration's.
+    /// JPEG quality, 1 to 100. 0: the configuration's.
     pub quality: u32,
-    /// 0: no text chunk in a PNG. Default: 1, how the picture was made is written into it.
+    /// 1 (default): write the provenance into PNG text chunks. 0: do not.
     pub metadata: u32,
-    /// Not 0: an existing file is replaced. Default: 0, it is refused.
+    /// Not 0: replace an existing file. 0 (default): refuse.
     pub overwrite: u32,
     /// 0.
     pub reserved: u32,
@@ -253,7 +257,7 @@ pub unsafe extern "C" fn diffbir_engine_options_init(
     init(options, struct_size);
 }
 
-/// Fills `options` with "unset" everywhere. Call it as `DIFFBIR_INIT(diffbir_options, &options)`.
+/// Marks every field of `options` as unset. Call it as `DIFFBIR_INIT(diffbir_options, &options)`.
 ///
 /// # Safety
 /// `options` has `struct_size` bytes.

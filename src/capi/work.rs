@@ -1,4 +1,4 @@
-//! The work of a request and how far it is: ready, busy, done.
+//! The work of a request and its state: ready, busy, done.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,16 +16,15 @@ use crate::config::{Config, ConfigLayer, Origin};
 use crate::options::Strength;
 use crate::service::Source;
 
-/// One piece of work for an engine: an input, options, and in the end a result. For one thread at a time, except that
-/// any thread may stop and free it and that `diffbir_request_poll` and `diffbir_request_wait` may be called from any
-/// thread.
+/// A request to an engine: an input, options and, when done, a result. Not thread-safe, except that any thread may
+/// stop, poll, wait for and free it.
 pub struct diffbir_request {
     _private: [u8; 0],
 }
 
 handle!(diffbir_request => RequestObject);
 
-/// What is behind a `diffbir_request`.
+/// The object behind a `diffbir_request`.
 pub struct RequestObject {
     pub(super) engine: Arc<EngineObject>,
     state: Mutex<State>,
@@ -34,7 +33,7 @@ pub struct RequestObject {
 
 struct State {
     phase: Phase,
-    /// Stops the present run.
+    /// Stops the current run.
     stop: Cancel,
     freed: bool,
     work: Work,
@@ -49,7 +48,7 @@ enum Phase {
     Done(Outcome<Arc<Finished>>),
 }
 
-/// What is to be done.
+/// The input and the options.
 #[derive(Clone)]
 pub(super) struct Work {
     pub(super) input: Option<Source>,
@@ -59,7 +58,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// `input` as the engine's configuration says.
+    /// `input` with the engine's configuration.
     pub(super) fn new(input: Option<Source>, config: Config) -> Self {
         Work {
             input,
@@ -75,7 +74,7 @@ fn invalid_state(message: &str) -> Failure {
 }
 
 impl RequestObject {
-    /// A request for `engine`, which stops it when it is freed.
+    /// A request for `engine`; freeing the engine stops it.
     pub(super) fn new(engine: Arc<EngineObject>, work: Work) -> Arc<Self> {
         let request = Arc::new(RequestObject {
             engine,
@@ -95,12 +94,12 @@ impl RequestObject {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops what it is at.
+    /// Stops a run in progress.
     pub(super) fn stop(&self) {
         self.lock().stop.cancel();
     }
 
-    /// Changes what is to be done; a result that was there is dropped.
+    /// Changes the work; drops an existing result.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Work) -> T) -> Outcome<T> {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Busy) {
@@ -112,7 +111,7 @@ impl RequestObject {
         Ok(change(&mut state.work))
     }
 
-    /// From ready or done to busy; what it was before.
+    /// Changes the state from ready or done to busy; returns the previous one.
     fn begin(&self) -> Outcome<Phase> {
         let mut state = self.lock();
         if state.freed {
@@ -124,7 +123,8 @@ impl RequestObject {
         if state.work.input.is_none() {
             return Err(invalid_state("the request has no input"));
         }
-        // Under the lock that `stop` takes: an engine that is freed meanwhile is seen here, or stops this run.
+        // Under the lock that `stop` takes: if the engine is freed concurrently, either it is seen here or this run is
+        // stopped.
         self.engine.expect_open()?;
         state.stop = Cancel::default();
         Ok(std::mem::replace(&mut state.phase, Phase::Busy))
@@ -137,7 +137,7 @@ impl RequestObject {
         self.finished().map(drop)
     }
 
-    /// Puts it into the engine's queue; where that is full, it stays as it was.
+    /// Appends it to the engine's queue; if that is full, its state does not change.
     pub(super) fn submit(self: &Arc<Self>) -> Outcome<()> {
         let before = self.begin()?;
         let queued = self.engine.queue.submit(self.clone());
@@ -147,7 +147,7 @@ impl RequestObject {
         queued
     }
 
-    /// Stops what it is at, begins nothing more and reports nothing more.
+    /// Stops a run in progress, refuses further runs and closes the progress callback.
     pub(super) fn free(&self) {
         let mut state = self.lock();
         state.freed = true;
@@ -162,7 +162,7 @@ impl RequestObject {
         self.changed.notify_all();
     }
 
-    /// Does the work of a busy request.
+    /// Runs a busy request.
     pub(super) fn execute(&self) {
         let state = self.lock();
         let (work, stop) = (state.work.clone(), state.stop.clone());
@@ -171,7 +171,7 @@ impl RequestObject {
         self.end(Phase::Done(outcome.map(Arc::new)));
     }
 
-    /// Waits until it has ended or `timeout` is over: how it ended, `None` where it has not.
+    /// Waits until it has ended, at most `timeout`; returns its outcome, `None` if it has not ended.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> Outcome<Option<Outcome<()>>> {
         let end = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.lock();
@@ -222,7 +222,7 @@ impl RequestObject {
     }
 }
 
-/// The configuration of a request whose options are `options`.
+/// The configuration of a request with `options`.
 pub(super) fn configured(engine: &EngineObject, options: &diffbir_options) -> Outcome<Config> {
     let layer = layer(options)?;
     let settings = texts("settings", options.settings, options.setting_count)?;
@@ -232,7 +232,7 @@ pub(super) fn configured(engine: &EngineObject, options: &diffbir_options) -> Ou
     })?)
 }
 
-/// The fields that the host has set.
+/// The fields set by the host, as a configuration layer.
 fn layer(options: &diffbir_options) -> Outcome<ConfigLayer> {
     let number = |value: f64| (!value.is_nan()).then_some(value);
     let count = |value: u32| (value != 0).then_some(value as usize);

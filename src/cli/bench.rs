@@ -1,7 +1,7 @@
-//! `diffbir bench`: how long the stages take, and what runs and graphs take of memory.
+//! `diffbir bench`: times of stages, and memory of runs and graphs.
 //!
-//! Times are those of this process once all is loaded. Figures of memory are each measured in a process of its own, since
-//! allocators keep what they once had.
+//! Times are measured in this process after loading. Memory is measured in a child process each, since allocators do
+//! not return all memory.
 
 mod graphs;
 mod picture;
@@ -48,7 +48,7 @@ pub fn run(args: &Bench, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result
     Ok(())
 }
 
-/// Measures `what` in a process of its own.
+/// Measures `what` in a child process.
 fn child<T: serde::de::DeserializeOwned>(
     config: &Config,
     bundle: &Bundle,
@@ -76,7 +76,7 @@ fn child<T: serde::de::DeserializeOwned>(
     serde_json::from_slice(&output.stdout).map_err(|e| failed(&e))
 }
 
-/// In a child: measures one thing and prints it.
+/// In a child process: does one measurement and prints it.
 fn measure(opened: Opened, what: &str) -> Result<()> {
     let wrong = || {
         Error::option(format!(

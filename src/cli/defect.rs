@@ -8,11 +8,11 @@ use super::say;
 use crate::error::{Error, Result};
 
 thread_local! {
-    /// The last panic of this thread: its message and its place.
+    /// Message and location of this thread's last panic.
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps panics for [`caught`] instead of printing them; backtraces are printed where `RUST_BACKTRACE` asks for them.
+/// Stores panics for [`caught`] instead of printing them; prints backtraces if `RUST_BACKTRACE` is set.
 pub(super) fn listen() {
     set_hook(Box::new(|panic| {
         LAST.set(Some(describe(panic)));
@@ -33,10 +33,10 @@ fn describe(panic: &PanicHookInfo<'_>) -> String {
     }
 }
 
-/// Does `work`; its panic is an error.
+/// Runs `work`; turns a panic into an error.
 ///
 /// # Errors
-/// Those of `work`; [`Internal`](crate::error::ErrorKind::Internal) where it panics.
+/// Those of `work`; [`Internal`](crate::error::ErrorKind::Internal) if it panics.
 pub(super) fn caught<T, E: From<Error>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let last = LAST.take();

@@ -1,4 +1,4 @@
-//! `diffbir doctor`: the library that is found, the providers that load, the provider of each graph, and reasons.
+//! `diffbir doctor`: reports the library, the providers that load, the provider of each graph, and reasons of failures.
 
 mod text;
 
@@ -85,7 +85,7 @@ enum GraphFacts {
     },
 }
 
-/// Collects the notes of the library's search, and installs as the program does.
+/// Collects the notes of the library search, and installs as the program does.
 struct Notes<'a> {
     reporter: &'a Reporter,
     notes: std::sync::Mutex<Vec<String>>,
@@ -151,7 +151,7 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
     Ok(outcome?)
 }
 
-/// Notes all but the library's search; the inner result is the first thing that is wrong.
+/// Collects all facts except the library search; the inner result is the first fault.
 fn examine(
     loaded: &Loaded,
     options: &RuntimeOptions,
@@ -166,13 +166,13 @@ fn examine(
         build: loaded.build.to_string(),
     });
     facts.providers = providers(options)?;
-    // A plugin's devices are known once it was tried.
+    // A plugin's devices are known only after trying it.
     facts.devices = library::devices(None)?;
     let mut outcome = runtime::check_providers(options).map(drop);
     if let Some(bundle) = bundle {
         facts.bundle = Some(bundle.dir().to_owned());
         outcome = runtime::check(&bundle.graph_files(), options).map(drop);
-        // Where a provider is missing, every graph would say the same.
+        // With a missing provider every graph would fail the same way.
         if outcome.is_ok() {
             outcome = graphs(bundle, options, reporter, &mut facts.graphs);
         }

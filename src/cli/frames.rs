@@ -1,8 +1,8 @@
-//! `--frames`: the inputs are the frames of one sequence, restored alike and in order.
+//! `--frames`: the inputs are the frames of one sequence, restored in order with the same settings.
 //!
-//! Every picture starts from the seed (or the recorded noise) afresh, and frames are of one size, so their noise is the
-//! same in either seed mode. What else could make one frame unlike the next is refused here: another size or kind, and
-//! captions that differ.
+//! Every picture starts from the same seed (or recorded noise), and frames have one size, so their noise is the same in
+//! either seed mode. Other causes of differences between frames are refused here: another size or format, and different
+//! captions.
 
 mod names;
 
@@ -17,11 +17,11 @@ use crate::service::caption;
 
 use names::Naming;
 
-/// Brings `jobs` into the order of their numbers. Gaps are noted.
+/// Sorts `jobs` by frame number. Notes gaps.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option): names that are not of one sequence, two frames of one number, of two
-/// sizes or kinds, or with two captions. [`Input`](crate::error::ErrorKind::Input): a frame that is no picture.
+/// [`Option`](crate::error::ErrorKind::Option): names that do not form one sequence, a number twice, different sizes,
+/// formats or captions. [`Input`](crate::error::ErrorKind::Input): a frame that is not a picture.
 pub fn order(jobs: &mut Vec<Job>, input: &InputOptions, reporter: &Reporter) -> Result<()> {
     let paths: Vec<&Path> = jobs.iter().map(|job| job.input.as_path()).collect();
     let naming = Naming::of(&paths)?;
@@ -36,7 +36,7 @@ pub fn order(jobs: &mut Vec<Job>, input: &InputOptions, reporter: &Reporter) -> 
     Ok(())
 }
 
-/// Sorts `jobs` by their numbers, which are returned.
+/// Sorts `jobs` by their numbers, and returns these.
 fn sort(jobs: &mut Vec<Job>, naming: &Naming) -> Result<Vec<u64>> {
     let mut numbered = Vec::with_capacity(jobs.len());
     for job in jobs.drain(..) {
@@ -56,7 +56,7 @@ fn sort(jobs: &mut Vec<Job>, naming: &Naming) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Refuses a frame of another size or kind than the first, without decoding any.
+/// Refuses a frame whose size or format differs from the first, without decoding.
 fn check_headers(jobs: &[Job], input: &InputOptions) -> Result<()> {
     let header = |job: &Job| {
         imageio::header(&job.input, input.decoding()).map_err(|e| e.at(job.input.display()))
@@ -78,7 +78,7 @@ fn check_headers(jobs: &[Job], input: &InputOptions) -> Result<()> {
     Ok(())
 }
 
-/// Refuses captions that differ: the frames' prompts would.
+/// Refuses different captions, which would make different prompts.
 fn check_captions(jobs: &[Job]) -> Result<()> {
     let Some((first, others)) = jobs.split_first() else {
         return Ok(());

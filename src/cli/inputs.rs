@@ -1,4 +1,4 @@
-//! Which pictures are restored, and where each result goes: decided in full before any work starts.
+//! Plans the inputs and the path of each result, before any work starts.
 
 mod walk;
 
@@ -14,32 +14,32 @@ use crate::service::ledger::{Known, Planned};
 
 use walk::{Found, Walk};
 
-/// Intermediate pictures, as their files' names say: one of each job, and two of each sample.
+/// Suffixes of intermediate pictures' file names: one picture per job, and two per sample.
 pub const STAGE1: &str = "stage1";
 /// The decoded picture.
 pub const DECODED: &str = "decoded";
 /// The colour-corrected picture.
 pub const COLOR_FIXED: &str = "color_fixed";
 
-/// One picture's way.
+/// An input and its results.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The low-quality picture.
     pub input: PathBuf,
-    /// The folder that it lies in below the one that was named; that of its result below the output.
+    /// Its folder relative to the named input folder, and its result's relative to the output folder.
     pub folder: PathBuf,
-    /// The file that is written; of several samples the name without their number.
+    /// The result file; with several samples, the name without their number.
     pub output: PathBuf,
-    /// Its kind.
+    /// Its format.
     pub format: Format,
     /// How many samples are written.
     pub samples: usize,
-    /// Whether its results exist and are to be left as they are.
+    /// Whether its results exist and are kept.
     pub skip: bool,
 }
 
 impl Job {
-    /// The file of sample `k`: `NAME.ENDING`, or `NAME_k.ENDING` where there are several.
+    /// The file of sample `k`: `NAME.ENDING`, or `NAME_k.ENDING` if there are several.
     pub fn file(&self, k: usize) -> PathBuf {
         if self.samples == 1 {
             return self.output.clone();
@@ -54,10 +54,10 @@ impl Job {
         (0..self.samples).map(|k| self.file(k))
     }
 
-    /// The job as the ledger of the folder `root` sees it; with its caption where `captions` are read.
+    /// The job's entry for the ledger of the folder `root`; with its caption if `captions`.
     pub fn planned(&self, root: &Path, captions: bool) -> Planned {
         let below = |file: PathBuf| file.strip_prefix(root).map_or(file.clone(), Path::to_owned);
-        // One that cannot be read fails with its picture.
+        // An unreadable caption fails with its picture.
         let caption = if captions {
             caption(&self.input).ok()
         } else {
@@ -89,18 +89,18 @@ impl Job {
     }
 }
 
-/// Where results go, and how they are named.
+/// Paths and names of results.
 #[derive(Debug, Clone, Copy)]
 pub struct Results<'a> {
     /// A file or a folder.
     pub output: &'a Path,
     /// The folder of intermediate pictures.
     pub stages: Option<&'a Path>,
-    /// How many each picture has.
+    /// Results per picture.
     pub samples: usize,
-    /// Their kind.
+    /// Their format.
     pub format: OutputFormat,
-    /// What happens to those that exist already.
+    /// Treatment of existing ones.
     pub existing: Existing,
 }
 
@@ -109,9 +109,9 @@ pub struct Results<'a> {
 pub struct Jobs {
     /// In the order of the inputs.
     pub jobs: Vec<Job>,
-    /// Whether their results go into a folder; else there is one job and a file.
+    /// Whether the output is a folder; else there is one job, and the output is a file.
     pub is_folder: bool,
-    /// What was found and is not restored, in words.
+    /// Notes on files that were found and not restored.
     pub notes: Vec<String>,
 }
 
@@ -157,7 +157,7 @@ pub fn plan(inputs: &[String], recursive: bool, results: Results<'_>) -> Result<
     for job in &mut jobs {
         match results.existing {
             Existing::Refuse => refuse_existing(job, results.stages)?,
-            // Without a folder there is no ledger that would know the result.
+            // A single output file has no ledger.
             Existing::Resume if !is_folder => refuse_existing(job, None)?,
             Existing::Skip => {
                 refuse_dangling(job)?;
@@ -191,12 +191,12 @@ fn notes(walk: &Walk<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Whether `output` is meant as a file: it is named like a picture and is no folder.
+/// Whether `output` is a file: it has a picture's extension and is not a folder.
 fn names_a_file(output: &Path) -> bool {
     !output.is_dir() && Format::of_name(output).is_some()
 }
 
-/// The kind of the one result `output`, which its name says too.
+/// The format of the single result `output`, which must agree with its name.
 fn format_of_file(output: &Path, found: &Found, asked: OutputFormat) -> Result<Format> {
     let named = Format::of_name(output).unwrap_or_default();
     let asked = match asked {
@@ -237,14 +237,14 @@ fn in_folder(found: &Found, results: Results<'_>) -> Job {
     }
 }
 
-/// All that a job writes.
+/// All files that a job writes.
 fn files<'a>(job: &'a Job, stages: Option<&'a Path>) -> impl Iterator<Item = PathBuf> + 'a {
     let stages = stages.into_iter().flat_map(|stages| job.stages(stages));
     job.files().chain(stages)
 }
 
 fn refuse_existing(job: &Job, stages: Option<&Path>) -> Result<()> {
-    // A link to nothing is something that is there.
+    // A dangling link counts as existing.
     let there = |file: &PathBuf| file.symlink_metadata().is_ok();
     files(job, stages).find(there).map_or(Ok(()), |file| {
         Err(Error::option(format!(
@@ -264,8 +264,7 @@ fn refuse_dangling(job: &Job) -> Result<()> {
     })
 }
 
-/// Refuses two jobs that write one file, and a file that takes the place of any job's input, by whatever name that is
-/// reached.
+/// Refuses two jobs that write the same file, and a result that would replace an input, also through links.
 fn refuse_collisions(jobs: &[Job], stages: Option<&Path>) -> Result<()> {
     let mut writers: HashMap<PathBuf, &Path> = HashMap::new();
     let inputs: HashMap<PathBuf, &Path> = jobs

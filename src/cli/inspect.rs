@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::service::{Opened, bundles, startup};
 
-/// Shows what a bundle holds, after verifying its files.
+/// Verifies a bundle's files and shows its contents.
 pub fn run(args: &Inspect, reporter: &Reporter) -> anyhow::Result<()> {
     let bundle = match &args.bundle {
         Some(folder) => Bundle::open(folder)?,
@@ -32,7 +32,7 @@ pub fn run(args: &Inspect, reporter: &Reporter) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the effective configuration as YAML: over the bundle's defaults where one is found, else over v1's.
+/// Prints the effective configuration as YAML, merged onto the bundle's defaults, or v1's if no bundle is found.
 pub fn print_config(args: &ConfigCommand) -> anyhow::Result<()> {
     let layers = args.layers()?;
     let config = match bundles::find(&layers) {

@@ -1,4 +1,4 @@
-//! Putting ONNX Runtime into the per-user cache, through pip. Only the program does this, never the library.
+//! Installs ONNX Runtime into the per-user cache with pip. Only the program does this, never the library.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ use crate::runtime::plugin;
 /// The packages with the SHA-256 of their files.
 const REQUIREMENTS: &str = include_str!("install.txt");
 
-/// How names begin of what is not installed yet.
+/// Name prefix of unfinished installations.
 const STAGING: &str = ".staging-";
 
-/// Which Python package.
+/// A Python package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Package {
     /// `onnxruntime`.
     Cpu,
-    /// `onnxruntime-gpu`: the CUDA and TensorRT providers besides.
+    /// `onnxruntime-gpu`, which adds the CUDA and TensorRT providers.
     Gpu,
-    /// A provider that is a library of its own.
+    /// A provider plugin.
     Plugin(plugin::Package),
 }
 
-/// What the flags ask for: ONNX Runtime where they ask for nothing.
+/// The packages that the flags ask for; by default ONNX Runtime.
 pub fn packages(args: args::Install) -> Vec<Package> {
     let asked = [
         (args.gpu, Package::Gpu),
@@ -55,7 +55,7 @@ impl Package {
         }
     }
 
-    /// Does what the package leaves to Python.
+    /// Completes steps that the package leaves to Python.
     fn complete(self, folder: &Path) -> std::io::Result<()> {
         match self {
             Package::Cpu | Package::Gpu => Ok(()),
@@ -64,9 +64,9 @@ impl Package {
     }
 }
 
-/// Installs `package` into the per-user cache unless it is there, and returns its folder. `say` is told of progress.
+/// Installs `package` into the per-user cache unless present, and returns its folder. `say` receives progress messages.
 ///
-/// Two processes that install at once wait for each other by a file lock; the folder appears at once, complete.
+/// Concurrent installations wait for a file lock; the folder appears atomically, complete.
 ///
 /// # Errors
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no cache folder, no Python with pip, or pip fails.
@@ -104,7 +104,8 @@ pub fn install(package: Package, say: &mut dyn FnMut(String)) -> Result<PathBuf>
     Ok(target)
 }
 
-/// Removes what killed installations left. No other is under way, since the lock is held; what cannot be removed stays.
+/// Removes leftovers of killed installations; none is in progress, since the lock is held. Files that cannot be removed
+/// stay.
 fn remove_stale(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(STAGING) {
@@ -126,13 +127,14 @@ fn requirement(name: &str) -> &'static str {
     &REQUIREMENTS[start..end + last]
 }
 
-/// Runs pip and passes its lines on. Nothing is taken from the working folder: pip is isolated from it and starts elsewhere.
+/// Runs pip and forwards its output. pip runs isolated and in another folder, so that files in the working folder are
+/// never used.
 fn pip_install(requirement: &str, target: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
     let python = python(target)?;
     let failed =
         |e| Error::runtime(format!("cannot run {} -m pip", python.display())).with_source(e);
     let mut command = pip(&python, target);
-    // The hashes hold whatever index `pip.conf` or `PIP_INDEX_URL` names.
+    // The hashes are checked for any index that `pip.conf` or `PIP_INDEX_URL` names.
     let mut list = tempfile::Builder::new()
         .prefix(STAGING)
         .tempfile_in(target.parent().unwrap_or(target))
@@ -173,16 +175,16 @@ fn pip_install(requirement: &str, target: &Path, say: &mut dyn FnMut(String)) ->
     )))
 }
 
-/// `python -I -m pip` in `folder`. `-I` keeps the working folder, `PYTHONPATH` and the user's packages off Python's path,
-/// so that a `pip.py` beside the pictures is never run.
+/// `python -I -m pip` in `folder`. `-I` keeps the working folder, `PYTHONPATH` and the user's packages off Python's
+/// path, so that a `pip.py` in a folder of pictures is never run.
 fn pip(python: &Path, folder: &Path) -> Command {
     let mut command = Command::new(python);
     command.args(["-I", "-m", "pip"]).current_dir(folder);
     command
 }
 
-/// The first Python of `PATH` that has pip, by its absolute path. Relative entries of `PATH` are skipped: they would lead
-/// into the working folder.
+/// The first Python of `PATH` that has pip, by its absolute path. Relative entries of `PATH` are skipped: they refer to
+/// the working folder.
 fn python(folder: &Path) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path)

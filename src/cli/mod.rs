@@ -1,4 +1,4 @@
-//! The program: parse, call the service, report.
+//! The program: parses arguments, calls the service, reports.
 
 mod args;
 mod bench;
@@ -98,8 +98,8 @@ fn print_completions(shell: clap_complete::Shell) {
     say::print(&String::from_utf8_lossy(&script));
 }
 
-/// The exit code of an outcome; its error is reported. A command adds context to an error on its way up; the library's error
-/// inside has the kind.
+/// The exit code of an outcome; reports its error. Commands add context to errors; the library's error inside
+/// determines the kind.
 fn finish(outcome: anyhow::Result<Tally>, json: bool) -> u8 {
     let error = match outcome {
         Ok(tally) => return tally.exit_code(),

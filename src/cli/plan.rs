@@ -1,4 +1,4 @@
-//! `--dry-run`: how each input would be worked on.
+//! `--dry-run`: prints the plan of each input.
 
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! The reports of a run: progress bars on a terminal, plain lines elsewhere, JSON lines on request.
 //!
-//! Bars, lines and notes go to standard error; JSON lines go to standard output and keep to
+//! Bars, lines and notes go to standard error; JSON lines go to standard output and follow
 //! `src/cli/report.schema.json`.
 
 use std::io::IsTerminal;
@@ -18,10 +18,10 @@ use crate::cli::{install, say};
 use crate::error::{Error, ErrorKind, OneLine, Result};
 use crate::memory;
 use crate::pipeline::{Event, Samples, Stage, StepInfo};
-use crate::runtime::{self, PassedOver};
+use crate::runtime::{self, SkippedProvider};
 use crate::service::{Done, Host, Level, Service};
 
-/// The schema of `--json`: every line is one object that fits it.
+/// The JSON schema of a line of `--json`.
 pub const SCHEMA: &str = include_str!("report.schema.json");
 
 enum Mode {
@@ -39,7 +39,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter as the flags and the terminal ask for. `start` is when the program began.
+    /// A reporter for the flags and the terminal. `start` is the program's start time.
     pub fn new(flags: &Reporting, start: Instant) -> Self {
         let mode = match (flags.json, flags.quiet) {
             (true, _) => Mode::Json,
@@ -57,7 +57,7 @@ impl Reporter {
         Some(ran.saturating_duration_since(self.start).as_secs_f64())
     }
 
-    /// A line for the reader that belongs to no picture.
+    /// A message that concerns no single picture.
     pub fn note(&self, message: &str) {
         match &self.mode {
             Mode::Bars(bar) => bar.println(say::shown(message)),
@@ -78,7 +78,7 @@ impl Reporter {
         }));
     }
 
-    /// Work on a batch of so many pictures begins, so many of which are to be made.
+    /// A batch of pictures begins: total, and those to be restored.
     pub fn batch(&self, pictures: usize, to_make: usize) {
         *self.progress_of_batch() = Progress::of(pictures, to_make);
     }
@@ -87,7 +87,7 @@ impl Reporter {
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Work on `input` goes on.
+    /// An event of the work on `input`.
     pub fn progress(&self, input: &Path, event: &Event<'_>) {
         match event {
             Event::Started(stage) => self.stage_started(input, *stage),
@@ -98,7 +98,7 @@ impl Reporter {
                 }
                 self.json(json!({ "event": "stage", "input": input, "stage": stage.name(), "seconds": seconds }));
             }
-            // A plan is worth a note where not everything fits at once.
+            // A plan is reported if not everything fits the memory at once.
             Event::Planned(plan) if !plan.is_whole() => {
                 Reporter::note(self, &format!("{}: {plan}", OneLine(input.display())));
             }
@@ -167,10 +167,10 @@ impl Reporter {
         );
     }
 
-    /// A result, as a line or as a record. A picture of a batch gets its place in it.
+    /// A result, as a text line or JSON record, with its position in the batch.
     pub fn picture(&self, record: &Value, line: &str) {
         let (mut record, mut line) = (record.clone(), line.to_owned());
-        // Held until it is printed, so that the numbers come in their order.
+        // Locked until printed, so that positions appear in order.
         let mut batch = self.progress_of_batch();
         if record["event"] == "picture" {
             batch.count(record["status"] == "done", &mut record);
@@ -184,7 +184,7 @@ impl Reporter {
         }
     }
 
-    /// A picture failed; said in every mode.
+    /// A picture failed; reported in every mode.
     pub fn failure(&self, input: &Path, error: &Error) {
         let line = format!("error: {}: {error}", OneLine(input.display()));
         match &self.mode {
@@ -201,7 +201,7 @@ impl Reporter {
     }
 
     /// The run is over. `without` are the optional providers that did not load.
-    pub fn end(&self, tally: &Tally, without: &[PassedOver]) {
+    pub fn end(&self, tally: &Tally, without: &[SkippedProvider]) {
         let Tally {
             done,
             skipped,
@@ -250,7 +250,7 @@ pub fn error_line(error: &anyhow::Error, kind: ErrorKind) -> Value {
     })
 }
 
-/// An error with the context that commands added. The library's own error names its causes itself.
+/// An error with the context added by commands. The library's error prints its causes itself.
 pub fn in_words(error: &anyhow::Error) -> String {
     let mut parts = Vec::new();
     for part in error.chain() {
@@ -278,12 +278,12 @@ fn summary(job: &Job, (width, height): (usize, usize), done: &Done) -> String {
     line
 }
 
-/// How far a batch is.
+/// Progress of a batch.
 struct Progress {
     start: Instant,
     pictures: usize,
     to_make: usize,
-    /// Done, left out or failed.
+    /// Done, skipped or failed.
     over: usize,
     made: usize,
     failed: usize,
@@ -301,7 +301,7 @@ impl Progress {
         }
     }
 
-    /// Another picture is over; its place in the batch goes into `record`.
+    /// Counts another picture as finished; adds its position in the batch to `record`.
     fn count(&mut self, made: bool, record: &mut Value) {
         self.over += 1;
         self.made += usize::from(made);
@@ -311,7 +311,7 @@ impl Progress {
         record["seconds_left"] = json!(self.left());
     }
 
-    /// The time that the others will take, by that of those which were made.
+    /// The estimated remaining time, from that of the pictures restored so far.
     fn left(&self) -> Option<f64> {
         let others = self.to_make.saturating_sub(self.made + self.failed);
         let each = self.start.elapsed().as_secs_f64() / self.made as f64;
@@ -322,7 +322,7 @@ impl Progress {
         60.0 * self.made as f64 / self.start.elapsed().as_secs_f64()
     }
 
-    /// The place of the picture that is over, where there are several.
+    /// The position of the finished picture, if there are several.
     fn words(&self) -> String {
         let left = self.left().map(|left| {
             let left = HumanDuration(Duration::from_secs_f64(left));
@@ -334,7 +334,7 @@ impl Progress {
         }
     }
 
-    /// The place of the picture under way, where there are several.
+    /// The position of the current picture, if there are several.
     fn next(&self) -> String {
         match self.pictures {
             0 | 1 => String::new(),
@@ -343,7 +343,7 @@ impl Progress {
     }
 }
 
-/// An error as it stands in `--json`.
+/// An error as JSON.
 pub fn error_value(error: &Error) -> Value {
     let mut value = json!({ "kind": error.kind().name(), "message": error.to_string() });
     if let Some(bytes) = error.smallest_budget() {

@@ -1,4 +1,4 @@
-//! `diffbir restore`: every input in turn; a bad one is reported and the rest is done.
+//! `diffbir restore`: restores every input; a failed one is reported and the others continue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -67,22 +67,22 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
 
 /// A run over several pictures.
 pub struct Run<'a> {
-    /// The engine that is ready.
+    /// The engine.
     pub service: &'a Service,
     /// Receives progress and results.
     pub reporter: &'a Reporter,
-    /// Of every picture.
+    /// The noise of every picture.
     pub noise: Noise,
     /// Stops the run.
     pub cancel: &'a Cancel,
-    /// Whether the results are to be ready in the order of the jobs.
+    /// Whether results must be finished in the order of the jobs.
     pub in_order: bool,
-    /// Where finished results are written down, if they go into a folder.
+    /// The ledger, if the output is a folder.
     pub ledger: Option<Ledger>,
 }
 
 impl Run<'_> {
-    /// Refuses folders that cannot be written to before the long work.
+    /// Checks before any work that the output folders are writable.
     fn check_writable(&self, jobs: &[Job]) -> Result<()> {
         let stages = self.service.config.output.save_stages.as_deref();
         let stages = |job: &Job| stages.map(|stages| stages.join(&job.folder));
@@ -93,7 +93,7 @@ impl Run<'_> {
         folders.try_for_each(|folder| imageio::check_writable(folder))
     }
 
-    /// Opens the ledger of the folder of results, and settles which of them stand.
+    /// Opens the ledger of the output folder, and decides which results are kept.
     fn open_ledger(&mut self, jobs: &mut [Job], args: &Restore) -> Result<()> {
         let config = &self.service.config;
         let bundle = self.service.engine.bundle().hash();
@@ -119,8 +119,8 @@ impl Run<'_> {
     /// Restores every picture of `jobs`.
     ///
     /// # Errors
-    /// An error that ends the whole run: a request to stop, a bundle or runtime that fails, a folder of results that is
-    /// gone. A picture's own failure is counted.
+    /// Errors that end the whole run: cancellation, a failing bundle or runtime, a missing output folder. The failure
+    /// of a single picture is only counted.
     pub fn all(&self, jobs: &[Job]) -> anyhow::Result<Tally> {
         self.check_writable(jobs)?;
         let to_make = jobs.iter().filter(|job| !job.skip).count();
@@ -128,14 +128,14 @@ impl Run<'_> {
         self.each(jobs, self.workers(), |job| self.one(job))
     }
 
-    /// How many pictures are in work at once: one on each set of networks, and one that is read or written meanwhile,
-    /// unless memory is counted or the order matters.
+    /// Number of pictures in progress: one per set of networks, and one that is read or written concurrently, unless a
+    /// memory budget is set or the order matters.
     fn workers(&self) -> usize {
         let is_counted = self.service.config.options.tiling.memory_budget.is_some();
         self.service.engine.width() + usize::from(!is_counted && !self.in_order)
     }
 
-    /// Does `work` for each of `jobs` whose result is missing, and counts.
+    /// Runs `work` for each of `jobs` whose result is missing, and counts the outcomes.
     fn each(
         &self,
         jobs: &[Job],
@@ -212,7 +212,7 @@ impl Run<'_> {
         *seconds.entry("read".to_owned()).or_default() += hashed;
         seconds.insert("write".to_owned(), writing.elapsed().as_secs_f64());
         let total = start.elapsed().as_secs_f64();
-        // Planning, and waiting for networks that another picture uses.
+        // Planning, and waiting for networks in use by another picture.
         let other = total - seconds.values().sum::<f64>();
         seconds.insert("other".to_owned(), other.max(0.0));
         seconds.insert("total".to_owned(), total);
@@ -235,7 +235,7 @@ impl Run<'_> {
         }
     }
 
-    /// Writes an intermediate picture to the folder of `output.save_stages`, where there is one.
+    /// Writes an intermediate picture to the folder of `output.save_stages`, if set.
     fn save_stage(
         &self,
         job: &Job,
@@ -253,7 +253,7 @@ impl Run<'_> {
         };
         let path = job.stage(folder, name, sample);
         let replace = self.service.config.output.existing == Existing::Overwrite;
-        // One of an earlier run that was stopped.
+        // A leftover of an interrupted run.
         if !replace && path.exists() {
             return Ok(());
         }
@@ -266,7 +266,7 @@ impl Run<'_> {
     }
 }
 
-/// Whether another picture may do better.
+/// Whether the error concerns this picture only, so that others may succeed.
 fn is_of_one_picture(error: &Error) -> bool {
     matches!(
         error.kind(),

@@ -1,21 +1,21 @@
-//! Standard output and standard error. A stream that is closed or full never ends the work.
+//! Standard output and standard error. Errors of closed or full streams are ignored.
 
 use std::io::Write;
 
 use crate::error::OneLine;
 
-/// Lines on standard error; what would move the terminal's cursor is escaped.
+/// Writes lines to standard error, control characters escaped.
 pub fn error(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", shown(line));
 }
 
-/// `text` with every line of it as a terminal may show it.
+/// `text` with each line made safe for a terminal.
 pub fn shown(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(|line| OneLine(line).to_string()).collect();
     lines.join("\n")
 }
 
-/// Text on standard output.
+/// Writes text to standard output.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

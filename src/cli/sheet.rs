@@ -55,7 +55,7 @@ pub fn compose(rows: &[Row]) -> Rgb {
     sheet
 }
 
-/// Draws ASCII text with its top left corner at (`top`, `left`); what does not fit is cut off.
+/// Draws ASCII text with its top left corner at (`top`, `left`); text that does not fit is clipped.
 fn write_text(sheet: &mut Rgb, top: usize, left: usize, text: &str) {
     let scale = GLYPH / 8;
     for (i, letter) in text.chars().enumerate() {

@@ -2,7 +2,7 @@
 
 use crate::error::ErrorKind;
 
-/// How a run over several pictures ended.
+/// Counts of a run over several pictures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Restored and written.
@@ -11,9 +11,9 @@ pub struct Tally {
     pub skipped: usize,
     /// Failed, each reported.
     pub failed: usize,
-    /// Those of them that did not fit the memory or the disk.
+    /// Failed ones that did not fit the memory or the disk.
     pub too_large: usize,
-    /// Those of them that met a defect of the program.
+    /// Failed ones due to a defect of the program.
     pub defects: usize,
 }
 

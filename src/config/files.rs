@@ -27,7 +27,7 @@ options! {
 }
 
 impl InputOptions {
-    /// How a picture is read.
+    /// The decoding options.
     pub fn decoding(&self) -> DecodeOptions {
         DecodeOptions {
             max_pixels: self.max_pixels,
@@ -36,7 +36,7 @@ impl InputOptions {
     }
 }
 
-/// Treatment of a result that exists already.
+/// Treatment of existing results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Existing {
@@ -47,7 +47,7 @@ pub enum Existing {
     Overwrite,
     /// Keep it and continue with the next picture.
     Skip,
-    /// Keep it where the ledger beside it says that it is finished and made as this run would; refuse otherwise.
+    /// Keep it if the ledger records it as finished with the same settings; refuse otherwise.
     Resume,
 }
 
@@ -74,7 +74,7 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
-    /// The format, where it does not depend on a name.
+    /// The format, if it does not depend on a name.
     pub fn fixed(self) -> Option<Format> {
         match self {
             OutputFormat::Auto | OutputFormat::Input => None,
@@ -96,7 +96,7 @@ options! {
     quality: u8 = 95, [1.0, 100.0], (long = "quality", value_name = "N");
     /// Bits per channel of PNG and TIFF: auto (16 where the input has more than 8), 8 or 16.
     depth: Depth = Depth::Auto, (long = "depth");
-    /// Write the result of a grey picture as grey.
+    /// Write results of grey pictures as grey.
     keep_grey: bool = false, (long = "keep-grey", num_args = 0, default_missing_value = "true");
     /// Results that exist already: refuse (before any work), overwrite (--overwrite), skip (--skip-existing) or resume (keep
     /// the finished ones of the same settings, --resume).
@@ -111,7 +111,7 @@ options! {
 }
 
 impl OutputOptions {
-    /// How a result of `format` is encoded.
+    /// The encoding of a result in `format`.
     pub fn encoding(&self, format: Format) -> EncodeOptions {
         EncodeOptions {
             format,

@@ -1,14 +1,14 @@
-//! The keys of a layer: unknown ones are refused with the nearest that exists.
+//! Checks the keys of a layer; an unknown one is refused with the most similar known key.
 
 use serde_yaml::{Mapping, Value};
 
 use super::keys;
 use crate::error::{Error, Result};
 
-/// Keys that were renamed, and their names today.
+/// Renamed keys, and their current names.
 const RENAMED: &[(&str, &str)] = &[("sampling.fidelity", "restore.fidelity")];
 
-/// Refuses keys that do not exist; renamed ones get their names of today.
+/// Refuses unknown keys; renames old ones to their current names.
 pub(super) fn check(mut layer: Mapping) -> Result<Mapping> {
     for (old, new) in RENAMED {
         rename(&mut layer, old, new)?;

@@ -1,4 +1,4 @@
-//! Layers of the configuration: typed as they are read, merged and validated once.
+//! Layers of the configuration: each is typed when read; all are merged and validated once.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use crate::runtime::RuntimeLayer;
 use crate::wording;
 use crate::yaml;
 
-/// The longest configuration that is read, in bytes.
+/// The largest configuration that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// `runtime.graphs.NAME.providers` is the longest key.
 const MAX_PARTS: usize = 4;
 
-/// The values that one source gives; fields that it does not give are `None`.
+/// The values of one source; fields that it does not set are `None`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ConfigLayer {
     /// The bundle's folder.
@@ -41,7 +41,7 @@ pub struct ConfigLayer {
 }
 
 impl ConfigLayer {
-    /// Types a tree of keys and values.
+    /// Deserialises a tree of keys and values.
     fn of(tree: Value) -> Result<Self> {
         let mut tree = match tree {
             Value::Null => Mapping::new(),
@@ -77,7 +77,7 @@ impl ConfigLayer {
         self.output.apply(&mut config.output);
     }
 
-    /// Takes relative paths from `folder`.
+    /// Resolves relative paths against `folder`.
     fn resolve_paths(&mut self, folder: &Path) {
         let absolute = |path: &mut PathBuf| *path = folder.join(&path);
         self.bundle.iter_mut().for_each(absolute);
@@ -90,7 +90,7 @@ impl ConfigLayer {
     }
 }
 
-/// Types the section `name` of a tree.
+/// Deserialises the section `name` of a tree.
 fn section<T: DeserializeOwned + Default>(tree: &mut Mapping, name: &str) -> Result<T> {
     let Some(value) = tree.remove(name) else {
         return Ok(T::default());
@@ -105,12 +105,12 @@ fn section<T: DeserializeOwned + Default>(tree: &mut Mapping, name: &str) -> Res
     })
 }
 
-/// Where a layer comes from, for messages.
+/// Origin of a layer, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A configuration file: its errors are of the kind [`Config`](crate::error::ErrorKind::Config).
     File(PathBuf),
-    /// A host's YAML text, the same.
+    /// YAML text of a host: errors as for a file.
     Text,
     /// The environment.
     Environment,
@@ -133,7 +133,7 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
-    /// `error` as one of this layer.
+    /// `error` attributed to this layer.
     fn blame(&self, error: Error) -> Error {
         match self {
             Origin::File(_) | Origin::Text => Error::config(format!("{self}: {error}")),
@@ -145,17 +145,17 @@ impl Origin {
 
 static RESOLUTIONS: AtomicUsize = AtomicUsize::new(0);
 
-/// How often layers were resolved in this process: once for a run or an engine, and once for each request with options.
+/// Number of times layers were resolved in this process: once per run or engine, and once per request with options.
 pub fn resolutions() -> usize {
     RESOLUTIONS.load(Ordering::Relaxed)
 }
 
-/// Layers over a bundle's defaults, the lowest first.
+/// Layers that override a bundle's defaults, lowest first.
 #[derive(Debug, Clone, Default)]
 pub struct Layers(Vec<(Origin, ConfigLayer)>);
 
 impl Layers {
-    /// Lays the values of a YAML file over the layers that are there. Relative paths in it are taken from its folder.
+    /// Adds a YAML file as the highest layer. Relative paths in it are resolved against its folder.
     ///
     /// # Errors
     /// [`Config`](crate::error::ErrorKind::Config), naming the file and the key.
@@ -166,7 +166,7 @@ impl Layers {
         self.text(origin, &text, folder)
     }
 
-    /// Lays the values of YAML text over the layers that are there; relative paths are taken from the working folder.
+    /// Adds YAML text as the highest layer; relative paths are resolved against the working folder.
     ///
     /// # Errors
     /// [`Config`](crate::error::ErrorKind::Config), naming the key.
@@ -182,11 +182,11 @@ impl Layers {
         Ok(())
     }
 
-    /// Lays `assignments` over the layers that are there: dotted keys and YAML values, `key=value`. Of two that give one
-    /// key the later one wins.
+    /// Adds `assignments` as the highest layer: `key=value` with dotted keys and YAML values. For duplicate keys the
+    /// last wins.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option): no assignment, an unknown key, a value of another kind.
+    /// [`Option`](crate::error::ErrorKind::Option): not an assignment, an unknown key, a value of another type.
     pub fn set<'a>(&mut self, assignments: impl IntoIterator<Item = &'a str>) -> Result<()> {
         let mut tree = Mapping::new();
         for assignment in assignments {
@@ -197,12 +197,12 @@ impl Layers {
         Ok(())
     }
 
-    /// Lays `layer` over the layers that are there.
+    /// Adds `layer` as the highest.
     pub fn push(&mut self, origin: Origin, layer: ConfigLayer) {
         self.0.push((origin, layer));
     }
 
-    /// The bundle that the topmost layer names.
+    /// The bundle named by the highest layer that names one.
     pub fn bundle(&self) -> Option<&Path> {
         self.0
             .iter()
@@ -210,11 +210,11 @@ impl Layers {
             .find_map(|(_, layer)| layer.bundle.as_deref())
     }
 
-    /// Merges the layers over `base`, the bundle's [options](crate::bundle::Bundle::options), and validates the result.
+    /// Merges the layers onto `base`, the bundle's [options](crate::bundle::Bundle::options), and validates the result.
     ///
     /// # Errors
-    /// That of [`Config::validate`], as one of the layer that is at fault: of a file
-    /// [`Config`](crate::error::ErrorKind::Config), of the bundle [`Bundle`](crate::error::ErrorKind::Bundle), else
+    /// Those of [`Config::validate`], attributed to the faulty layer: [`Config`](crate::error::ErrorKind::Config) for a
+    /// file, [`Bundle`](crate::error::ErrorKind::Bundle) for the bundle, else
     /// [`Option`](crate::error::ErrorKind::Option).
     pub fn resolve(&self, base: &Options) -> Result<Config> {
         RESOLUTIONS.fetch_add(1, Ordering::Relaxed);
@@ -236,7 +236,8 @@ impl Layers {
         config
     }
 
-    /// At fault is the layer with which validation begins to fail and fails to the end: a fault below it is mended above.
+    /// The faulty layer is the first from which on validation keeps failing: a fault below it was overridden by a
+    /// higher layer.
     fn blame(&self, base: &Options, error: Error) -> Error {
         let fails = |layers: &usize| self.merged(base, *layers).validate().is_err();
         let first = (0..=self.0.len()).rev().take_while(fails).last();
@@ -267,7 +268,7 @@ fn read(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// YAML to a tree; see [`yaml::parse`].
+/// Parses YAML into a tree; see [`yaml::parse`].
 fn parse(text: &str) -> Result<Value> {
     yaml::parse(text).map_err(|e| Error::option(e.to_string()))
 }
@@ -279,7 +280,7 @@ fn assign(tree: &mut Mapping, assignment: &str) -> Result<()> {
     };
     let value = yaml::parse(text)
         .map_err(|e| Error::option(format!("{key}: not a YAML value: `{text}`")).with_source(e))?;
-    // The keys of ONNX Runtime's session options have dots of their own.
+    // Keys of ONNX Runtime's session options contain dots.
     let parts: Vec<&str> = match key.strip_prefix("runtime.options.") {
         Some(option) => vec!["runtime", "options", option],
         None => key.splitn(MAX_PARTS, '.').collect(),

@@ -7,10 +7,10 @@ use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::nets::Networks;
 
-/// How long a request waits for a set before it looks whether it was cancelled.
+/// Interval at which a waiting request checks for cancellation.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Sets of networks and which of them wait for a request.
+/// All sets of networks, and the idle ones.
 pub(super) struct Pool {
     all: Vec<Mutex<Box<dyn Networks>>>,
     free: Mutex<Vec<usize>>,
@@ -27,12 +27,12 @@ impl Pool {
         }
     }
 
-    /// How many requests can be served at once.
+    /// Number of requests that run at once.
     pub(super) fn width(&self) -> usize {
         self.all.len()
     }
 
-    /// The set that was given back last, which has the most loaded; waits while all are in use.
+    /// The most recently used idle set, which has the most graphs loaded; waits while all are in use.
     ///
     /// # Errors
     /// [`Cancelled`](crate::error::ErrorKind::Cancelled) once `cancel` is set.
@@ -56,7 +56,7 @@ impl Pool {
     }
 }
 
-/// A set of networks in use; dropping it gives it back.
+/// A set of networks in use; returned to the pool on drop.
 pub(super) struct Lease<'a> {
     pool: &'a Pool,
     index: usize,

@@ -1,4 +1,4 @@
-//! What a first request would wait for, done beforehand.
+//! Warm-up: one-time work of the first request, done at start-up.
 
 use std::sync::Barrier;
 use std::thread;
@@ -8,19 +8,20 @@ use crate::error::{Error, Result};
 use crate::imageio::Rgb;
 use crate::options::Options;
 
-/// The first run of a shape finds kernels, the second binds and records them, the third is as all later ones.
+/// The first run of a shape selects kernels, the second binds buffers and captures the CUDA graph, the third is a
+/// regular one.
 const STEPS: usize = 3;
 const GREY: u8 = 127;
 
 impl Engine {
-    /// Restores a grey picture whose result has `size` (height, width) in three steps, on every set of networks: graphs are
-    /// loaded, TensorRT's engines built, cuDNN's algorithms chosen and CUDA graphs recorded for the shapes of such pictures
-    /// under `options`. Where graphs are released between stages, they are loaded again later.
+    /// Restores a grey picture with a result of `size` (height, width) in three steps, on every set of networks: loads
+    /// the graphs, builds TensorRT engines, selects cuDNN algorithms and captures CUDA graphs for these shapes under
+    /// `options`. Graphs that are released between stages are loaded again later.
     ///
     /// # Errors
     /// As [`restore`](Self::restore).
     pub fn warm_up(&self, (height, width): (usize, usize), options: &Options) -> Result<()> {
-        // Two at once would wait for each other's sets.
+        // Two concurrent warm-ups would deadlock on each other's sets.
         let turn = self.warming.lock();
         let upscale = options.restore.upscale;
         let of_lq = |length: usize| ((length as f64 / upscale) as usize).max(1);

@@ -1,4 +1,4 @@
-//! Which tiles the denoiser runs in.
+//! Tiles of the denoiser.
 
 use std::fmt;
 
@@ -10,35 +10,35 @@ use crate::error::{Error, Result};
 use crate::nets::vae::DOWNSCALE;
 use crate::tiling::{EvenTiles, Layout, Tiles};
 
-/// Which tiles control module and UNet run in, in pixels. As text `auto`, `none`, `SIZE:STRIDE` or `SIZE` (a stride of
-/// half the size); as a mapping `{ size, stride }` or `{ size, overlap }`.
+/// Tiles of ControlNet and UNet, in pixels. As text `auto`, `none`, `SIZE:STRIDE` or `SIZE` (a stride of half the
+/// size); as a mapping `{ size, stride }` or `{ size, overlap }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DenoiserTiles {
-    /// None up to [`AUTO_WHOLE`] pixels, [`AUTO_TILES`] above.
+    /// Untiled up to [`AUTO_WHOLE`] pixels, [`AUTO_TILES`] above.
     #[default]
     Auto,
-    /// The whole picture, however large.
+    /// Untiled, however large the picture is.
     None,
-    /// The reference's, where one fits into the picture: size a multiple of 64, stride of 8.
+    /// The reference's tiles, if the picture is at least one tile large: size a multiple of 64, stride of 8.
     Reference(Tiles),
-    /// Evenly spread ones, where the picture is larger than one: size a multiple of 64, overlap of 8 and at most half
-    /// the size.
+    /// Evenly spaced tiles, if the picture is larger than one: size a multiple of 64, overlap of 8 and at most half the
+    /// size.
     Even(EvenTiles),
 }
 
-/// The largest picture, in pixels and with its padding, that [`DenoiserTiles::Auto`] leaves whole.
+/// The largest picture, in pixels including padding, that [`DenoiserTiles::Auto`] does not tile.
 pub const AUTO_WHOLE: usize = 1024 * 1024;
 
-/// The tiles of [`DenoiserTiles::Auto`]. Against tiles of 512 pixels that share 128 they ask for half as many evaluations
-/// of the denoiser on as many cells in all, see more of the picture at once, and lie nearer to the untiled result.
+/// The tiles of [`DenoiserTiles::Auto`]. Compared with tiles of 512 pixels and an overlap of 128: half as many denoiser
+/// calls on as many latent pixels in total, more context per tile, and a result nearer to the untiled one.
 pub const AUTO_TILES: EvenTiles = EvenTiles {
     size: 768,
     overlap: 192,
 };
 
 impl DenoiserTiles {
-    /// How a latent of this size (height, width) is laid out, in latent cells; `None`: whole. Follows from the options
-    /// and the size alone.
+    /// The tiles of a latent of this size (height, width), in latent pixels; `None`: untiled. Depends on the options
+    /// and the size only.
     pub fn layout(&self, (height, width): (usize, usize)) -> Option<Layout> {
         let even = |tiles: EvenTiles| {
             let tiles = EvenTiles {
@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for DenoiserTiles {
     }
 }
 
-/// A mapping before it is known which tiles it describes.
+/// A mapping of either kind of tiles.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sizes {

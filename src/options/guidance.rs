@@ -9,7 +9,8 @@ use crate::guidance::{LossKind, Rule, Semantics, Space};
 options! {
     /// Restoration guidance.
     struct GuidanceOptions, layer GuidanceLayer, section "guidance";
-    /// Restoration guidance: pulls the result toward the stage-1 image; 0 is off. The unit is the bundle's family's.
+    /// Restoration guidance: pulls the result toward the stage-1 image; 0 is off. The scale has the meaning of the
+    /// bundle's family.
     scale: f64 = 0.0, [0.0, 1e9], (long = "guidance-scale", alias = "g_scale", allow_negative_numbers = true);
     /// The loss of guidance.
     loss: LossKind = LossKind::Mse, (long = "guidance-loss", alias = "g_loss");
@@ -21,23 +22,23 @@ options! {
     /// Guide model timesteps above this.
     stop: i64 = -1, [-1.0, 1e6],
         (long = "guidance-stop", alias = "g_stop", value_name = "TIMESTEP", allow_negative_numbers = true);
-    /// Family whose meaning the scale has: family (the bundle's), v1 or v2.
+    /// Meaning of the scale: that of the bundle's family (family), v1 or v2.
     semantics: SemanticsOption = SemanticsOption::Family, (skip);
     optional:
     /// Gradient steps of guidance per sampling step. Unset: 5 for v1, 1 for the other families.
     repeat: usize, [1.0, 1000.0], (long = "guidance-repeat", alias = "g_repeat", value_name = "N", num_args = 1);
 }
 
-/// Which family's meaning the guidance options have.
+/// The family that defines the meaning of the guidance options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SemanticsOption {
-    /// The bundle's.
+    /// The bundle's family.
     #[default]
     Family,
-    /// v1's.
+    /// v1.
     V1,
-    /// That of v2 and later.
+    /// v2 and later.
     V2,
 }
 
@@ -58,7 +59,7 @@ impl GuidanceOptions {
         Ok(())
     }
 
-    /// The rule for a bundle of `family`; `None` where nothing is guided.
+    /// The guidance rule for a bundle of `family`; `None` if guidance is off.
     pub fn rule(&self, family: &str) -> Option<Rule> {
         let semantics = match (self.semantics, family) {
             (SemanticsOption::V1, _) | (SemanticsOption::Family, "v1") => Semantics::V1,

@@ -32,7 +32,7 @@ options! {
     strength: Strength = Strength::All(1.0), (long = "strength", allow_hyphen_values = true);
     /// Start of sampling: noise, or cond for the noised latent of the stage-1 image.
     start_point: StartPoint = StartPoint::Noise, (long = "start-point", alias = "start_point_type", alias = "start_point");
-    /// Noise the condition up to this model timestep; 0 is off.
+    /// Noise augmentation: noise the ControlNet's condition to this model timestep; 0 is off.
     noise_aug: usize = 0, [0.0, 1e5], (long = "noise-aug", alias = "noise_aug", value_name = "TIMESTEP");
     /// Seed of the noise, as for `torch.manual_seed`: 0 to 2^64-1.
     seed: u64 = 231, (long = "seed");
@@ -51,7 +51,7 @@ options! {
     /// the timestep. Excludes deep_reuse, which skips the same work and more.
     control_reuse: f64 = 0.0, [0.0, 10.0], (skip);
     optional:
-    /// Noise added before each step, as a share of all steps' (Karras et al., algorithm 2). Unset: 0.
+    /// Churn: noise added over all steps (Karras et al., algorithm 2). Unset: 0.
     s_churn: f64, (long = "s-churn", alias = "s_churn", num_args = 1, allow_negative_numbers = true);
     /// Smallest sigma at which s_churn acts. Unset: 0.
     s_tmin: f64, (long = "s-tmin", alias = "s_tmin", num_args = 1, allow_negative_numbers = true);
@@ -76,7 +76,7 @@ fn sampler_name() -> impl clap::builder::TypedValueParser<Value = String> {
     clap::builder::PossibleValuesParser::new(names)
 }
 
-/// What sampling starts from.
+/// The start of sampling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
@@ -88,25 +88,25 @@ pub enum StartPoint {
     Cond,
 }
 
-/// How the seed becomes the noise of several samples.
+/// Derivation of several samples' noise from the seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum SeedMode {
-    /// Sample k starts from seed + k, whatever runs beside it
+    /// Sample k uses seed + k, independent of the batch
     #[default]
     PerSample,
     /// One stream for all samples of a picture, a batch drawn at once, as in the reference
     Stream,
 }
 
-/// Weight of the control module's residuals.
+/// Weight of the ControlNet's residuals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Strength {
-    /// The same for all.
+    /// One weight for all residuals.
     All(f64),
-    /// One for each: 12 skip connections from the finest up, and the middle block.
+    /// One weight per residual: 12 skip connections from the finest up, and the middle block.
     Each(Vec<f64>),
 }
 
@@ -158,12 +158,12 @@ impl SamplingOptions {
     /// The sampler that [`sampler`](field@Self::sampler) names.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option), naming the nearest and the known ones.
+    /// [`Option`](crate::error::ErrorKind::Option), naming the nearest and all known ones.
     pub fn sampler(&self) -> Result<&'static Sampler> {
         samplers::by_name(&self.sampler)
     }
 
-    /// Classifier-free guidance as the sampler takes it.
+    /// The sampler's settings of classifier-free guidance.
     pub fn cfg(&self) -> Cfg {
         Cfg {
             scale: self.cfg_scale,
@@ -172,10 +172,10 @@ impl SamplingOptions {
         }
     }
 
-    /// What denoiser calls reuse from earlier ones.
+    /// The feature-cache policy.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option): no number of timesteps, or both kinds at once.
+    /// [`Option`](crate::error::ErrorKind::Option): both kinds of caching at once.
     pub fn reuse(&self) -> Result<CachePolicy> {
         let deep = self.deep_reuse.unwrap_or_else(|| self.speed.deep_reuse());
         let control = self.control_reuse;
@@ -189,7 +189,7 @@ impl SamplingOptions {
         }
     }
 
-    /// The knobs as the sampler takes them.
+    /// The sampler parameters.
     pub fn knobs(&self) -> Knobs {
         Knobs {
             s_churn: self.s_churn,
@@ -201,10 +201,10 @@ impl SamplingOptions {
         }
     }
 
-    /// The weight of each of the control module's residuals.
+    /// The weight of each of the ControlNet's residuals.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) for a list that is not one for each.
+    /// [`Option`](crate::error::ErrorKind::Option) for a list of another length.
     pub fn strengths(&self) -> Result<[f32; CONTROLS]> {
         match &self.strength {
             Strength::All(strength) => Ok([*strength as f32; CONTROLS]),

@@ -1,8 +1,8 @@
-//! What may be given up for speed. Nothing by default.
+//! Approximations for speed; none by default.
 
 use serde::{Deserialize, Serialize};
 
-/// A choice of approximations; what each loses is measured in `docs/speed.md`.
+/// A choice of approximations; `docs/speed.md` has the measured loss of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
@@ -17,7 +17,7 @@ pub enum Speed {
 }
 
 impl Speed {
-    /// By what share of the timestep deep features may be older.
+    /// Maximum age of reused deep features, as a share of the timestep.
     pub(super) fn deep_reuse(self) -> f64 {
         match self {
             Speed::Exact => 0.0,

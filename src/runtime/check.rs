@@ -1,6 +1,6 @@
 //! Whether options and a bundle's graphs go together.
 
-use super::registration::{PassedOver, check_providers};
+use super::registration::{SkippedProvider, check_providers};
 use super::{GraphFile, RuntimeOptions};
 use crate::error::{Error, Result, nearest};
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result, nearest};
 /// [`Config`](crate::error::ErrorKind::Config): an override for a graph that is not there, or an option that is not served.
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no library, or a provider does not load that is not optional. The
 /// message names what is missing and how to install it.
-pub fn check(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<Vec<PassedOver>> {
+pub fn check(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<Vec<SkippedProvider>> {
     check_names(graphs, options)?;
     check_int8(graphs, options)?;
     check_providers(options)

@@ -63,7 +63,7 @@ pub use heap::own_process;
 pub use library::{Loaded, load};
 pub use provider::{Provider, ProviderKind, Scalar, Settings, Untyped};
 #[cfg(feature = "onnx")]
-pub use registration::{PassedOver, check_providers, probe};
+pub use registration::{SkippedProvider, check_providers, probe};
 #[cfg(feature = "onnx")]
 pub use session::{Session, first_run};
 #[cfg(feature = "onnx")]

@@ -23,7 +23,7 @@ static TRIED: Mutex<Vec<(Provider, Outcome)>> = Mutex::new(Vec::new());
 
 /// An optional provider that does not load, so that runs go on without it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct PassedOver {
+pub struct SkippedProvider {
     /// Which one.
     pub provider: ProviderKind,
     /// Why it does not load.
@@ -32,7 +32,7 @@ pub struct PassedOver {
     pub remedy: &'static str,
 }
 
-impl fmt::Display for PassedOver {
+impl fmt::Display for SkippedProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -48,7 +48,7 @@ impl fmt::Display for PassedOver {
 /// [`Config`](crate::error::ErrorKind::Config): an option that is not served.
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no library, or a provider does not load that is not optional. The
 /// message names what is missing and how to install it.
-pub fn check_providers(options: &RuntimeOptions) -> Result<Vec<PassedOver>> {
+pub fn check_providers(options: &RuntimeOptions) -> Result<Vec<SkippedProvider>> {
     let mut passed_over = Vec::new();
     for provider in options.all_providers() {
         let Err(reason) = probe(provider, options)? else {
@@ -57,7 +57,7 @@ pub fn check_providers(options: &RuntimeOptions) -> Result<Vec<PassedOver>> {
         if !provider.optional {
             return Err(refused(provider.kind(), &reason));
         }
-        let found = PassedOver {
+        let found = SkippedProvider {
             provider: provider.kind(),
             reason,
             remedy: provider.kind().remedy(),

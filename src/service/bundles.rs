@@ -1,6 +1,5 @@
-//! The one rule for finding a bundle: the topmost layer of the configuration that names one (flag, `--set`,
-//! `DIFFBIR_BUNDLE`, configuration file), then the user's default folder; commands that may fall back to the demo bundle
-//! name it themselves.
+//! Search order for the bundle: the highest configuration layer that names one (flag, `--set`, `DIFFBIR_BUNDLE`,
+//! configuration file), the user's default folder, then, for some commands only, the demo bundle.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,7 @@ pub const VARIABLE: &str = "DIFFBIR_BUNDLE";
 /// The demo bundle, relative to the checkout or to the folder of the program.
 const DEMO: &str = "onnx/demo";
 
-/// Lays the environment over `layers`.
+/// Adds the environment to `layers`.
 pub fn environment(layers: &mut Layers) {
     if let Some(bundle) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
         let layer = ConfigLayer {
@@ -26,7 +25,7 @@ pub fn environment(layers: &mut Layers) {
     }
 }
 
-/// The user's default bundle, whether it is there or not: `diffbir/bundle` in the user's data folder.
+/// Path of the user's default bundle, which need not exist: `diffbir/bundle` in the user's data folder.
 pub fn default_folder() -> Option<PathBuf> {
     Some(dirs::data_dir()?.join("diffbir").join("bundle"))
 }
@@ -34,7 +33,7 @@ pub fn default_folder() -> Option<PathBuf> {
 /// The folder of the bundle for `layers`.
 ///
 /// # Errors
-/// [`Bundle`](crate::error::ErrorKind::Bundle) where no bundle is named and the default folder has none.
+/// [`Bundle`](crate::error::ErrorKind::Bundle) if no bundle is named and the default folder has none.
 pub fn find(layers: &Layers) -> Result<PathBuf> {
     if let Some(named) = layers.bundle() {
         return Ok(named.to_owned());
@@ -51,10 +50,10 @@ pub fn find(layers: &Layers) -> Result<PathBuf> {
     )))
 }
 
-/// As [`find`], with the demo bundle where it finds none, which `host` receives a note of.
+/// As [`find`], falling back to the demo bundle with a note to `host`.
 ///
 /// # Errors
-/// As [`find`], where the demo bundle is missing as well.
+/// As [`find`], if the demo bundle is missing as well.
 pub fn find_or_demo(layers: &Layers, host: &dyn Host) -> Result<PathBuf> {
     let error = match find(layers) {
         Ok(folder) => return Ok(folder),
@@ -71,10 +70,10 @@ pub fn find_or_demo(layers: &Layers, host: &dyn Host) -> Result<PathBuf> {
     Ok(demo)
 }
 
-/// The demo bundle: in the working folder, or in one of the folders above the program.
+/// Finds the demo bundle in the working folder or in a parent folder of the program.
 ///
 /// # Errors
-/// [`Bundle`](crate::error::ErrorKind::Bundle), naming the places that were searched.
+/// [`Bundle`](crate::error::ErrorKind::Bundle), naming the searched places.
 pub fn demo() -> Result<PathBuf> {
     let executable = std::env::current_exe().unwrap_or_default();
     let above = executable.ancestors().skip(1).take(4).map(Path::to_owned);

@@ -19,7 +19,7 @@ use crate::prompts;
 /// A low-quality picture.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A file, with its caption beside it.
+    /// A file, with an optional caption file `NAME.txt`.
     File(PathBuf),
     /// The bytes of a file.
     Bytes(Arc<[u8]>),
@@ -37,10 +37,10 @@ impl Source {
         }
     }
 
-    /// The options of this picture: its caption stands before the prompt.
+    /// The options of this picture: its caption is prepended to the prompt.
     ///
     /// # Errors
-    /// [`Input`](crate::error::ErrorKind::Input) where the caption cannot be read.
+    /// [`Input`](crate::error::ErrorKind::Input) if the caption cannot be read.
     pub fn options(&self, config: &Config) -> Result<Options> {
         let mut options = config.options.clone();
         if let (Source::File(path), true) = (self, config.input.captions) {
@@ -53,7 +53,7 @@ impl Source {
 /// The caption of the picture at `path` (its sidecar `NAME.txt`) on one line, empty without one.
 ///
 /// # Errors
-/// [`Input`](crate::error::ErrorKind::Input) where the caption cannot be read.
+/// [`Input`](crate::error::ErrorKind::Input) if the caption cannot be read.
 pub fn caption(path: &Path) -> Result<String> {
     let mut caption = String::new();
     prompts::put_caption(path, &mut caption)?;
@@ -66,11 +66,11 @@ pub struct Job<'a> {
     pub source: &'a Source,
     /// The configuration of this request.
     pub config: &'a Config,
-    /// The file format of the results; `None` where it is not known yet.
+    /// The file format of the results; `None` if not known yet.
     pub format: Option<Format>,
     /// The noise.
     pub noise: Noise,
-    /// A way to stop the work.
+    /// Stops the job.
     pub cancel: Cancel,
 }
 
@@ -78,9 +78,9 @@ pub struct Job<'a> {
 pub struct Done {
     /// The samples, the plan, and how they were made.
     pub restored: Restored,
-    /// Properties of the input that the results have again: alpha, profile, metadata.
+    /// Properties of the input to restore in the results: alpha, profile, metadata.
     pub kept: Kept,
-    /// Properties of the input that the results do not have.
+    /// Properties of the input that are lost.
     pub dropped: Vec<&'static str>,
     /// Seconds of reading, of each stage and of each stage's loading (`load.STAGE`).
     pub seconds: BTreeMap<String, f64>,
@@ -138,12 +138,12 @@ impl Service {
     }
 }
 
-/// PNG stands for a format that is not known yet: it can have 16 bits.
+/// An unknown format is treated as PNG, which supports 16 bits.
 fn encoding(job: &Job<'_>) -> EncodeOptions {
     job.config.output.encoding(job.format.unwrap_or_default())
 }
 
-/// A stage's seconds include its loading; here they are apart.
+/// Adds up times; loading, which a stage's time includes, is counted separately.
 fn count(seconds: &mut BTreeMap<String, f64>, event: &Event<'_>) {
     let mut add = |name: String, time: f64| *seconds.entry(name).or_insert(0.0) += time;
     match event {

@@ -1,12 +1,12 @@
-//! The ledger of runs over several pictures: the file `.diffbir-ledger.jsonl` in the results' folder, which says of every
-//! result what it was made of, how, and which bytes it has. By it a run that was stopped at any moment goes on.
+//! The ledger of batch runs: the file `.diffbir-ledger.jsonl` in the output folder. It records the input, the settings
+//! and the SHA-256 of every result, so that a run interrupted at any moment can be resumed.
 //!
-//! A result's line is written and synced before the result gets its name, with the SHA-256 of its bytes. So a file with
-//! the name of a result is finished if it has those bytes, and somebody else's if it has others or no line; a result that
-//! is not there yet is made. Nothing in between exists, whenever a run is killed.
+//! A result's line is written and synced before the result is renamed into place, with the SHA-256 of its bytes. So a
+//! file at the path of a result is finished if its hash matches, and a foreign file if it differs or has no line; a
+//! missing result is made. No other state exists, whenever a run is killed.
 //!
-//! All paths in it are relative to the folders of inputs and results, so that both may be moved. Several runs may write
-//! into one folder, also at once: each claims its results' names while it lives.
+//! Paths are relative to the input and output folders, so both may be moved. Several runs may write into one folder,
+//! also concurrently: each claims the names of its results while it runs.
 
 mod file;
 
@@ -40,20 +40,20 @@ pub struct Planned {
     pub results: Vec<PathBuf>,
 }
 
-/// A picture under way.
+/// A picture in progress.
 pub struct Begun {
     picture: Planned,
     bytes: Identity,
 }
 
-/// What is to be done about a result.
+/// Action for one result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It is made, and nothing may be in its place.
+    /// Make it; an existing file is an error.
     Missing,
-    /// It is made, and replaces what is in its place.
+    /// Make it, replacing an existing file.
     Replaced,
-    /// It stays as it is.
+    /// Keep the existing file.
     Finished,
 }
 
@@ -61,7 +61,7 @@ pub enum Standing {
 pub struct Ledger {
     folder: PathBuf,
     file: Mutex<File>,
-    /// Of this run's settings.
+    /// Digest of this run's settings.
     digest: String,
     overwrites: bool,
     standings: HashMap<PathBuf, Standing>,
@@ -70,13 +70,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger of `folder`, which is made where it is missing, for a run with `settings` over `planned`.
-    /// `existing` says what happens to results that are there.
+    /// Opens the ledger of `folder`, creating it if missing, for a run with `settings` over `planned`. `existing`
+    /// decides about existing results.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option): a result is there and may not be replaced, was made in another way
-    /// or of another picture, or another run is about to make it. [`Input`](crate::error::ErrorKind::Input): the ledger
-    /// cannot be read or written.
+    /// [`Option`](crate::error::ErrorKind::Option): a result exists and may not be replaced, was made with other
+    /// settings or from another picture, or is claimed by another run. [`Input`](crate::error::ErrorKind::Input): the
+    /// ledger cannot be read or written.
     pub fn open(
         folder: &Path,
         settings: &Value,
@@ -85,7 +85,7 @@ impl Ledger {
     ) -> Result<Self> {
         imageio::check_writable(folder)?;
         let mut ledger = file::open(folder)?;
-        // Until the claim stands; dropped with the file where this run is refused.
+        // Locked until the claim is recorded; released with the file if this run is refused.
         file::lock(&ledger, folder)?;
         refuse_claimed(folder, planned)?;
         let judge = Judge::of(folder, settings, existing)?;
@@ -118,7 +118,7 @@ impl Ledger {
         })
     }
 
-    /// As [`open`](Self::open), without a claim and without a change to any file: what would be done about each result.
+    /// The actions that [`open`](Self::open) would decide, without a claim and without changing any file.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -136,12 +136,13 @@ impl Ledger {
         &self.folder
     }
 
-    /// What is to be done about each result, by its path below the folder.
+    /// The action for each result, by its path below the folder.
     pub fn standings(&self) -> &HashMap<PathBuf, Standing> {
         &self.standings
     }
 
-    /// A picture is about to be read. Where it changes after that, its results will not pass for the new one's.
+    /// Records the state of an input that is about to be read: if it changes later, its results do not count as results
+    /// of the new file.
     ///
     /// # Errors
     /// [`Input`](crate::error::ErrorKind::Input): it cannot be read.
@@ -152,10 +153,10 @@ impl Ledger {
         })
     }
 
-    /// Puts `file`, which is the `k`-th result, into its place, unless the one that is there stays.
+    /// Moves `file`, the `k`-th result, to its final path, unless the existing one is kept.
     ///
     /// # Errors
-    /// [`Input`](crate::error::ErrorKind::Input), naming what cannot be read or written.
+    /// [`Input`](crate::error::ErrorKind::Input), naming the file that cannot be read or written.
     pub fn finish(&self, begun: &Begun, k: usize, file: Prepared<'_>) -> Result<()> {
         let Some(result) = begun.picture.results.get(k) else {
             return Err(Error::internal("a result that was not planned"));
@@ -171,7 +172,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes down that `result` is finished and has the bytes of the file `temporary`.
+    /// Records `result` as finished, with the hash of the file `temporary`.
     fn record(&self, begun: &Begun, result: &Path, temporary: &Path) -> Result<()> {
         self.check()?;
         let line = Line::Made(Made {
@@ -189,10 +190,10 @@ impl Ledger {
         appended
     }
 
-    /// Finds out whether the folder is still the one that was opened.
+    /// Checks that the folder is still the one that was opened.
     ///
     /// # Errors
-    /// [`Input`](crate::error::ErrorKind::Input) where it, or the ledger in it, was removed or replaced.
+    /// [`Input`](crate::error::ErrorKind::Input) if it, or the ledger in it, was removed or replaced.
     pub fn check(&self) -> Result<()> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         match file::is_in(&file, &self.folder) {
@@ -204,10 +205,10 @@ impl Ledger {
         }
     }
 
-    /// Ends the run: all that it made is to be there.
+    /// Ends the run, and checks that all its results exist.
     ///
     /// # Errors
-    /// [`Input`](crate::error::ErrorKind::Input), naming a result that is gone.
+    /// [`Input`](crate::error::ErrorKind::Input), naming a missing result.
     pub fn close(&self) -> Result<()> {
         self.check()?;
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,14 +222,14 @@ impl Ledger {
     }
 }
 
-/// The results of earlier runs into a folder, by its ledger.
+/// Results of earlier runs into a folder, from its ledger.
 pub struct Known {
     folder: PathBuf,
     names: BTreeSet<String>,
 }
 
 impl Known {
-    /// Those in `folder`; none where it has no ledger.
+    /// The results in `folder`; none without a ledger.
     ///
     /// # Errors
     /// As [`Ledger::open`].
@@ -240,7 +241,7 @@ impl Known {
         })
     }
 
-    /// Whether `path` is one.
+    /// Whether `path` is such a result.
     pub fn contains(&self, path: &Path) -> bool {
         let is_known = |path: PathBuf| {
             let below = path.strip_prefix(&self.folder).map(name);
@@ -250,7 +251,7 @@ impl Known {
     }
 }
 
-/// Refuses results that a run which lives has claimed; claims of others are removed.
+/// Refuses results that a live run has claimed; removes claims of dead runs.
 fn refuse_claimed(folder: &Path, planned: &[Planned]) -> Result<()> {
     let alive = imageio::sweep(folder).map_err(file::failed(folder))?;
     let claims = alive
@@ -280,7 +281,7 @@ fn claim(folder: &Path, planned: &[Planned]) -> std::io::Result<NamedTempFile> {
     Ok(claim)
 }
 
-/// Decides about results.
+/// Decides the action for each result.
 struct Judge<'a> {
     folder: &'a Path,
     settings: &'a Value,
@@ -325,7 +326,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What is to be done about a result that is there when a run goes on.
+    /// The action for an existing result of a resumed run.
     fn resumed(&self, picture: &Planned, result: &Path) -> Result<Standing> {
         let Some(entry) = self.entries.results.get(&name(result)) else {
             return Err(self.refusal(
@@ -355,7 +356,7 @@ impl<'a> Judge<'a> {
             return Err(self.refusal(result, &why));
         }
         let is_same = made.input == name(&picture.name) && made.caption == picture.caption;
-        // A picture that cannot be read fails in its turn.
+        // An unreadable picture fails when its turn comes.
         if !picture.input.exists() || is_same && made.input_bytes.is_of(&picture.input)? {
             return Ok(Standing::Finished);
         }

@@ -1,4 +1,4 @@
-//! From a request to a result, once for all fronts: start-up, one job, a bounded queue, the ledger of a batch.
+//! The service shared by all front ends: start-up, one job, a bounded queue, the ledger of a batch.
 
 pub mod bundles;
 pub mod job;
@@ -14,7 +14,7 @@ pub use startup::{Opened, Service};
 
 use crate::error::Result;
 
-/// How much a message matters.
+/// Level of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Progress of start-up.
@@ -23,12 +23,12 @@ pub enum Level {
     Warning,
 }
 
-/// The front that a service works for.
+/// The front end of a service.
 pub trait Host: Sync {
     /// Receives a message.
     fn note(&self, level: Level, message: &str);
 
-    /// Installs ONNX Runtime where none is found; returns whether it did. Default: never.
+    /// Called if no ONNX Runtime is found: may install it; returns whether it did. Default: never.
     ///
     /// # Errors
     /// [`Runtime`](crate::error::ErrorKind::Runtime): the installation failed.

@@ -1,19 +1,19 @@
-//! A bounded queue of jobs and the loop of its workers. Who starts the threads is the owner's choice: scoped ones for a run
-//! of the program, long-lived ones for an engine behind the C ABI.
+//! A bounded queue of jobs and the loop of its workers. The owner starts the threads: scoped ones for a run of the
+//! program, long-lived ones for an engine behind the C ABI.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Why a job was not taken; it comes back.
+/// A refused job and the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refused<T> {
-    /// As many jobs wait as may.
+    /// The queue is full.
     Full(T),
-    /// The queue was closed.
+    /// The queue is closed.
     Closed(T),
 }
 
-/// Jobs that wait for a worker.
+/// A queue of jobs.
 pub struct Queue<T> {
     limit: usize,
     state: Mutex<State<T>>,
@@ -38,7 +38,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many jobs may wait.
+    /// Most jobs that may wait.
     pub fn limit(&self) -> usize {
         self.limit
     }
@@ -65,7 +65,7 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Works on jobs in their order until the queue is closed and empty.
+    /// Runs jobs in order until the queue is closed and empty.
     pub fn work(&self, mut work: impl FnMut(T)) {
         while let Some(job) = self.next() {
             work(job);
@@ -88,13 +88,13 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes no more jobs. Workers finish those that wait and end.
+    /// Closes the queue. Workers finish the waiting jobs and end.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Takes no more jobs, and gives back those that wait.
+    /// Closes the queue and returns the waiting jobs.
     pub fn cancel(&self) -> Vec<T> {
         let mut state = self.lock();
         state.closed = true;
@@ -105,11 +105,11 @@ impl<T> Queue<T> {
     }
 }
 
-/// Does `work` for each of `jobs` in their order on `workers` threads, at least one. After an error no further job begins;
-/// those that run are finished.
+/// Does `work` for each of `jobs` in their order on `workers` threads, at least one. After an error no further job
+/// starts; running ones are finished.
 ///
 /// # Errors
-/// The first that `work` reports.
+/// The first error of `work`.
 pub fn each<T: Sync, E: Send>(
     jobs: &[T],
     workers: usize,
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn jobs_are_worked_on_at_once() {
-        // Each waits for the other: one after the other would never end.
+        // Each job waits for the other: run in sequence they would never end.
         let both = Barrier::new(2);
         let meet = |_: &u8| {
             both.wait();

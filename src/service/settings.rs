@@ -1,4 +1,4 @@
-//! Everything that decides the results of a run, as its ledger keeps it.
+//! The settings recorded in a ledger: everything that affects a run's results.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,8 +10,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::runtime::Provider;
 
-/// What decides a run's results besides its inputs and their captions; nothing that only decides about memory, time or
-/// place. `bundle` is the bundle's hash, `replay` the file of recorded noise.
+/// All settings that affect the results of a run, without inputs and captions, and without those that affect only
+/// memory, time or placement. `bundle` is the bundle's hash, `replay` the file of recorded noise.
 ///
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option): recorded noise that cannot be read.
@@ -29,11 +29,11 @@ pub fn of(config: &Config, bundle: &str, replay: Option<&Path>) -> Result<Value>
         "format": output.format, "quality": output.quality, "depth": output.depth, "keep_grey": output.keep_grey,
         "metadata": output.metadata,
     });
-    // As they are read again: numbers may lose their last digit on the way.
+    // Round-tripped, as when read back: floating-point numbers may change in the last digit.
     serde_json::from_str(&settings.to_string()).map_err(internal)
 }
 
-/// The seed's, or that of a file, by its contents.
+/// `seeded`, or the hash of the file of recorded noise.
 fn noise(replay: Option<&Path>) -> Result<String> {
     let Some(path) = replay else {
         return Ok("seeded".to_owned());
@@ -42,7 +42,7 @@ fn noise(replay: Option<&Path>) -> Result<String> {
     bundle::sha256_file(path).map_err(unreadable)
 }
 
-/// The names of the providers; their threads, devices and limits may change on the way.
+/// The names of the providers; threads, devices and limits may change when a run is resumed.
 fn providers(config: &Config) -> Value {
     let runtime = &config.runtime;
     let names = |providers: &[Provider]| -> Vec<String> {
@@ -55,7 +55,7 @@ fn providers(config: &Config) -> Value {
     json!({ "providers": names(&runtime.providers), "graphs": graphs })
 }
 
-/// The first thing in which `now` differs from `then`, in words.
+/// The first difference between `then` and `now`, in words.
 pub fn difference(then: &Value, now: &Value) -> Option<String> {
     let (Value::Object(old), Value::Object(new)) = (then, now) else {
         return (then != now).then(|| format!(" was {then} and is {now}"));

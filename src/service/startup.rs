@@ -10,14 +10,14 @@ use crate::config::{Config, Layers};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::runtime::{self, Loaded, PassedOver, RuntimeOptions, engine_cache, library};
+use crate::runtime::{self, Loaded, RuntimeOptions, SkippedProvider, engine_cache, library};
 
 /// Files above this many bytes are announced before they are hashed.
 const LARGE_FILE: u64 = 1 << 28;
 
-/// A bundle and the configuration that follows from it; nothing is loaded yet.
+/// An opened bundle and the resolved configuration; nothing is loaded yet.
 pub struct Opened {
-    /// The bundle, whose files are not verified yet.
+    /// The bundle; its files are not verified yet.
     pub bundle: Bundle,
     /// The effective configuration.
     pub config: Config,
@@ -25,7 +25,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens the bundle that `layers` name, and resolves them over its defaults.
+    /// Opens the bundle that `layers` name, and merges them onto its defaults.
     ///
     /// # Errors
     /// [`Bundle`](crate::error::ErrorKind::Bundle): none is named, or it is damaged. Those of [`Layers::resolve`].
@@ -34,7 +34,7 @@ impl Opened {
         Opened::at(layers, &folder)
     }
 
-    /// As [`open`](Self::open), with the demo bundle where none is named, which `host` receives a note of.
+    /// As [`open`](Self::open), falling back to the demo bundle with a note to `host`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -53,11 +53,11 @@ impl Opened {
         })
     }
 
-    /// Makes the engine ready: checks the options against the bundle, verifies its files (all of them with `force`, else those
-    /// that are not known to be sound), loads ONNX Runtime, tries every provider, and warms up if the configuration says so.
+    /// Starts the engine: checks the options, verifies the bundle's files (with `force` also those verified before),
+    /// loads ONNX Runtime, tries every provider, and warms up if configured.
     ///
     /// # Errors
-    /// What any of these reports; see [`Engine::check`], [`Bundle::verify`], [`runtime::load`] and [`runtime::check`].
+    /// Those of each step; see [`Engine::check`], [`Bundle::verify`], [`runtime::load`] and [`runtime::check`].
     pub fn start(self, force: bool, host: &dyn Host) -> Result<Service> {
         let Opened {
             bundle,
@@ -83,27 +83,27 @@ impl Opened {
     }
 }
 
-/// An engine that is ready.
+/// A running engine.
 pub struct Service {
     /// The engine.
     pub engine: Engine,
-    /// The effective configuration, which a request's options are laid over.
+    /// The effective configuration, which a request's options override.
     pub config: Config,
     /// ONNX Runtime.
     pub loaded: &'static Loaded,
     /// Optional providers that do not load on this machine.
-    pub skipped: Vec<PassedOver>,
+    pub skipped: Vec<SkippedProvider>,
     layers: Layers,
-    /// Prompts that a warning was given for.
+    /// Prompts already warned about.
     warned: Mutex<BTreeSet<String>>,
 }
 
 impl Service {
-    /// The configuration of a request: `lay` puts its own layers over the service's.
+    /// The configuration of a request: `lay` adds its layers to the service's.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option): a value that is not accepted or that the bundle does not serve, or one of
-    /// the engine's own (bundle and runtime), which a request cannot change.
+    /// [`Option`](crate::error::ErrorKind::Option): a value that is not accepted or not supported by the bundle, or a
+    /// key of the engine (bundle, runtime), which a request cannot change.
     pub fn configured(&self, lay: impl FnOnce(&mut Layers) -> Result<()>) -> Result<Config> {
         let mut layers = self.layers.clone();
         lay(&mut layers)?;
@@ -117,7 +117,7 @@ impl Service {
         Ok(config)
     }
 
-    /// Notes prompts that are too long for the text encoder, each once.
+    /// Warns once of each prompt that is too long for the text encoder.
     ///
     /// # Errors
     /// As [`Engine::check`].
@@ -165,7 +165,7 @@ pub fn verify(bundle: &Bundle, force: bool, host: &dyn Host) -> Result<()> {
     })
 }
 
-/// Loads ONNX Runtime. Where none is found and none is named, the host may install it, unless the configuration forbids it.
+/// Loads ONNX Runtime. If none is found or named, the host may install it, unless the configuration forbids it.
 ///
 /// # Errors
 /// [`Runtime`](crate::error::ErrorKind::Runtime).
@@ -195,8 +195,8 @@ pub fn load(options: &RuntimeOptions, host: &dyn Host) -> Result<&'static Loaded
     Ok(loaded)
 }
 
-/// Tries the providers before any work. The host receives a note of each optional one that does not load, and of TensorRT
-/// engines that will take minutes to build.
+/// Tries the providers before any work. Notes to the host: each optional one that does not load, and TensorRT engines
+/// that take minutes to build.
 ///
 /// # Errors
 /// As [`runtime::check`].
@@ -204,7 +204,7 @@ fn try_providers(
     bundle: &Bundle,
     options: &RuntimeOptions,
     host: &dyn Host,
-) -> Result<Vec<PassedOver>> {
+) -> Result<Vec<SkippedProvider>> {
     let graphs = bundle.graph_files();
     let skipped = runtime::check(&graphs, options)?;
     for provider in &skipped {

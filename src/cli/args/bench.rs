@@ -45,7 +45,7 @@ pub struct Bench {
     /// Write the input and the stages' results as safetensors, for comparison with other programs
     #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "graphs"])]
     pub tensors: Option<PathBuf>,
-    /// Measure the memory of restorations of several sizes instead, each in a process of its own
+    /// Measure the memory of restorations of several sizes instead, each in its own process
     #[arg(long)]
     pub memory: bool,
     /// With --memory: sizes of the results in pixels, edges or WIDTHxHEIGHT
@@ -63,7 +63,7 @@ pub struct Bench {
     /// With --graphs: write the figures into the bundle as memory.yaml, the planner's cost model
     #[arg(long, requires = "graphs")]
     pub write: bool,
-    /// In a child process: measure one thing
+    /// Internal: one measurement in a child process
     #[arg(long, hide = true)]
     pub measure: Option<String>,
     #[command(flatten)]

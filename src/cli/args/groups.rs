@@ -1,4 +1,4 @@
-//! Groups of flags, and the sections of the configuration that a command uses.
+//! Groups of flags, and the configuration sections of each command.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,13 @@ use crate::options::{
 use crate::runtime::{MemoryPolicy, Provider, RuntimeLayer};
 use crate::service::bundles;
 
-/// Sections that act in `doctor`.
+/// Sections that apply to `doctor`.
 pub(super) const RUNTIME: &[&str] = &["bundle", "runtime"];
-/// Those that act where a model runs.
+/// Sections that apply to commands that run a model.
 pub(super) const MODEL: &[&str] = &[
     "bundle", "runtime", "restore", "sampling", "guidance", "tiling",
 ];
-/// All of them.
+/// All sections.
 pub(super) const ALL: &[&str] = &[
     "bundle", "runtime", "restore", "sampling", "guidance", "tiling", "input", "output",
 ];
@@ -36,14 +36,14 @@ pub struct BundleArgs {
     /// Set any configuration key, such as runtime.memory=sequential; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Read and hash every file of the bundle, also those known to be sound
+    /// Hash every file of the bundle, including those verified before
     #[arg(long)]
     pub verify: bool,
 }
 
 impl BundleArgs {
-    /// The layers of the file, the environment, `--set` and `flags`. `--set` may give keys of `sections` alone, those that
-    /// act in `command`.
+    /// The layers of the file, the environment, `--set` and `flags`. `--set` accepts only keys of `sections`, which
+    /// apply to `command`.
     pub(super) fn layers(
         &self,
         command: &str,
@@ -97,7 +97,7 @@ impl RuntimeArgs {
     }
 }
 
-/// The options that decide a result's pixels.
+/// The options that affect a result's pixels.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
     #[command(flatten, next_help_heading = "Restoration")]
@@ -132,7 +132,7 @@ pub struct ExistingArgs {
     /// Skip inputs whose results exist
     #[arg(long)]
     skip_existing: bool,
-    /// Finish an interrupted run into a folder: keep its finished results, make the others. Other settings are refused
+    /// Resume an interrupted run into a folder: keep finished results, make the others. Other settings are refused
     #[arg(long, conflicts_with_all = ["overwrite", "skip_existing"])]
     resume: bool,
 }
@@ -161,7 +161,7 @@ pub struct TileArgs {
     tile: Vec<String>,
     #[command(flatten)]
     tiling: TilingLayer,
-    /// The reference's switch of guidance: here the scale alone decides.
+    /// The reference's guidance switch; the scale alone decides here.
     #[arg(long, hide = true)]
     guidance: bool,
     #[arg(long = "cleaner_tiled", hide = true)]
@@ -214,7 +214,7 @@ impl TileArgs {
     }
 }
 
-/// Puts `STAGE=TILES` into `layer`.
+/// Adds `STAGE=TILES` to `layer`.
 fn set_tiles(layer: &mut TilingLayer, text: &str) -> Result<()> {
     let wrong = || {
         Error::option(

@@ -12,14 +12,14 @@ use crate::config::{Config, InputLayer, Key, OutputLayer, keys};
 use crate::options::{GuidanceLayer, RestoreLayer, SamplingLayer, TilingLayer};
 use crate::runtime::RuntimeLayer;
 
-/// Behind the help of the program.
+/// Text after the program's help.
 pub(super) const ENVIRONMENT: &str = "\
 Environment: DIFFBIR_BUNDLE folder of the bundle; DIFFBIR_CACHE the program's cache; ORT_DYLIB_PATH libonnxruntime; TMPDIR \
 scratch files of large pictures; NO_COLOR plain output.\n\n\
 Exit codes: 0 all done; 1 some inputs failed (each is named, the rest is done); 2 usage; 3 configuration or bundle not valid; 4 \
 ONNX Runtime or a provider unavailable; 5 not enough memory; 70 internal; 130 interrupted.";
 
-/// Behind the help of `restore`.
+/// Text after the help of `restore`.
 pub(super) const RESTORE: &str = "\
 Examples:
   diffbir restore lq.png -o restored.png --bundle onnx/diffbir-v2.1
@@ -28,15 +28,15 @@ Examples:
   diffbir restore frames -o restored --frames --memory-budget 8GiB
   diffbir restore huge.tif -o restored.tif --dry-run";
 
-/// Keys whose defaults are the bundle's.
+/// Keys with defaults from the bundle.
 const OF_BUNDLE: [&str; 5] = ["sampler", "steps", "cfg_scale", "prompt", "negative_prompt"];
 
-/// Parses the process's arguments. Prints help and usage errors itself; then the exit code is returned.
+/// Parses the process's arguments. Prints help and usage errors itself, and then returns the exit code.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
     let parsed = command().try_get_matches_from(args);
     let parsed = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| {
-        // A closed stream is no reason to fail in another way.
+        // Errors of a closed stream are ignored.
         let _ = error.print();
         if let Some(hint) = hint(&error) {
             crate::cli::say::error(&hint);
@@ -84,7 +84,7 @@ fn flags_of<T: Args>() -> clap::Command {
 
 /// `arg` with its range and its default in the help.
 fn with_default(arg: Arg, keys: &BTreeMap<String, &'static Key>, defaults: &Value) -> Arg {
-    // Ids of the commands' own flags may be those of keys that have no flag.
+    // Ids of a command's own flags may equal keys without a flag.
     let Some(key) = keys.get(arg.get_id().as_str()) else {
         return arg;
     };
@@ -106,7 +106,7 @@ fn with_default(arg: Arg, keys: &BTreeMap<String, &'static Key>, defaults: &Valu
     )
 }
 
-/// The default of a key as text; `None` for one that is unset, whose documentation says what follows.
+/// The default of a key as text; `None` if it is unset by default, which its documentation explains.
 pub fn default_of(key: &Key, defaults: &Value) -> Option<String> {
     if OF_BUNDLE.contains(&key.name) {
         return Some("the bundle's".to_owned());
@@ -119,7 +119,7 @@ pub fn default_of(key: &Key, defaults: &Value) -> Option<String> {
     }
 }
 
-/// Where a flag that the command does not have belongs.
+/// A hint for a flag that the command does not have.
 fn hint(error: &clap::Error) -> Option<String> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;

@@ -1,5 +1,5 @@
-//! The command line as typed. Flags of configuration keys are the layers themselves ([`declare`](crate::declare)); a command
-//! flattens the groups that act in it, and refuses the others.
+//! The command line as typed. Flags of configuration keys are generated with the layers ([`declare`](crate::declare));
+//! a command includes the groups that apply to it, and refuses all other flags.
 
 mod bench;
 mod groups;
@@ -35,7 +35,7 @@ pub enum Command {
     Restore(Box<Restore>),
     /// Restore the pictures that ship with the repository and write a before/after sheet
     Demo(Box<Demo>),
-    /// Show the contents of a bundle, and verify it
+    /// Verify a bundle and show its contents
     Inspect(Inspect),
     /// Show which ONNX Runtime is found, its providers, and the provider of each graph
     Doctor(Box<Doctor>),
@@ -167,7 +167,7 @@ impl Demo {
 pub struct Inspect {
     /// Folder of the bundle [default: as for restore]
     pub bundle: Option<PathBuf>,
-    /// Read and hash every file, also those known to be sound
+    /// Hash every file, including those verified before
     #[arg(long)]
     pub verify: bool,
     /// Print JSON

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::help::{command, default_of, keys_of_flags};
 use crate::config::{Config, keys};
 
-/// Markdown: for each section of the configuration a table of its keys with flags, defaults, ranges and documentation.
+/// Generates Markdown: per configuration section a table of keys with flags, defaults, ranges and documentation.
 pub fn option_table() -> String {
     let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
     let flags = flags();

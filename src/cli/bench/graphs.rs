@@ -1,4 +1,4 @@
-//! What each graph of a bundle takes of memory, and the cost model that follows.
+//! Measures the memory of each graph of a bundle and fits the cost model.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,8 @@ use crate::nets::vae::DOWNSCALE;
 use crate::nets::{Input, Networks};
 use crate::runtime::{MemoryPolicy, Sessions};
 
-/// Edges of the inputs that a graph is measured on, in its cells: small, so that full-size graphs can be measured too.
+/// Edges of the inputs that a graph is measured on, in pixels of its input: small, so that full-size graphs can be
+/// measured too.
 const PIXELS: [usize; 3] = [256, 512, 768];
 const CELLS: [usize; 3] = [32, 64, 96];
 
@@ -51,7 +52,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// A graph or a variant of it, and the configuration under which it runs.
+/// A graph or variant, and its configuration.
 struct Measured<'a> {
     graph: &'a str,
     listed: &'a Graph,
@@ -89,7 +90,7 @@ fn measured<'a>(config: &Config, bundle: &'a Bundle) -> BTreeMap<String, Measure
 }
 
 impl Measured<'_> {
-    /// Measures it on inputs of three sizes, each in a process of its own.
+    /// Measures it on inputs of three sizes, each in a child process.
     fn points(&self, bundle: &Bundle) -> Result<Vec<GraphPoint>> {
         let edges = match self.listed.kind {
             GraphKind::Cleaner | GraphKind::VaeEncoder => PIXELS,
@@ -102,10 +103,10 @@ impl Measured<'_> {
         edges.into_iter().map(point).collect()
     }
 
-    /// Bytes per squared cell, at least.
+    /// Lower bound of the quadratic term, in bytes.
     fn squared_cell(&self) -> f64 {
         match self.variant {
-            // Attention as one operator works on a part of its logits at a time.
+            // Fused attention holds only a part of its logits at a time.
             Some(variant) if variant.rewrites.contains_key("attention") => 0.0,
             _ => attention(self.listed.kind),
         }
@@ -125,13 +126,13 @@ fn write(bundle: &Bundle, model: &MemoryModel) -> Result<()> {
 pub(super) struct GraphPoint {
     cells: usize,
     load: u64,
-    /// What loading took for a moment besides.
+    /// Additional peak of loading.
     loading: u64,
     run: u64,
 }
 
-/// Bytes a squared cell that the VAE's attention takes, one head's logits and their softmax. In sizes that any machine
-/// can measure other layers take more, so that it does not show there.
+/// Quadratic term of the VAE's attention in bytes, for the latent's pixels: one head's logits and their softmax. At
+/// sizes that any machine can measure, other layers dominate and hide it.
 fn attention(kind: GraphKind) -> f64 {
     let pixels = DOWNSCALE as f64;
     match kind {
@@ -142,8 +143,8 @@ fn attention(kind: GraphKind) -> f64 {
     }
 }
 
-/// A model that is nowhere below the measured points: the growth between them, and the rest as a constant. `least_squared` is
-/// the least of what a squared cell takes.
+/// A model that is too low at no measured point: the growth between the points, and a constant. `least_squared` is the
+/// minimum of the quadratic term.
 fn fit(points: &[GraphPoint], least_squared: f64) -> GraphMemory {
     let at = |k: usize| (points[k].cells as f64, points[k].run as f64);
     let ((x0, y0), (x1, y1), (x2, y2)) = (at(0), at(1), at(2));
@@ -172,7 +173,7 @@ fn fit(points: &[GraphPoint], least_squared: f64) -> GraphMemory {
     }
 }
 
-/// In a child: loads one graph and runs it once.
+/// In a child process: loads one graph and runs it once.
 pub(super) fn measure(
     bundle: &Bundle,
     config: &Config,
@@ -182,7 +183,7 @@ pub(super) fn measure(
     let graph = bundle.manifest().graphs.get(name);
     let graph = graph.ok_or_else(|| Error::option(format!("--measure: no graph `{name}`")))?;
     let mut sessions = Sessions::new(bundle.graph_files(), config.runtime.clone());
-    let unknown = || Error::runtime("this system does not tell what a process takes of memory");
+    let unknown = || Error::runtime("this system does not report the memory of a process");
     let before = memory::resident().ok_or_else(unknown)?;
     let network = sessions.get(name)?;
     let (loaded, loading) = (

@@ -1,9 +1,9 @@
-//! The picture that restorations are measured on.
+//! The synthetic picture of the measurements.
 
 use crate::cli::args::Size;
 use crate::imageio::Rgb;
 
-/// A picture whose result has `size`: waves of several lengths, so that there is structure.
+/// A picture whose result has `size`: waves of several wavelengths.
 pub(super) fn of(Size(height, width): Size, upscale: f64) -> Rgb {
     let wave = |x: usize, length: f32| (x as f32 / length).sin();
     let input = |length: usize| ((length as f64 / upscale) as usize).max(1);

@@ -1,4 +1,4 @@
-//! What whole restorations of several sizes take of memory and time.
+//! Memory and time of restorations of several sizes.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ pub(super) struct RunPoint {
     stages: BTreeMap<String, StagePoint>,
 }
 
-/// A stage of it: bytes that the process held at most meanwhile, those that were planned, and seconds.
+/// A stage: peak bytes of the process, planned bytes, and seconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct StagePoint {
     peak: u64,
@@ -64,7 +64,7 @@ struct StagePoint {
     seconds: f64,
 }
 
-/// In a child: restores a picture to `size`.
+/// In a child process: restores a picture to `size`.
 pub(super) fn measure(bundle: Bundle, config: &Config, size: Size) -> Result<RunPoint> {
     let options = config.options.clone();
     let engine = Engine::open(bundle, config.runtime.clone());

@@ -1,4 +1,4 @@
-//! What the stages make of the picture, for other programs to be compared with.
+//! Records intermediate results, for comparison with other programs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::pipeline::{Event, Intermediate};
 pub(super) struct Tensors(BTreeMap<&'static str, Array4<f32>>);
 
 impl Tensors {
-    /// Keeps what `event` tells of the first sample.
+    /// Keeps the tensor or picture in `event`, for the first sample.
     pub(super) fn see(&mut self, event: &Event<'_>) -> Result<()> {
         let (what, array) = match event {
             Event::Tensor(what, samples, tensor) if samples.first == 0 => {

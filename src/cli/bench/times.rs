@@ -1,4 +1,4 @@
-//! How long each stage and the whole take once everything is loaded.
+//! Times of each stage and of the whole, after loading.
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
@@ -19,7 +19,7 @@ use crate::pipeline::Stage;
 use crate::runtime::{Loaded, RuntimeOptions};
 use crate::service::Service;
 
-/// Restores a synthetic picture once to load everything, then several times with the clock running.
+/// Restores a synthetic picture once untimed, to load everything, then several times timed.
 pub(super) fn run(
     args: &Bench,
     service: &Service,
@@ -61,7 +61,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// One restoration with the clock running.
+/// One timed restoration.
 fn once(
     engine: &Engine,
     request: &Request,
@@ -89,7 +89,7 @@ fn paced(engine: &Engine, request: &Request, facts: &Facts<'_>) -> Result<Vec<Ru
     Ok(runs)
 }
 
-/// Names what a JSON line tells.
+/// The tag of a JSON line.
 trait WithEvent {
     fn with_event(self, event: &str) -> Self;
 }
@@ -101,10 +101,10 @@ impl WithEvent for Value {
     }
 }
 
-/// What the figures were measured on.
+/// The machine of the measurements.
 #[derive(Debug, Clone, Serialize)]
 struct Machine {
-    /// The processor's name, as far as the system tells it.
+    /// The processor's name, if the system reports it.
     cpu: Option<String>,
     /// Threads that a graph runs on.
     threads: usize,
@@ -126,7 +126,7 @@ impl Machine {
     }
 }
 
-/// All that stands beside the figures of the runs.
+/// The configuration of the measurement.
 struct Facts<'a> {
     engine: &'a Engine,
     request: &'a Request,
@@ -139,7 +139,7 @@ struct Facts<'a> {
 
 /// The figures of several runs.
 struct Report {
-    /// Each stage that ran: its seconds, and those for which the first run waited for its graph.
+    /// Each stage that ran: its seconds, and the first run's seconds of loading its graph.
     stages: Vec<(Stage, Spread, f64)>,
     step: Option<Spread>,
     whole: Option<Spread>,

@@ -1,4 +1,4 @@
-//! Watching a restoration with a clock.
+//! Timing of a restoration.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -10,17 +10,17 @@ use crate::pipeline::{Event, Stage};
 /// Seconds of one restoration and of its parts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Run {
-    /// All of it, loading included.
+    /// Total, loading included.
     pub whole: f64,
     /// Each stage, without loading.
     pub stages: BTreeMap<Stage, f64>,
-    /// What each stage waited for its graph.
+    /// Loading of each stage's graph.
     pub loads: BTreeMap<Stage, f64>,
     /// Each step of the sampler.
     pub steps: Vec<f64>,
 }
 
-/// Notes when what happened.
+/// Records the times of events.
 pub(super) struct Watch {
     start: Instant,
     step: Instant,
@@ -28,7 +28,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// The restoration begins.
+    /// Starts the timing.
     pub(super) fn start() -> Self {
         let now = Instant::now();
         Watch {
@@ -38,7 +38,7 @@ impl Watch {
         }
     }
 
-    /// Something happened.
+    /// Records an event.
     pub(super) fn see(&mut self, event: &Event<'_>) {
         match event {
             Event::Loaded(stage, seconds) => {
@@ -56,7 +56,7 @@ impl Watch {
         }
     }
 
-    /// It is over.
+    /// Ends the timing.
     pub(super) fn stop(mut self) -> Run {
         self.run.whole = self.start.elapsed().as_secs_f64();
         for (stage, loading) in &self.run.loads {
@@ -68,7 +68,7 @@ impl Watch {
     }
 }
 
-/// The middle and the least of several figures.
+/// Median and minimum of several figures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Spread {
     pub median: f64,
@@ -76,7 +76,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// `None` where there are no figures.
+    /// `None` without figures.
     pub(super) fn of(figures: impl Iterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = figures.collect();
         sorted.sort_by(f64::total_cmp);

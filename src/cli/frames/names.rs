@@ -1,27 +1,28 @@
-//! What the frames of a sequence are called: all the same but for one number.
+//! Names of the frames of a sequence, which differ in one number only.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// So many gaps are named.
+/// Most gaps that are listed.
 const NAMED_GAPS: usize = 6;
 
-/// The names of a sequence: everything but the number.
+/// The common parts of a sequence's names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Naming {
     /// Before the number.
     before: String,
-    /// Behind the number, without the ending.
+    /// After the number, without the extension.
     after: String,
 }
 
 impl Naming {
-    /// How `paths` are named.
+    /// The naming of `paths`.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option), naming two that are not of one sequence, or one without a number.
+    /// [`Option`](crate::error::ErrorKind::Option), naming two that do not belong to one sequence, or one without a
+    /// number.
     pub fn of(paths: &[&Path]) -> Result<Self> {
         let names: Vec<Name<'_>> = paths
             .iter()
@@ -37,7 +38,7 @@ impl Naming {
                 _ => return Err(strangers(first, other)),
             }
         }
-        // Of a single frame: where programs count.
+        // For a single frame: the last number, where programs count.
         let last = || first.parts.iter().rposition(|part| is_number(part));
         let place = place
             .or_else(last)
@@ -51,7 +52,7 @@ impl Naming {
     /// The number in the name of the frame at `path`.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) for a number beyond all counting.
+    /// [`Option`](crate::error::ErrorKind::Option) for a number that is too large.
     pub fn number(&self, path: &Path) -> Result<u64> {
         let stem = text_of(path.file_stem());
         let digits =
@@ -64,11 +65,11 @@ impl Naming {
     }
 }
 
-/// A frame's name, taken apart.
+/// A frame's name, split into numbers and text.
 struct Name<'a> {
     path: &'a Path,
     folder: PathBuf,
-    /// Numbers, and what stands between them.
+    /// Alternating text and numbers.
     parts: Vec<&'a str>,
     ending: &'a str,
 }
@@ -88,7 +89,7 @@ impl<'a> Name<'a> {
         })
     }
 
-    /// Where the one number stands in which `other` differs; `None` where more is different, or nothing.
+    /// Position of the only number in which `other` differs; `None` if more differs, or nothing.
     fn difference(&self, other: &Self) -> Option<usize> {
         let alike = self.folder == other.folder
             && self.ending == other.ending
@@ -110,7 +111,7 @@ fn is_number(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Cuts before and behind each number.
+/// Splits before and after each number.
 fn parts(stem: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = stem;
@@ -136,7 +137,7 @@ fn without_number(path: &Path) -> Error {
     Error::option(format!("{}: no number in the frame's name", path.display()))
 }
 
-/// What is missing between ascending `numbers`, in words.
+/// The gaps in ascending `numbers`, in words.
 pub fn gaps(numbers: &[u64]) -> Option<String> {
     let pairs = || {
         let pairs = numbers.iter().zip(numbers.iter().skip(1));

@@ -1,4 +1,4 @@
-//! Which files the arguments name: files, folders and patterns.
+//! Finds the input files named by arguments: files, folders and patterns.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,28 +7,28 @@ use crate::error::{Error, Result};
 use crate::imageio::is_picture_name;
 use crate::service::ledger::Known;
 
-/// A picture, and the folder that it lies in below the one that was named.
+/// A picture, and its folder relative to the named one.
 #[derive(Debug)]
 pub(super) struct Found {
     pub path: PathBuf,
     pub folder: PathBuf,
 }
 
-/// Searches folders and patterns. Hidden files are skipped as shells do, macOS's `._NAME` among them.
+/// Searches folders and patterns. Hidden files are skipped as shells do, including macOS's `._NAME`.
 pub(super) struct Walk<'a> {
-    /// Whether folders in folders are searched.
+    /// Whether to search recursively.
     pub recursive: bool,
-    /// Folders that this run writes to, by their real paths: not searched unless they are named.
+    /// Canonical paths of this run's output folders: not searched unless named.
     pub written: Vec<PathBuf>,
     /// The results of earlier runs.
     pub known: &'a Known,
-    /// What was found.
+    /// The found pictures.
     pub found: Vec<Found>,
-    /// How many results of earlier runs were skipped.
+    /// Number of skipped results of earlier runs.
     pub results: usize,
-    /// How many pipes, sockets and devices were skipped.
+    /// Number of skipped pipes, sockets and devices.
     pub special: usize,
-    /// The folders that were searched, by their real paths.
+    /// Canonical paths of the searched folders.
     searched: HashSet<PathBuf>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Adds what `input` names.
+    /// Adds the files that `input` names.
     pub(super) fn add(&mut self, input: &str) -> Result<()> {
         let path = Path::new(input);
         if path.is_dir() {
@@ -63,7 +63,7 @@ impl<'a> Walk<'a> {
             }
             Ok(())
         } else {
-            // A file that is not there is reported with the others that fail, so that the rest is done.
+            // A missing file is reported as a failed picture, so that the others are restored.
             self.found.push(Found {
                 path: path.to_owned(),
                 folder: PathBuf::new(),
@@ -107,7 +107,7 @@ impl<'a> Walk<'a> {
             .is_ok_and(|dir| self.written.contains(&dir))
     }
 
-    /// Adds a file that a folder or a pattern gave. A link to nothing is one that cannot be read.
+    /// Adds a file found by a folder or a pattern. A dangling link counts as unreadable.
     fn file(&mut self, path: PathBuf, folder: &Path) {
         match path.metadata() {
             Ok(metadata) if metadata.is_dir() => {}

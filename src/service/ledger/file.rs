@@ -26,7 +26,7 @@ pub(super) enum Line {
     Settings {
         /// [`FORMAT`].
         format: u32,
-        /// What they are called by.
+        /// Their digest.
         digest: String,
         /// The settings.
         values: Value,
@@ -52,16 +52,16 @@ impl Line {
     }
 }
 
-/// A finished result.
+/// A finished result, its input and settings.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Made {
     /// Its path below the folder of results.
     pub result: String,
-    /// Its contents.
+    /// State of the file.
     pub bytes: Identity,
     /// The picture's path below the folder of inputs.
     pub input: String,
-    /// The picture's contents.
+    /// State of the input file.
     pub input_bytes: Identity,
     /// The picture's caption.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -70,8 +70,7 @@ pub(super) struct Made {
     pub settings: String,
 }
 
-/// The contents of a file. Size and time decide as long as they are the same; a file that was copied has another time,
-/// and is the same one by its SHA-256.
+/// State of a file. Equal size and time mean unchanged; with another time, as after copying, the SHA-256 decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     size: u64,
@@ -81,7 +80,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// That of the file at `path`, which is read.
+    /// Reads the file at `path`.
     ///
     /// # Errors
     /// [`Input`](crate::error::ErrorKind::Input): no file, or it cannot be read.
@@ -119,7 +118,7 @@ fn size_and_time(path: &Path) -> Result<(u64, u64)> {
     Ok((metadata.len(), nanoseconds))
 }
 
-/// The last that is known of a result.
+/// Last known state of a result.
 #[derive(Debug)]
 pub(super) enum Entry {
     /// It was finished.
@@ -137,7 +136,7 @@ impl Entry {
     }
 }
 
-/// All that a ledger says.
+/// Contents of a ledger.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     /// By their digest.
@@ -146,7 +145,7 @@ pub(super) struct Entries {
     pub results: HashMap<String, Entry>,
 }
 
-/// What the ledger of `folder` says; nothing where there is none. A line that a killed run did not end is skipped.
+/// Reads the ledger of `folder`; empty if there is none. An incomplete line of a killed run is skipped.
 pub(super) fn read(folder: &Path) -> Result<Entries> {
     let path = folder.join(FILE);
     let bytes = match std::fs::read(&path) {
@@ -189,12 +188,12 @@ pub(super) fn open(folder: &Path) -> Result<File> {
     opened.map_err(failed(&path))
 }
 
-/// Appends `line` and syncs it. The file is locked meanwhile.
+/// Appends `line` under the lock and syncs it.
 pub(super) fn append(file: &mut File, folder: &Path, line: &Line) -> Result<()> {
     let text = serde_json::to_string(line)
         .map_err(|e| Error::internal("a line of the ledger cannot be written").with_source(e))?;
     let mut append = || {
-        // Behind a line that a killed run did not end.
+        // After an incomplete line of a killed run.
         let torn = file.seek(SeekFrom::End(0))? > 0 && {
             let mut last = [0];
             file.seek(SeekFrom::End(-1))?;
@@ -208,7 +207,7 @@ pub(super) fn append(file: &mut File, folder: &Path, line: &Line) -> Result<()> 
     append().map_err(failed(&folder.join(FILE)))
 }
 
-/// Waits until no other run reads or writes the ledger. A file system that knows no locks is used without.
+/// Locks the ledger, waiting for other runs. A file system without locks is used without locking.
 pub(super) fn lock(file: &File, folder: &Path) -> Result<()> {
     match file.lock() {
         Err(e) if e.kind() != ErrorKind::Unsupported => Err(failed(&folder.join(FILE))(e)),
@@ -216,9 +215,9 @@ pub(super) fn lock(file: &File, folder: &Path) -> Result<()> {
     }
 }
 
-/// Ends what [`lock`] began.
+/// Releases the lock of [`lock`].
 pub(super) fn unlock(file: &File) {
-    // What was never locked is not locked afterwards either.
+    // Unlocking a file that was never locked may fail, harmlessly.
     let _ = file.unlock();
 }
 
@@ -238,7 +237,7 @@ pub(super) fn is_in(file: &File, folder: &Path) -> bool {
     }
 }
 
-/// A path as it stands in the ledger: with `/`, and what is not Unicode escaped.
+/// A path as written in the ledger: with `/`, non-Unicode bytes escaped.
 pub(super) fn name(path: &Path) -> String {
     let part = |part: std::path::Component<'_>| match part.as_os_str().to_str() {
         Some(text) => text.to_owned(),

@@ -57,7 +57,7 @@ fn prepared(path: &Path) -> Prepared<'_> {
     imageio::prepare(path, &rgb.into(), &kept, options, &Default::default()).unwrap()
 }
 
-/// As a run that is killed between the line and the name of the picture's result.
+/// The state after a run is killed between writing the line and renaming the result.
 fn record(ledger: &Ledger, folders: &Folders, picture: &Planned) {
     let begun = ledger.begin(picture.clone()).unwrap();
     let result = &picture.results[0];
@@ -84,7 +84,7 @@ fn a_result_is_finished_once_it_has_its_name() {
     drop(ledger);
     assert_eq!(folders.resumed(1, &a).unwrap(), Standing::Finished);
     assert_eq!(folders.resumed(1, &b).unwrap(), Standing::Missing);
-    // Whatever lies there instead is nobody's that this run knows.
+    // The file in its place is foreign to this run.
     std::fs::write(folders.path("out/b.png"), "precious").unwrap();
     let error = folders.resumed(1, &b).err().unwrap().to_string();
     assert!(
@@ -153,7 +153,7 @@ fn folders_may_be_moved_and_copied() {
     finish(&ledger, &folders, &a);
     drop(ledger);
     let moved = Folders::new();
-    // A copy is as new as the moment it is made at.
+    // A copy has a new modification time.
     for name in ["in/a.png", "out/a.png", "out/.diffbir-ledger.jsonl"] {
         std::fs::write(moved.path(name), std::fs::read(folders.path(name)).unwrap()).unwrap();
     }
