@@ -392,8 +392,8 @@ class Engine:
             picture: a file's path; a file's bytes (PNG, JPEG, WebP, TIFF or BMP); an array in sRGB,
                 (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA (not premultiplied), uint8 (0 to
                 255), uint16 (0 to 65535) or float32 (0 to 1), of any strides; or a Pillow image,
-                whose values are taken as sRGB. Of more than 8 bits a result has 16. Only a path has a
-                caption (`NAME.txt` beside it); only files keep EXIF, XMP and colour profiles. A
+                whose values are taken as sRGB. Of more than 8 bits a result has 16. Only a path has
+                a caption (`NAME.txt` beside it); only files keep EXIF, XMP and colour profiles. A
                 result has its input's alpha again.
             task: `sr`, `face` (aligned) or `denoise`, as far as the bundle serves them.
             sampler: the sampler's name.

@@ -85,7 +85,7 @@ class ResourcesError(DiffbirError):
 
 
 class NotFiniteError(DiffbirError):
-    """A picture's values became infinite or NaN: an option far out of range, or a graph that overflows."""
+    """Values became infinite or NaN: an option out of range, or an overflow in a graph."""
 
     code = Code.NOT_FINITE
 

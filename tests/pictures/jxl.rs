@@ -19,12 +19,12 @@ fn largest_difference(a: &Array3<u8>, b: &Array3<u8>) -> u8 {
 #[test]
 fn lossless_colours_and_alpha_are_read() {
     let still = read(&golden("pictures/still.jxl"));
-    assert!(largest_difference(&*still.pixels.to_u8(), &colors()) <= 1);
+    assert!(largest_difference(&still.pixels.to_u8(), &colors()) <= 1);
     assert!(still.kept.alpha.is_none() && still.kept.depth == BitDepth::Eight);
     // It is not written: in the input's format means PNG.
     assert_eq!(still.kept.format, Format::Png);
     let with_alpha = read(&golden("pictures/alpha.jxl"));
-    assert!(largest_difference(&*with_alpha.pixels.to_u8(), &colors()) <= 1);
+    assert!(largest_difference(&with_alpha.pixels.to_u8(), &colors()) <= 1);
     let alpha = with_alpha.kept.alpha.unwrap();
     assert!(
         alpha
