@@ -217,7 +217,7 @@ def test_files_in_every_format(engine, colours, restored, tmp_path):
     path = tmp_path / "new" / "a.bmp"
     image.save(path)
     assert path.read_bytes()[:2] == b"BM"
-    with pytest.raises(diffbir.OptionError, match="exists: set output.existing"):
+    with pytest.raises(diffbir.OptionError, match="exists: set output"):
         image.save(path)
     image.save(str(path), overwrite=True, format="png")
     with pillow.open(path) as opened:
