@@ -125,6 +125,8 @@ def test_the_view_is_read_only_and_not_a_copy(engine, colours):
 
 
 def test_arrays_outlive_everything(bundle, colours, restored):
+    # Objects of earlier tests that the collector has not met yet.
+    gc.collect()
     before = _library.load().diffbir_live_handles()
     engine = diffbir.Engine(bundle)
     request = engine.submit(colours, **FAST)
