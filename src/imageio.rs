@@ -32,6 +32,7 @@ pub use decode::decode;
 pub use encode::{EncodeOptions, encode, encode_png};
 pub use files::{Place, Prepared, check_writable, prepare, write, write_atomic};
 pub use format::{Format, is_picture_name};
+#[cfg(feature = "capi")]
 pub(crate) use pixels::Sample;
 pub use pixels::{BitDepth, Depth, Pixels, luma};
 pub use temporary::{CLAIM, sweep, temporary};

@@ -1,6 +1,7 @@
 //! The service shared by all front ends: start-up, one job, a bounded queue, the ledger of a batch.
 
 pub mod bundles;
+#[cfg(feature = "onnx")]
 pub mod job;
 pub mod ledger;
 pub mod queue;
@@ -8,6 +9,7 @@ pub mod settings;
 #[cfg(feature = "onnx")]
 pub mod startup;
 
+#[cfg(feature = "onnx")]
 pub use job::{Done, Job, Source, caption};
 #[cfg(feature = "onnx")]
 pub use startup::{Opened, Service};
