@@ -1,6 +1,6 @@
 //! One declaration for each option: the field, its configuration key, default, range, documentation and flag.
 //!
-//! [`options!`] generates from a section's declarations
+//! `options!` generates from a section's declarations
 //!
 //! - the options themselves, a struct with a public field for each and the declared defaults,
 //! - a layer, the same fields as `Option`s, filled from a file, `--set`, flags or a host

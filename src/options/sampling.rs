@@ -38,8 +38,8 @@ options! {
     seed: u64 = 231, (long = "seed");
     /// Noise of several samples: per-sample (sample k from seed + k) or stream (one stream, as the reference draws).
     seed_mode: SeedMode = SeedMode::PerSample, (long = "seed-mode", alias = "seed_mode");
-    /// Generator: torch-cpu, or torch-cuda[:MULTIPROCESSORS[xTHREADS]] for the numbers torch draws on a GPU with
-    /// that many multiprocessors (132, an H100's, unless given).
+    /// Generator: torch-cpu, or torch-cuda, torch-cuda:SMS or torch-cuda:SMSxTHREADS for the numbers torch draws on a GPU
+    /// with so many multiprocessors (132, an H100's, unless given) and threads per multiprocessor (2048).
     rng: Rng = Rng::TorchCpu, (long = "rng");
     /// Samples per picture, written as NAME_0.png, NAME_1.png …
     samples: usize = 1, [1.0, 1024.0], (long = "samples", alias = "n_samples", value_name = "N");

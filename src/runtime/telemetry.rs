@@ -13,7 +13,7 @@ pub fn is_enabled() -> bool {
 /// variable is set to 1 already, the environment is not touched.
 ///
 /// # Safety
-/// No other thread may read or write the environment meanwhile except through [`std::env`]. That is so at the start of
+/// No other thread may read or write the environment meanwhile except through [`mod@std::env`]. That is so at the start of
 /// `main`; a library relies on its host.
 pub unsafe fn disable() {
     let is_settled = std::env::var_os(VARIABLE).is_some_and(|value| value == "0" || value == "1");
