@@ -22,7 +22,6 @@ from diffbir_export.quantize.__main__ import main as command
 from diffbir_export.quantize.sensitivity import Unit
 from diffbir_export.variants.__main__ import main as add_variants
 from diffbir_export.variants.graph import Graph
-from diffbir_export.variants.make import complete
 from diffbir_export.verify import compare
 
 BUNDLE = EXPORT.parent / "tests" / "fixtures" / "bundle"
@@ -49,6 +48,15 @@ def varied(tmp_path_factory):
     assert add_variants([str(folder)]) == 0
     bundle.write(folder, {**bundle.read(folder), "min_short_edge": 64})
     return folder
+
+
+def complete(entry):
+    """Whether a graph has all its exact variants for the CPU."""
+    exact = [v for v in entry["variants"] if v["provider"] == "cpu" and v["precision"] != "int8"]
+    roles = {variant.get("role", "whole") for variant in exact}
+    return roles >= (
+        {"whole", "control", "unet", "parts"} if entry["kind"] == "denoiser" else {"whole"}
+    )
 
 
 def flags(folder, pictures, *more):
