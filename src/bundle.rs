@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::read_text;
 use crate::nets::cldm::Context;
 use crate::nets::cleaner::CleanerSpec;
 use crate::nets::contract::GraphKind;
 use crate::nets::segments::SegmentPlan;
 use crate::options::{Options, SamplingOptions};
-use crate::read_file::read_text;
 use crate::runtime::{GraphFile, ProviderKind, VariantFile};
 use crate::{files, yaml};
 

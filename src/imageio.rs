@@ -24,7 +24,7 @@ use std::path::Path;
 use ndarray::Array3;
 
 use crate::error::{Error, Result};
-use crate::read_file::read_file;
+use crate::files::read_file;
 pub use crate::resize::pillow_bicubic;
 
 pub use alpha::Alpha;

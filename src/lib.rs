@@ -96,7 +96,6 @@ pub mod nets;
 pub mod options;
 pub mod pipeline;
 pub mod prompts;
-pub mod read_file;
 pub mod resize;
 pub mod rng;
 pub mod runtime;

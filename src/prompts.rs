@@ -6,10 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::nets::cldm::Context;
 use crate::nets::contract::GraphKind;
 use crate::nets::{Networks, text};
-use crate::read_file::read_text;
 use crate::text::{Tokenizer, Tokens};
 
 /// How many contexts are kept (300 kB each at full size): captions would pile up without end.

@@ -16,7 +16,6 @@ const LAYERS: &[(&str, u8)] = &[
     ("cancel", 1),
     ("canvas", 1),
     ("memory", 1),
-    ("read_file", 1),
     ("rng", 2),
     ("resize", 2),
     ("color", 2),
@@ -50,25 +49,11 @@ const APART: &[(&str, &str)] = &[
     ("pipeline", "config"),
 ];
 
-/// The modules that the fronts may name.
+/// The modules that the fronts may name: a request, as a host of the library makes it; what they inspect, report and
+/// install; the ground.
 const FOR_FRONTS: &[&str] = &[
-    // A request, as a host of the library makes it.
-    "service",
-    "engine",
-    "options",
-    "config",
-    "imageio",
-    "error",
-    // What they inspect, report and install.
-    "bundle",
-    "pipeline",
-    "runtime",
-    // The ground.
-    "cancel",
-    "memory",
-    "files",
-    "read_file",
-    "yaml",
+    "service", "engine", "options", "config", "imageio", "error", "bundle", "pipeline", "runtime",
+    "cancel", "memory", "files", "yaml",
 ];
 
 /// Files of the fronts that name another module, and why.

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::files;
-use crate::read_file::read_text;
+use crate::files::{self, read_text};
 
 /// Receives the file that is being hashed and its size in bytes.
 pub type Progress<'a> = dyn FnMut(&Path, u64) + 'a;

@@ -9,9 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::memory::MAX_COUNTED;
 use crate::nets::contract::GraphKind;
-use crate::read_file::read_text;
 use crate::yaml;
 
 /// The file's name.

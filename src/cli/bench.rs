@@ -33,15 +33,15 @@ pub fn run(args: &Bench, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result
     }
     match (args.graphs, args.memory) {
         (true, _) => {
-            startup::verify(&opened.bundle, args.bundle.verify, reporter)?;
+            startup::verify(&opened.bundle, args.engine.bundle.verify, reporter)?;
             graphs::run(args, &opened.config, &opened.bundle, reporter)?;
         }
         (_, true) => {
-            startup::verify(&opened.bundle, args.bundle.verify, reporter)?;
+            startup::verify(&opened.bundle, args.engine.bundle.verify, reporter)?;
             sizes::run(args, &opened.config, &opened.bundle, reporter)?;
         }
         _ => {
-            let service = opened.start(args.bundle.verify, reporter)?;
+            let service = opened.start(args.engine.bundle.verify, reporter)?;
             times::run(args, &service, cancel, reporter)?;
         }
     }

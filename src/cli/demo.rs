@@ -38,7 +38,7 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<
         existing: Existing::Overwrite,
     };
     let jobs = inputs::plan(&[pictures], false, results)?.jobs;
-    let service = opened.start(args.bundle.verify, reporter)?;
+    let service = opened.start(args.engine.bundle.verify, reporter)?;
     reporter.start(&service, jobs.len());
     if service.engine.bundle().manifest().weights.source == "random" {
         reporter.note(

@@ -12,7 +12,6 @@ use crate::cli::args::Doctor;
 use crate::cli::report::Reporter;
 use crate::cli::say;
 use crate::error::{Error, Result};
-use crate::options::Options;
 use crate::runtime::{
     self, Loaded, Provider, ProviderKind, RuntimeOptions, Session, library, telemetry,
 };
@@ -108,11 +107,8 @@ impl Host for Notes<'_> {
 pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
     let layers = args.layers()?;
     let folder = bundles::find_or_demo(&layers, reporter).ok();
-    let bundle = folder.as_deref().map(Bundle::open).transpose()?;
-    let base = bundle
-        .as_ref()
-        .map_or_else(Options::default, Bundle::options);
-    let options = layers.resolve(&base)?.runtime;
+    let (bundle, config) = startup::resolve(&layers, folder.as_deref())?;
+    let options = config.runtime;
     let notes = Notes {
         reporter,
         notes: std::sync::Mutex::default(),
@@ -221,7 +217,7 @@ fn graphs(
 ) -> Result<()> {
     let mut outcome = Ok(());
     for graph in bundle.graph_files() {
-        if graph.bytes > 1 << 28 {
+        if graph.bytes > startup::LARGE_FILE {
             let gigabytes = graph.bytes as f64 / 1e9;
             reporter.note(&format!("loading {} ({gigabytes:.1} GB)", graph.name));
         }

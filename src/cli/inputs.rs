@@ -10,7 +10,7 @@ use crate::config::{Existing, OutputFormat};
 use crate::error::{Error, Result};
 use crate::imageio::Format;
 use crate::service::caption;
-use crate::service::ledger::{Known, Planned};
+use crate::service::ledger::{EXISTS, Known, Planned};
 
 use walk::{Found, Walk};
 
@@ -247,10 +247,7 @@ fn refuse_existing(job: &Job, stages: Option<&Path>) -> Result<()> {
     // A dangling link counts as existing.
     let there = |file: &PathBuf| file.symlink_metadata().is_ok();
     files(job, stages).find(there).map_or(Ok(()), |file| {
-        Err(Error::option(format!(
-            "{} exists: choose --overwrite, --skip-existing or, to finish an interrupted run, --resume",
-            file.display()
-        )))
+        Err(Error::option(format!("{} {EXISTS}", file.display())))
     })
 }
 

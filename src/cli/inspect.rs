@@ -8,7 +8,6 @@ use crate::cli::report::Reporter;
 use crate::cli::say;
 use crate::config::Layers;
 use crate::error::Error;
-use crate::options::Options;
 use crate::service::{Opened, bundles, startup};
 
 /// Verifies a bundle's files and shows its contents.
@@ -35,10 +34,8 @@ pub fn run(args: &Inspect, reporter: &Reporter) -> anyhow::Result<()> {
 /// Prints the effective configuration as YAML, merged onto the bundle's defaults, or v1's if no bundle is found.
 pub fn print_config(args: &ConfigCommand) -> anyhow::Result<()> {
     let layers = args.layers()?;
-    let config = match bundles::find(&layers) {
-        Ok(_) => Opened::open(layers)?.config,
-        Err(_) => layers.resolve(&Options::default())?,
-    };
+    let folder = bundles::find(&layers).ok();
+    let (_, config) = startup::resolve(&layers, folder.as_deref())?;
     say::print(&config.to_yaml()?);
     Ok(())
 }

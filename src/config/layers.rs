@@ -14,8 +14,6 @@ use crate::runtime::RuntimeLayer;
 use crate::wording;
 use crate::yaml;
 
-/// The largest configuration that is read, in bytes.
-const MAX_BYTES: u64 = 1 << 20;
 /// `runtime.graphs.NAME.providers` is the longest key.
 const MAX_PARTS: usize = 4;
 
@@ -256,13 +254,14 @@ fn read(path: &Path) -> Result<String> {
     };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut text = String::new();
-    file.take(MAX_BYTES + 1)
+    file.take(yaml::MAX_BYTES + 1)
         .read_to_string(&mut text)
         .map_err(unreadable)?;
-    if text.len() as u64 > MAX_BYTES {
+    if text.len() as u64 > yaml::MAX_BYTES {
         return Err(Error::config(format!(
-            "{}: a configuration has at most {MAX_BYTES} bytes",
-            path.display()
+            "{}: a configuration has at most {} bytes",
+            path.display(),
+            yaml::MAX_BYTES
         )));
     }
     Ok(text)

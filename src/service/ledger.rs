@@ -27,6 +27,10 @@ use crate::imageio::{self, CLAIM, Prepared};
 use super::settings;
 use file::{Entry, Identity, Line, Made, name};
 
+/// Why a result that exists is refused, and the ways out.
+pub const EXISTS: &str =
+    "exists: choose --overwrite, --skip-existing or, to finish an interrupted run, --resume";
+
 /// One picture of a run.
 #[derive(Debug, Clone)]
 pub struct Planned {
@@ -318,10 +322,7 @@ impl<'a> Judge<'a> {
         match self.existing {
             Existing::Overwrite => Ok(Standing::Replaced),
             Existing::Skip => Ok(Standing::Finished),
-            Existing::Refuse => Err(self.refusal(
-                result,
-                "exists: choose --overwrite, --skip-existing or, to finish an interrupted run, --resume",
-            )),
+            Existing::Refuse => Err(self.refusal(result, EXISTS)),
             Existing::Resume => self.resumed(picture, result),
         }
     }

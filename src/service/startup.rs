@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::runtime::{self, Loaded, RuntimeOptions, SkippedProvider, engine_cache, library};
 
-/// Files above this many bytes are announced before they are hashed.
-const LARGE_FILE: u64 = 1 << 28;
+/// Files above this many bytes are announced before they are read.
+pub const LARGE_FILE: u64 = 1 << 28;
 
 /// An opened bundle and the resolved configuration; nothing is loaded yet.
 pub struct Opened {
@@ -81,6 +81,19 @@ impl Opened {
         service.warm_up(host)?;
         Ok(service)
     }
+}
+
+/// Opens the bundle in `folder`, if there is one, and merges `layers` onto its defaults, else onto v1's.
+///
+/// # Errors
+/// Those of [`Bundle::open`] and [`Layers::resolve`].
+pub fn resolve(layers: &Layers, folder: Option<&Path>) -> Result<(Option<Bundle>, Config)> {
+    let bundle = folder.map(Bundle::open).transpose()?;
+    let base = bundle
+        .as_ref()
+        .map_or_else(Options::default, Bundle::options);
+    let config = layers.resolve(&base)?;
+    Ok((bundle, config))
 }
 
 /// A running engine.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::groups::{self, BundleArgs, ModelArgs, RuntimeArgs};
-use crate::config::{ConfigLayer, Layers};
+use super::groups::EngineArgs;
+use crate::config::Layers;
 use crate::error::Result;
 
 /// Height and width, at most 65536, as typed: `WIDTHxHEIGHT`, or the edge of a square.
@@ -67,11 +67,7 @@ pub struct Bench {
     #[arg(long, hide = true)]
     pub measure: Option<String>,
     #[command(flatten)]
-    pub bundle: BundleArgs,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    runtime: RuntimeArgs,
+    pub engine: EngineArgs,
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
@@ -83,10 +79,6 @@ impl Bench {
     /// # Errors
     /// As [`Restore::layers`](super::Restore::layers).
     pub fn layers(&self) -> Result<Layers> {
-        let layer = ConfigLayer {
-            runtime: self.runtime.layer()?,
-            ..self.model.layer()?
-        };
-        self.bundle.layers("bench", groups::MODEL, layer)
+        self.engine.layers("bench")
     }
 }

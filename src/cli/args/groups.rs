@@ -123,6 +123,28 @@ impl ModelArgs {
     }
 }
 
+/// The flags of a command that runs a model and takes no flags of input and output.
+#[derive(Debug, Clone, Args)]
+pub struct EngineArgs {
+    #[command(flatten)]
+    pub bundle: BundleArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+}
+
+impl EngineArgs {
+    /// The configuration's layers for `command`.
+    pub(super) fn layers(&self, command: &str) -> Result<Layers> {
+        let layer = ConfigLayer {
+            runtime: self.runtime.layer()?,
+            ..self.model.layer()?
+        };
+        self.bundle.layers(command, MODEL, layer)
+    }
+}
+
 /// Existing results.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ExistingArgs {

@@ -14,7 +14,7 @@ use crate::config::{ConfigLayer, InputLayer, Layers, OutputLayer};
 use crate::error::Result;
 
 pub use bench::{Bench, Size};
-use groups::{BundleArgs, ExistingArgs, ModelArgs, RuntimeArgs};
+use groups::{BundleArgs, EngineArgs, ExistingArgs, ModelArgs, RuntimeArgs};
 pub use help::{command, parse};
 pub use table::{flags, option_table};
 
@@ -139,11 +139,7 @@ pub struct Demo {
     #[arg(long, value_name = "DIR")]
     pub save_stages: Option<PathBuf>,
     #[command(flatten)]
-    pub bundle: BundleArgs,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    runtime: RuntimeArgs,
+    pub engine: EngineArgs,
     #[command(flatten)]
     pub reporting: Reporting,
 }
@@ -154,11 +150,7 @@ impl Demo {
     /// # Errors
     /// As [`Restore::layers`].
     pub fn layers(&self) -> Result<Layers> {
-        let layer = ConfigLayer {
-            runtime: self.runtime.layer()?,
-            ..self.model.layer()?
-        };
-        self.bundle.layers("demo", groups::MODEL, layer)
+        self.engine.layers("demo")
     }
 }
 

@@ -46,6 +46,13 @@ impl Folders {
         Ok(ledger.standings()[&picture.results[0]])
     }
 
+    /// A whole run with seed 1 over one picture.
+    fn make(&self, picture: &Planned) {
+        let planned = std::slice::from_ref(picture);
+        let ledger = self.open(1, planned, Existing::Refuse).unwrap();
+        finish(&ledger, self, picture);
+    }
+
     fn text(&self) -> String {
         std::fs::read_to_string(self.path("out/.diffbir-ledger.jsonl")).unwrap()
     }
@@ -121,11 +128,7 @@ fn a_line_that_was_not_ended_is_skipped_and_hides_nothing_behind_it() {
 fn other_settings_and_other_pictures_are_refused() {
     let folders = Folders::new();
     let a = folders.picture("a");
-    let ledger = folders
-        .open(1, std::slice::from_ref(&a), Existing::Refuse)
-        .unwrap();
-    finish(&ledger, &folders, &a);
-    drop(ledger);
+    folders.make(&a);
     let refused =
         |seed, picture: &Planned| folders.resumed(seed, picture).err().unwrap().to_string();
     assert!(refused(2, &a).contains("seed was 1 and is 2"));
@@ -147,11 +150,7 @@ fn other_settings_and_other_pictures_are_refused() {
 fn folders_may_be_moved_and_copied() {
     let folders = Folders::new();
     let a = folders.picture("a");
-    let ledger = folders
-        .open(1, std::slice::from_ref(&a), Existing::Refuse)
-        .unwrap();
-    finish(&ledger, &folders, &a);
-    drop(ledger);
+    folders.make(&a);
     let moved = Folders::new();
     // A copy has a new modification time.
     for name in ["in/a.png", "out/a.png", "out/.diffbir-ledger.jsonl"] {
