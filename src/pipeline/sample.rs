@@ -135,7 +135,7 @@ impl Sampler<'_, '_> {
             diffusion: &pipeline.diffusion,
             steps: options.steps,
             cfg: options.cfg(),
-            knobs: options.knobs(),
+            parameters: options.parameters(),
             fidelity: pipeline.options.restore.fidelity,
         };
         let mut run = samplers::Run {

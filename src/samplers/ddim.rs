@@ -18,7 +18,7 @@ use crate::tensor::Latent;
 /// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model asked where there is no signal, and what the run
 /// reports.
 pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let eta = sampling.knobs.eta.unwrap_or(0.0);
+    let eta = sampling.parameters.eta.unwrap_or(0.0);
     let schedule = DdimSchedule::new(sampling.diffusion, sampling.steps, eta)?;
     let total = schedule.steps.len();
     if schedule.steps.iter().any(|step| step.alpha_prod_t == 0.0) {

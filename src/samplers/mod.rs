@@ -1,13 +1,13 @@
 //! Samplers: functions from noise to a latent, and the table of their names.
 //!
-//! A sampler is a function of the [`Sampling`] (which schedule, how many steps, how strongly guided, its knobs), the
+//! A sampler is a function of the [`Sampling`] (which schedule, how many steps, how strongly guided, its parameters), the
 //! [`Run`] (model, noise, guidance, observer) and the initial noise `x_T`. How many draws it makes and in which order
 //! is part of its contract, since a result is reproducible only then. Schedules are data of [`schedule`](crate::schedule).
 
 pub mod ddim;
 pub mod dpm;
 pub mod edm;
-mod knobs;
+mod parameters;
 pub mod spaced;
 mod table;
 pub mod unipc;
@@ -18,7 +18,7 @@ use crate::rng::NoiseSource;
 use crate::schedule::{Diffusion, Fidelity};
 use crate::tensor::{Latent, shape};
 
-pub use knobs::{Knob, Knobs};
+pub use parameters::{SamplerParameter, SamplerParameters};
 pub use table::{SAMPLERS, Sampler, by_name};
 
 /// The inputs of every sampler.
@@ -31,19 +31,19 @@ pub struct Sampling<'a> {
     /// Classifier-free guidance.
     pub cfg: Cfg,
     /// What only some samplers use.
-    pub knobs: Knobs,
+    pub parameters: SamplerParameters,
     /// What to do where the reference's result is of no use.
     pub fidelity: Fidelity,
 }
 
 impl<'a> Sampling<'a> {
-    /// `steps` steps on `diffusion`, without guidance and with every knob at the sampler's default.
+    /// `steps` steps on `diffusion`, without guidance and with every parameter at the sampler's default.
     pub fn new(diffusion: &'a Diffusion, steps: usize) -> Self {
         Sampling {
             diffusion,
             steps,
             cfg: Cfg::default(),
-            knobs: Knobs::default(),
+            parameters: SamplerParameters::default(),
             fidelity: Fidelity::default(),
         }
     }

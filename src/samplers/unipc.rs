@@ -14,7 +14,7 @@ use crate::tensor::Latent;
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and what the run reports.
 pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let (steps, order) = (sampling.steps, sampling.knobs.order.unwrap_or(2));
+    let (steps, order) = (sampling.steps, sampling.parameters.order.unwrap_or(2));
     if steps == 0 {
         return Err(Error::option("steps: expected at least 1, found 0"));
     }

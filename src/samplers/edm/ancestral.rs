@@ -76,8 +76,8 @@ fn solve(
     x_t: Latent,
     step: impl Fn(&Edm<'_>, &mut Run<'_>, &Latent, (f32, f32), &Latent) -> Result<Latent>,
 ) -> Result<Latent> {
-    let eta = sampling.knobs.eta.unwrap_or(1.0) as f32;
-    let s_noise = sampling.knobs.s_noise.unwrap_or(1.0) as f32;
+    let eta = sampling.parameters.eta.unwrap_or(1.0) as f32;
+    let s_noise = sampling.parameters.s_noise.unwrap_or(1.0) as f32;
     let (edm, mut x) = Edm::start(sampling, x_t)?;
     for i in 0..edm.steps() {
         let (sigma, sigma_next) = (edm.sigmas()[i], edm.sigmas()[i + 1]);

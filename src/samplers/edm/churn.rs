@@ -72,7 +72,7 @@ fn solve(
         // Drawn in every step, used or not, as in the reference.
         let noise = run.randn_like(&x)?;
         if sigma_hat > sigma {
-            let s_noise = sampling.knobs.s_noise.unwrap_or(1.0) as f32;
+            let s_noise = sampling.parameters.s_noise.unwrap_or(1.0) as f32;
             let noise_std = (sigma_hat.powi(2) - sigma.powi(2)).sqrt();
             x.zip_mut_with(&noise, |x, &n| *x += n * s_noise * noise_std);
         }
@@ -86,11 +86,11 @@ fn solve(
 
 /// How much a step's noise level is raised, relative to it.
 fn gamma(sampling: &Sampling<'_>, sigma: f32, steps: usize) -> f32 {
-    let knobs = &sampling.knobs;
-    let range = knobs.s_tmin.unwrap_or(0.0)..=knobs.s_tmax.unwrap_or(300.0);
+    let parameters = &sampling.parameters;
+    let range = parameters.s_tmin.unwrap_or(0.0)..=parameters.s_tmax.unwrap_or(300.0);
     if !range.contains(&f64::from(sigma)) {
         return 0.0;
     }
-    let gamma = knobs.s_churn.unwrap_or(0.0) / steps as f64;
+    let gamma = parameters.s_churn.unwrap_or(0.0) / steps as f64;
     gamma.min(2.0_f64.sqrt() - 1.0) as f32
 }

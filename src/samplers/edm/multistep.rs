@@ -11,7 +11,7 @@ use crate::tensor::Latent;
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps, and what the run reports.
 pub fn lms(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let order = sampling.knobs.order.unwrap_or(1);
+    let order = sampling.parameters.order.unwrap_or(1);
     let (edm, mut x) = Edm::start(sampling, x_t)?;
     let sigmas: Vec<f64> = edm.sigmas().iter().map(|&sigma| sigma.into()).collect();
     let mut derivatives: Vec<Latent> = Vec::new(); // the latest first

@@ -28,8 +28,8 @@ impl<'a> Driven<'a> {
         let driven = Driven {
             edm,
             path,
-            eta: sampling.knobs.eta.unwrap_or(1.0) as f32,
-            s_noise: sampling.knobs.s_noise.unwrap_or(1.0) as f32,
+            eta: sampling.parameters.eta.unwrap_or(1.0) as f32,
+            s_noise: sampling.parameters.s_noise.unwrap_or(1.0) as f32,
         };
         Ok((driven, x))
     }

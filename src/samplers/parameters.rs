@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 
-/// The knobs that are set; the others stand at the sampler's default.
+/// The parameters that are set; the others stand at the sampler's default.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Knobs {
+pub struct SamplerParameters {
     /// Noise added before each step, as a share of all steps' (Karras et al., arXiv 2206.00364, algorithm 2), at
     /// least 0. Default: 0.
     pub s_churn: Option<f64>,
@@ -20,50 +20,50 @@ pub struct Knobs {
     pub order: Option<usize>,
 }
 
-/// A knob that a sampler uses.
+/// A parameter that a sampler uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Knob {
-    /// [`Knobs::s_churn`].
+pub enum SamplerParameter {
+    /// [`SamplerParameters::s_churn`].
     SChurn,
-    /// [`Knobs::s_tmin`].
+    /// [`SamplerParameters::s_tmin`].
     STmin,
-    /// [`Knobs::s_tmax`].
+    /// [`SamplerParameters::s_tmax`].
     STmax,
-    /// [`Knobs::s_noise`].
+    /// [`SamplerParameters::s_noise`].
     SNoise,
-    /// [`Knobs::eta`].
+    /// [`SamplerParameters::eta`].
     Eta,
-    /// [`Knobs::eta`] of at most 1: more would ask for more noise than a step has.
+    /// [`SamplerParameters::eta`] of at most 1: more would ask for more noise than a step has.
     EtaToOne,
-    /// [`Knobs::order`] in this range.
+    /// [`SamplerParameters::order`] in this range.
     Order(usize, usize),
 }
 
-impl Knob {
+impl SamplerParameter {
     /// The key of the option.
     pub fn key(self) -> &'static str {
         match self {
-            Knob::SChurn => "s_churn",
-            Knob::STmin => "s_tmin",
-            Knob::STmax => "s_tmax",
-            Knob::SNoise => "s_noise",
-            Knob::Eta | Knob::EtaToOne => "eta",
-            Knob::Order(..) => "order",
+            SamplerParameter::SChurn => "s_churn",
+            SamplerParameter::STmin => "s_tmin",
+            SamplerParameter::STmax => "s_tmax",
+            SamplerParameter::SNoise => "s_noise",
+            SamplerParameter::Eta | SamplerParameter::EtaToOne => "eta",
+            SamplerParameter::Order(..) => "order",
         }
     }
 
     /// The values it takes.
     fn range(self) -> (f64, f64) {
         match self {
-            Knob::EtaToOne => (0.0, 1.0),
-            Knob::Order(low, high) => (low as f64, high as f64),
+            SamplerParameter::EtaToOne => (0.0, 1.0),
+            SamplerParameter::Order(low, high) => (low as f64, high as f64),
             _ => (0.0, f64::MAX),
         }
     }
 }
 
-impl Knobs {
-    /// The knobs that are set, by key.
+impl SamplerParameters {
+    /// The parameters that are set, by key.
     pub fn set(&self) -> Vec<(&'static str, f64)> {
         let all = [
             ("s_churn", self.s_churn),
@@ -78,24 +78,24 @@ impl Knobs {
             .collect()
     }
 
-    /// Compares the knobs that are set with those that the sampler `name` has.
+    /// Compares the parameters that are set with those that the sampler `name` has.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) for a knob that the sampler ignores, naming those it uses, and for
+    /// [`Option`](crate::error::ErrorKind::Option) for a parameter that the sampler ignores, naming those it uses, and for
     /// a value out of range.
-    pub fn check(&self, name: &str, used: &[Knob]) -> Result<()> {
+    pub fn check(&self, name: &str, used: &[SamplerParameter]) -> Result<()> {
         for (key, value) in self.set() {
-            let Some(knob) = used.iter().find(|knob| knob.key() == key) else {
-                let keys: Vec<&str> = used.iter().map(|knob| knob.key()).collect();
+            let Some(parameter) = used.iter().find(|parameter| parameter.key() == key) else {
+                let keys: Vec<&str> = used.iter().map(|parameter| parameter.key()).collect();
                 let uses = match keys.is_empty() {
-                    true => "no knobs".to_owned(),
+                    true => "no parameters".to_owned(),
                     false => keys.join(", "),
                 };
                 return Err(Error::option(format!(
                     "sampling.{key} is set, but the sampler {name} ignores it (it uses {uses})"
                 )));
             };
-            let (low, high) = knob.range();
+            let (low, high) = parameter.range();
             if !(low..=high).contains(&value) {
                 let expected = match high {
                     f64::MAX => format!("at least {low}"),
@@ -116,26 +116,31 @@ mod tests {
 
     #[test]
     fn what_is_ignored_or_out_of_range_is_refused() {
-        let with_eta = |eta| Knobs {
+        let with_eta = |eta| SamplerParameters {
             eta: Some(eta),
-            ..Knobs::default()
+            ..SamplerParameters::default()
         };
-        let message = |eta, used: &[Knob]| with_eta(eta).check("x", used).unwrap_err().to_string();
+        let message = |eta, used: &[SamplerParameter]| {
+            with_eta(eta).check("x", used).unwrap_err().to_string()
+        };
         assert_eq!(
             message(0.5, &[]),
-            "sampling.eta is set, but the sampler x ignores it (it uses no knobs)"
+            "sampling.eta is set, but the sampler x ignores it (it uses no parameters)"
         );
         assert_eq!(
-            message(0.5, &[Knob::SChurn, Knob::SNoise]),
+            message(0.5, &[SamplerParameter::SChurn, SamplerParameter::SNoise]),
             "sampling.eta is set, but the sampler x ignores it (it uses s_churn, s_noise)"
         );
         assert_eq!(
-            message(1.5, &[Knob::EtaToOne]),
+            message(1.5, &[SamplerParameter::EtaToOne]),
             "sampling.eta is 1.5, expected 0 to 1 for the sampler x"
         );
         for bad in [-0.1, f64::NAN, f64::INFINITY] {
-            assert!(message(bad, &[Knob::Eta]).ends_with("expected at least 0 for the sampler x"));
+            assert!(
+                message(bad, &[SamplerParameter::Eta])
+                    .ends_with("expected at least 0 for the sampler x")
+            );
         }
-        assert!(with_eta(1.5).check("x", &[Knob::Eta]).is_ok());
+        assert!(with_eta(1.5).check("x", &[SamplerParameter::Eta]).is_ok());
     }
 }
