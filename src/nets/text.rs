@@ -8,10 +8,10 @@ use crate::nets::{Input, Network};
 use crate::tensor::expect_finite;
 use crate::text::{CONTEXT_TOKENS, Tokens};
 
-/// The context of a tokenised prompt: `[77, C]`.
+/// The embedding of a tokenised prompt: `[77, C]`.
 ///
 /// # Errors
-/// What the network reports, or a graph that does not keep its contract.
+/// The network's, or a graph that violates its contract.
 pub fn encode(net: &mut dyn Network, tokens: &Tokens) -> Result<Context> {
     let ids = Array2::from_shape_fn((1, CONTEXT_TOKENS), |(_, i)| tokens.ids[i]);
     let inputs = [("token_ids", Input::from(&ids))];
