@@ -1,20 +1,20 @@
-//! What only some samplers use.
+//! Sampler parameters: options that only some samplers use.
 
 use crate::error::{Error, Result};
 
-/// The parameters that are set; the others stand at the sampler's default.
+/// The sampler parameters that are set; the others are at the sampler's default.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SamplerParameters {
-    /// Noise added before each step, as a share of all steps' (Karras et al., arXiv 2206.00364, algorithm 2), at
-    /// least 0. Default: 0.
+    /// Churn, the noise added before steps, in total over all steps (S_churn of Karras et al., arXiv 2206.00364,
+    /// algorithm 2), at least 0. Default: 0.
     pub s_churn: Option<f64>,
     /// The lowest sigma at which `s_churn` acts, at least 0. Default: 0.
     pub s_tmin: Option<f64>,
     /// The highest sigma at which `s_churn` acts, at least 0. Default: 300.
     pub s_tmax: Option<f64>,
-    /// Factor on every noise added, at least 0. Default: 1.
+    /// Factor on all added noise, at least 0. Default: 1.
     pub s_noise: Option<f64>,
-    /// How much of a step is noise: 0 is deterministic, 1 the whole of an ancestral step. Default: 1 (`ddim`: 0).
+    /// Stochasticity: 0 is deterministic, 1 a full ancestral step. Default: 1 (`ddim`: 0).
     pub eta: Option<f64>,
     /// Order of the solver. Default: 1 (`unipc`: 2).
     pub order: Option<usize>,
@@ -33,7 +33,7 @@ pub enum SamplerParameter {
     SNoise,
     /// [`SamplerParameters::eta`].
     Eta,
-    /// [`SamplerParameters::eta`] of at most 1: more would ask for more noise than a step has.
+    /// [`SamplerParameters::eta`] of at most 1: more noise than a step contains cannot be added.
     EtaToOne,
     /// [`SamplerParameters::order`] in this range.
     Order(usize, usize),
@@ -52,7 +52,7 @@ impl SamplerParameter {
         }
     }
 
-    /// The values it takes.
+    /// The range of valid values.
     fn range(self) -> (f64, f64) {
         match self {
             SamplerParameter::EtaToOne => (0.0, 1.0),
@@ -63,7 +63,7 @@ impl SamplerParameter {
 }
 
 impl SamplerParameters {
-    /// The parameters that are set, by key.
+    /// The parameters that are set, with their keys.
     pub fn set(&self) -> Vec<(&'static str, f64)> {
         let all = [
             ("s_churn", self.s_churn),
@@ -78,11 +78,11 @@ impl SamplerParameters {
             .collect()
     }
 
-    /// Compares the parameters that are set with those that the sampler `name` has.
+    /// Checks the parameters that are set against those that the sampler `name` uses.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) for a parameter that the sampler ignores, naming those it uses, and for
-    /// a value out of range.
+    /// [`Option`](crate::error::ErrorKind::Option) for a parameter that the sampler ignores, with the list of those it
+    /// uses, and for a value out of range.
     pub fn check(&self, name: &str, used: &[SamplerParameter]) -> Result<()> {
         for (key, value) in self.set() {
             let Some(parameter) = used.iter().find(|parameter| parameter.key() == key) else {

@@ -4,12 +4,12 @@ use super::dpm::Prediction::{Data, Noise};
 use super::{SampleFn, SamplerParameter, ddim, dpm, edm, spaced, unipc};
 use crate::error::{Error, Result, nearest};
 
-/// One line of the table of samplers.
+/// An entry of the table of samplers.
 #[derive(Debug, Clone, Copy)]
 pub struct Sampler {
-    /// The reference's name for it.
+    /// The reference's name.
     pub name: &'static str,
-    /// The fewest steps it can do.
+    /// The smallest number of steps.
     pub min_steps: usize,
     /// The parameters that it uses.
     pub parameters: &'static [SamplerParameter],
@@ -39,8 +39,8 @@ const fn line(
     }
 }
 
-/// All samplers. Those from `dpm_s1` on are what the reference's parser accepts apart from the fourteen of its help text;
-/// `unipc` is not in the reference.
+/// All samplers. The first fourteen are in the reference's help text; its parser accepts those from `dpm_s1` on as
+/// well; `unipc` is not in the reference.
 pub const SAMPLERS: &[Sampler] = &[
     line("spaced", 2, &[], spaced::sample),
     line("ddim", 1, &[SamplerParameter::EtaToOne], ddim::sample),
@@ -97,7 +97,7 @@ pub const SAMPLERS: &[Sampler] = &[
 /// The sampler called `name`.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for a name that is not in [`SAMPLERS`], with the nearest one that is.
+/// [`Option`](crate::error::ErrorKind::Option) for a name that is not in [`SAMPLERS`], with the most similar one.
 pub fn by_name(name: &str) -> Result<&'static Sampler> {
     if let Some(sampler) = SAMPLERS.iter().find(|sampler| sampler.name == name) {
         return Ok(sampler);
