@@ -110,10 +110,10 @@ impl<'a, 'n> Denoiser<'a, 'n> {
             })
             .collect();
         let contexts = ndarray::concatenate(Axis(0), &rows)
-            .map_err(|e| Error::bundle("the prompts' contexts differ in shape").with_source(e))?;
+            .map_err(|e| Error::bundle("the prompt embeddings differ in shape").with_source(e))?;
         contexts
             .into_dimensionality::<Ix3>()
-            .map_err(|e| Error::internal("contexts have another rank than 3").with_source(e))
+            .map_err(|e| Error::internal("prompt embeddings have another rank than 3").with_source(e))
     }
 
     /// Runs all branches in one batch, branch by branch: `[branches * N, 4, h, w]`, on `windows`, or on the whole
@@ -211,10 +211,8 @@ fn with<'a, const N: usize>(
     rest.chain(more).collect()
 }
 
-/// The name of the graph's output.
 const OUTPUT: &str = "output";
 
-/// Inputs by name.
 type Inputs<'a> = Vec<(&'a str, Input<'a>)>;
 
 impl Denoiser<'_, '_> {

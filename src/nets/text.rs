@@ -20,9 +20,9 @@ pub fn encode(net: &mut dyn Network, tokens: &Tokens) -> Result<Context> {
     let context = output.map(|x| x.index_axis_move(Axis(0), 0));
     context
         .and_then(|x| x.into_dimensionality::<Ix2>().ok())
-        .ok_or_else(|| Error::bundle("the text encoder returned no context [1, 77, C]"))
+        .ok_or_else(|| Error::bundle("the text encoder returned no prompt embedding [1, 77, C]"))
         .and_then(|context| {
-            expect_finite(|| "the context", &context)?;
+            expect_finite(|| "the prompt embedding", &context)?;
             Ok(context)
         })
 }

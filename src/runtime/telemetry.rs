@@ -14,7 +14,7 @@ pub fn is_enabled() -> bool {
 /// variable is already 1, the environment is not modified.
 ///
 /// # Safety
-/// No other thread may read or write the environment meanwhile except through [`std::env`]. This holds at the start of
+/// No other thread may read or write the environment meanwhile except through `std::env`. This holds at the start of
 /// `main`; a library has to rely on its host.
 pub unsafe fn disable() {
     let is_settled = std::env::var_os(VARIABLE).is_some_and(|value| value == "0" || value == "1");

@@ -190,7 +190,6 @@ fn respaced_betas(alphas_cumprod: impl Iterator<Item = f64>) -> Vec<f64> {
         .collect()
 }
 
-/// Cumulative products.
 fn cumprod(factors: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut product = 1.0;
     factors

@@ -157,7 +157,7 @@ fn row_bytes(plan: &SegmentPlan, step: &Step, size: (usize, usize), most_keys: u
     values as u64 * BYTES_PER_VALUE + (width * keys * 12) as u64
 }
 
-/// Number of keys for attention over `cells` pixels.
+/// Number of keys for attention over `cells` latent pixels.
 fn keys(cells: usize, most: usize) -> usize {
     if cells <= most { cells } else { most / 4 }
 }

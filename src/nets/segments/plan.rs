@@ -117,7 +117,7 @@ impl SegmentPlan {
                 ));
             }
             let (Some(first), Some(output)) = (step.bands.first(), step.outputs.first()) else {
-                return Err(wrong("it needs a band and an output"));
+                return Err(wrong("it needs a strip and an output"));
             };
             let one_scale = |names: &[String]| {
                 let scale = self.canvases[&names[0]].scale;
@@ -132,7 +132,7 @@ impl SegmentPlan {
                     || norm.groups == 0
                     || !channels.is_multiple_of(norm.groups)
                 {
-                    return Err(wrong("its normalisation does not fit its first band"));
+                    return Err(wrong("its normalisation does not fit its first strip"));
                 }
             }
             if !matches!(self.ratio(first, output), (1, 1) | (2, 1) | (1, 2)) {

@@ -177,7 +177,7 @@ impl Pipeline {
                  little"
             }
             Stage::VaeEncoder | Stage::VaeDecoder if !self.has_segments(stage) => {
-                "; this bundle has no segments to run the VAE in bands: `python -m diffbir_export.segments BUNDLE` adds them"
+                "; this bundle has no segments to run the VAE in strips: `python -m diffbir_export.segments BUNDLE` adds them"
             }
             _ => "",
         };

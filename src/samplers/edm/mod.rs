@@ -50,7 +50,6 @@ impl<'a> Edm<'a> {
         &self.schedule.sigmas
     }
 
-    /// Number of steps.
     fn steps(&self) -> usize {
         self.schedule.steps()
     }
@@ -78,7 +77,6 @@ impl<'a> Edm<'a> {
         Ok(denoised)
     }
 
-    /// Reports step `i`.
     fn report(&self, run: &mut Run<'_>, i: usize, x: &Latent, denoised: &Latent) -> Result<()> {
         let timestep = self.schedule.timesteps[i] as f32;
         run.step((i, self.steps()), timestep, x, denoised)
@@ -97,7 +95,6 @@ fn derivative(x: &Latent, sigma: f32, denoised: &Latent) -> Latent {
     d
 }
 
-/// Euler method.
 fn euler_step(x: &Latent, sigma: f32, sigma_next: f32, denoised: &Latent) -> Latent {
     let dt = sigma_next - sigma;
     let mut next = x.clone();
