@@ -29,7 +29,7 @@ pub trait NoiseModel {
     /// solvers): one output of the same shape for each of `branches`, in their order.
     ///
     /// # Errors
-    /// The network's.
+    /// Errors of the network.
     fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>>;
 }
 
@@ -39,7 +39,7 @@ pub trait Guide {
     /// latent of the next step. May draw from `noise`.
     ///
     /// # Errors
-    /// Those of the networks and the noise source.
+    /// Errors of the networks and the noise source.
     fn steer(
         &mut self,
         pred_x0: &mut Latent,
@@ -98,7 +98,7 @@ impl Cfg {
 /// after guidance, up to rounding, but some solvers amplify rounding errors ten-thousandfold.
 ///
 /// # Errors
-/// The model's.
+/// Errors of the model.
 pub fn guided(
     model: &mut dyn NoiseModel,
     x_t: &Latent,

@@ -78,13 +78,13 @@ pub trait Decoder {
     /// Decodes the latent `z` `[N, 4, h, w]` to a picture `[N, 3, 8h, 8w]`, nominally in `[-1, 1]`.
     ///
     /// # Errors
-    /// The network's.
+    /// Errors of the network.
     fn decode(&mut self, z: &Latent) -> Result<Image>;
 
     /// Vector-Jacobian product: the decoder's transposed Jacobian at `z`, times `cotangent` `[N, 3, 8h, 8w]`.
     ///
     /// # Errors
-    /// The network's.
+    /// Errors of the network.
     fn pull_back(&mut self, z: &Latent, cotangent: &Image) -> Result<Latent>;
 }
 

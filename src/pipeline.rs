@@ -134,7 +134,7 @@ impl Pipeline {
     /// documented by the sampler and guidance. Stage 1 and the encoding are the same for all samples and run once.
     ///
     /// # Errors
-    /// Those of `networks`, `draws` and `observe`.
+    /// Errors of `networks`, `draws` and `observe`.
     pub fn run(
         &self,
         lq: Lq<'_>,

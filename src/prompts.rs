@@ -88,7 +88,7 @@ impl Prompts {
     /// The embedding of `prompt`, from the text encoder `graph` if necessary.
     ///
     /// # Errors
-    /// The network's.
+    /// Errors of the network.
     pub fn context(
         &self,
         prompt: &Prompt,

@@ -161,7 +161,7 @@ impl Grid {
     /// grid's scale. Results are summed in the windows' order, for any `batch`.
     ///
     /// # Errors
-    /// Those of `on_tile` and `f`; [`Internal`](crate::error::ErrorKind::Internal) if `f` returns other shapes.
+    /// Errors of `on_tile` and `f`; [`Internal`](crate::error::ErrorKind::Internal) if `f` returns other shapes.
     pub fn blend(
         &self,
         x: &Array4<f32>,

@@ -27,7 +27,7 @@ impl<'a> Correction<'a> {
     /// [`Adain`](Self::Adain), with statistics gathered from `read` and `style` in blocks of `step` rows.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Errors of reading.
     pub fn adain(read: &ReadRows<'_>, style: &'a Canvas, step: usize) -> Result<Self> {
         let of = |read: &ReadRows<'_>| moments(read, (style.channels(), style.size().0), step);
         Ok(Correction::Adain(of(read)?, of(&|rows| style.rows(rows))?))
@@ -36,7 +36,7 @@ impl<'a> Correction<'a> {
     /// The corrected rows `rows`, `[1, C, rows, W]`, of a picture of `height` rows that `read` returns.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Errors of reading.
     pub fn rows(&self, read: &ReadRows<'_>, height: usize, rows: Range<usize>) -> Result<Image> {
         match self {
             Correction::None => read(rows),

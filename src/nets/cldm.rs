@@ -111,9 +111,9 @@ impl<'a, 'n> Denoiser<'a, 'n> {
             .collect();
         let contexts = ndarray::concatenate(Axis(0), &rows)
             .map_err(|e| Error::bundle("the prompt embeddings differ in shape").with_source(e))?;
-        contexts
-            .into_dimensionality::<Ix3>()
-            .map_err(|e| Error::internal("prompt embeddings have another rank than 3").with_source(e))
+        contexts.into_dimensionality::<Ix3>().map_err(|e| {
+            Error::internal("prompt embeddings have another rank than 3").with_source(e)
+        })
     }
 
     /// Runs all branches in one batch, branch by branch: `[branches * N, 4, h, w]`, on `windows`, or on the whole

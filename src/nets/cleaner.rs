@@ -24,7 +24,7 @@ pub struct CleanerSpec {
 /// input is padded with zeros to the graph's multiple and the output cropped.
 ///
 /// # Errors
-/// The network's, or a graph that violates its contract.
+/// Errors of the network, or a graph that violates its contract.
 pub fn clean(net: &mut dyn Network, spec: CleanerSpec, lq: &Canvas) -> Result<Image> {
     let (h, w) = lq.size();
     let (ph, pw) = (round_up(h, spec.multiple), round_up(w, spec.multiple));

@@ -11,7 +11,7 @@ use crate::text::{CONTEXT_TOKENS, Tokens};
 /// The embedding of a tokenised prompt: `[77, C]`.
 ///
 /// # Errors
-/// The network's, or a graph that violates its contract.
+/// Errors of the network, or a graph that violates its contract.
 pub fn encode(net: &mut dyn Network, tokens: &Tokens) -> Result<Context> {
     let ids = Array2::from_shape_fn((1, CONTEXT_TOKENS), |(_, i)| tokens.ids[i]);
     let inputs = [("token_ids", Input::from(&ids))];

@@ -17,7 +17,7 @@ pub const LATENT_CHANNELS: usize = 4;
 /// H/8, W/8]`.
 ///
 /// # Errors
-/// The network's, or a graph that violates its contract.
+/// Errors of the network, or a graph that violates its contract.
 pub fn encode(net: &mut dyn Network, image: &Image) -> Result<Latent> {
     let (n, _, h, w) = image.dim();
     let latent = run_image(net, &[("image", image.into())], "latent")?;
@@ -62,7 +62,7 @@ impl Decoder for GuidingDecoder<'_, '_> {
 /// Decodes a scaled latent `[N, 4, h, w]` to a picture `[N, 3, 8h, 8w]`, nominally in `[-1, 1]`.
 ///
 /// # Errors
-/// The network's, or a graph that violates its contract.
+/// Errors of the network, or a graph that violates its contract.
 pub fn decode(net: &mut dyn Network, z: &Latent) -> Result<Image> {
     let (n, _, h, w) = z.dim();
     let image = run_image(net, &[("latent", z.into())], "image")?;

@@ -66,7 +66,7 @@ impl Intermediate {
     /// Converts the intermediate picture `picture` to 8 bits, `[H, W, 3]`, block by block of rows.
     ///
     /// # Errors
-    /// Those of reading `picture`.
+    /// Errors of reading `picture`.
     pub fn to_rgb(self, picture: &Canvas) -> Result<Array3<u8>> {
         let size = picture.size();
         let mut rgb = Array3::zeros((size.0, size.1, 3));

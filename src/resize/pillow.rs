@@ -30,7 +30,7 @@ pub fn pillow_bicubic(image: ArrayView3<'_, u8>, height: usize, width: usize) ->
 /// As [`pillow_bicubic`], to `size` (height, width). `checkpoint` is called before each row and may stop the work.
 ///
 /// # Errors
-/// Those of `checkpoint`.
+/// Errors of `checkpoint`.
 pub fn stoppable_pillow_bicubic<E>(
     image: ArrayView3<'_, u8>,
     (height, width): (usize, usize),

@@ -45,7 +45,7 @@ pub fn torch_bicubic(image: &Image, height: usize, width: usize) -> Image {
 /// `source` that they depend on.
 ///
 /// # Errors
-/// Those of reading `source`.
+/// Errors of reading `source`.
 pub fn torch_bicubic_rows(
     source: &Canvas,
     (height, width): (usize, usize),

@@ -145,7 +145,7 @@ impl NoiseSource for PerSample {
     ///
     /// # Errors
     /// [`Internal`](crate::error::ErrorKind::Internal) if the batch size of `shape` is not the number of sources;
-    /// otherwise those of the sources.
+    /// otherwise errors of the sources.
     fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>> {
         let single = self.single(shape)?;
         join(self.sources.iter_mut().map(|source| source.randn(single)))

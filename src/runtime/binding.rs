@@ -22,7 +22,7 @@ const RECORDING_KEY: &str = "gpu_graph_id";
 /// Options of a run that neither captures nor replays a CUDA graph.
 ///
 /// # Errors
-/// ONNX Runtime's.
+/// Errors of ONNX Runtime.
 pub(super) fn unrecorded() -> ort::Result<RunOptions> {
     recording(-1)
 }

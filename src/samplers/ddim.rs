@@ -15,7 +15,7 @@ use crate::tensor::Latent;
 ///
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps,
-/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model at zero SNR, and those of the run.
+/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model at zero SNR, and errors of the run.
 pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     let eta = sampling.parameters.eta.unwrap_or(0.0);
     let schedule = DdimSchedule::new(sampling.diffusion, sampling.steps, eta)?;

@@ -23,7 +23,7 @@ use crate::tensor::Latent;
 ///
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps,
-/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model with a zero-SNR schedule, and those of the model, the
+/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model with a zero-SNR schedule, and errors of the model, the
 /// noise source and the observer.
 pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     let schedule = SpacedSchedule::new(sampling.diffusion, sampling.steps)?;

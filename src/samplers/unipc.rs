@@ -13,7 +13,7 @@ use crate::tensor::Latent;
 /// draws. The first and last steps are of lower order. Ends at the first training timestep, as the DPM solvers do.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and those of the run.
+/// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and errors of the run.
 pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     let (steps, order) = (sampling.steps, sampling.parameters.order.unwrap_or(2));
     if steps == 0 {

@@ -67,7 +67,7 @@ impl Bands<'_> {
     /// A strip that runs out of memory is halved and retried; completed strips are kept.
     ///
     /// # Errors
-    /// Those of the networks and `on_tile`; [`Resources`](ErrorKind::Resources) if one row does not fit or a scratch
+    /// Errors of the networks and `on_tile`; [`Resources`](ErrorKind::Resources) if one row does not fit or a scratch
     /// file fails.
     pub fn run(
         &self,

@@ -79,7 +79,7 @@ impl Package {
     /// each other, which the package leaves to Python.
     ///
     /// # Errors
-    /// The file system's.
+    /// Errors of the file system.
     #[cfg(unix)]
     pub fn complete(&self, target: &Path) -> std::io::Result<()> {
         if !self.needs_links {

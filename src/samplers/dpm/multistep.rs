@@ -13,7 +13,7 @@ const FEW_STEPS: usize = 10;
 /// order, and with fewer than 10 steps the last ones too.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for fewer steps than the order, and those of the run.
+/// [`Option`](crate::error::ErrorKind::Option) for fewer steps than the order, and errors of the run.
 pub fn multistep(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,

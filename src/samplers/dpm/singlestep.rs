@@ -10,7 +10,7 @@ use crate::tensor::Latent;
 /// are divided into steps of that order and one or two of lower order at the end. The observer receives each step.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and those of the run.
+/// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and errors of the run.
 pub fn singlestep(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,

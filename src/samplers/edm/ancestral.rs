@@ -20,7 +20,7 @@ pub(super) fn ancestral_step(sigma: f32, sigma_next: f32, eta: f32) -> (f32, f32
 /// Euler's method. One denoiser call per step; one draw after it, except in the last step.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and those of the run.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and errors of the run.
 pub fn euler_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     solve(
         sampling,

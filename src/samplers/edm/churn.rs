@@ -8,7 +8,7 @@ use crate::tensor::Latent;
 /// Euler's method, first order. One draw and one denoiser call per step.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and those of the run.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and errors of the run.
 pub fn euler(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     solve(
         sampling,

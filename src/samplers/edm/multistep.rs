@@ -9,7 +9,7 @@ use crate::tensor::Latent;
 /// call per step, no draws.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and those of the run.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and errors of the run.
 pub fn lms(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     let order = sampling.parameters.order.unwrap_or(1);
     let (edm, mut x) = Edm::start(sampling, x_t)?;

@@ -68,7 +68,7 @@ impl<'a> Driven<'a> {
 /// DPM-Solver++ for the SDE: two denoiser calls and two increments per step; one call and no increment in the last.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and those of the run.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and errors of the run.
 pub fn dpmpp_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     solve(
         sampling,
