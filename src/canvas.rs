@@ -1,4 +1,4 @@
-//! Arrays of a picture's size, in memory or on disk, read and written by windows.
+//! Picture-sized arrays in memory or on disk, read and written by windows.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Where a canvas keeps its values.
+/// Where a canvas stores its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
     /// In memory.
     #[default]
     Memory,
-    /// In a file that has no name and is gone with the canvas or the process.
+    /// In an unnamed file, which vanishes with the canvas or the process.
     Disk,
 }
 
-/// Where files of [`Place::Disk`] are made.
+/// Creates the files of [`Place::Disk`].
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// The folder. Default: the system's for temporary files (`TMPDIR`).
+    /// The folder. Default: the system's folder for temporary files (`TMPDIR`).
     pub scratch: PathBuf,
 }
 
@@ -36,10 +36,10 @@ impl Default for Store {
     }
 }
 
-/// Gives rows of a picture: `[1, C, rows, W]`.
+/// Reads rows of a picture: `[1, C, rows, W]`.
 pub type ReadRows<'a> = dyn Fn(Range<usize>) -> Result<Array4<f32>> + 'a;
 
-/// 32-bit floats, `[channels, height, width]`.
+/// An array of 32-bit floats, `[channels, height, width]`.
 #[derive(Debug)]
 pub struct Canvas {
     channels: usize,
@@ -52,7 +52,7 @@ pub struct Canvas {
 enum Cells {
     /// `[1, C, H, W]` in row-major order.
     Memory(Array4<f32>),
-    /// The same order.
+    /// The same order, in a file.
     Disk(File),
 }
 
@@ -60,7 +60,7 @@ impl Store {
     /// A canvas of zeros.
     ///
     /// # Errors
-    /// [`Resources`](ErrorKind::Resources) where no file can be made.
+    /// [`Resources`](ErrorKind::Resources) if the file cannot be created.
     pub fn canvas(&self, place: Place, channels: usize, size: (usize, usize)) -> Result<Canvas> {
         let (height, width) = size;
         let cells = match place {
@@ -89,7 +89,7 @@ impl Store {
 }
 
 impl From<Array4<f32>> for Canvas {
-    /// The first of a batch `[1, C, H, W]`.
+    /// Takes the first element of a batch `[1, C, H, W]`.
     fn from(array: Array4<f32>) -> Self {
         let (_, channels, height, width) = array.dim();
         let array = match array.is_standard_layout() {
@@ -106,12 +106,12 @@ impl From<Array4<f32>> for Canvas {
 }
 
 impl Canvas {
-    /// Channels.
+    /// Number of channels.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Where its values are.
+    /// Where its values are stored.
     pub fn place(&self) -> Place {
         match self.cells {
             Cells::Memory(_) => Place::Memory,
@@ -124,11 +124,10 @@ impl Canvas {
         (self.height, self.width)
     }
 
-    /// The values of a window, `[1, C, rows, columns]`; the part of it that lies beyond the canvas on the right and
-    /// below is zero.
+    /// The values of a window, `[1, C, rows, columns]`, padded with zeros beyond the right and bottom edge.
     ///
     /// # Errors
-    /// [`Resources`](ErrorKind::Resources) where its file cannot be read.
+    /// [`Resources`](ErrorKind::Resources) if its file cannot be read.
     pub fn window(&self, rows: Range<usize>, columns: Range<usize>) -> Result<Array4<f32>> {
         let mut window = Array4::zeros((1, self.channels, rows.len(), columns.len()));
         let rows = rows.start.min(self.height)..rows.end.min(self.height);
@@ -179,10 +178,10 @@ impl Canvas {
             .map_err(|e| Error::internal("rows of another size").with_source(e))
     }
 
-    /// Puts `part` `[1, C, h, w]` at row `y` and column `x`.
+    /// Writes `part` `[1, C, h, w]` at row `y` and column `x`.
     ///
     /// # Errors
-    /// [`Resources`](ErrorKind::Resources) where its file cannot be written, such as on a full disk.
+    /// [`Resources`](ErrorKind::Resources) if its file cannot be written, as on a full disk.
     pub fn put(&mut self, y: usize, x: usize, part: ArrayView4<'_, f32>) -> Result<()> {
         let (_, channels, height, width) = part.dim();
         if channels != self.channels || y + height > self.height || x + width > self.width {
@@ -221,7 +220,7 @@ impl Canvas {
         self.rows(0..self.height)
     }
 
-    /// All values, without a copy where they are in memory.
+    /// All values, without a copy if they are in memory.
     ///
     /// # Errors
     /// As [`window`](Self::window).
@@ -249,7 +248,7 @@ fn unwritable(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Resources, message).with_source(error)
 }
 
-/// The ranges of at most `step` that make up `0..length`.
+/// Splits `0..length` into ranges of at most `step`.
 pub fn bands(length: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
     let step = step.max(1);
     (0..length)

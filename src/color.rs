@@ -1,4 +1,4 @@
-//! Colour correction: the restored picture keeps its details and takes the colours of a reference picture.
+//! Colour correction: details of the restored picture with the colours of a reference picture.
 
 mod rows;
 
@@ -10,20 +10,20 @@ use crate::tensor::Image;
 
 pub use rows::Correction;
 
-/// How often the picture is blurred, each time with twice the radius.
+/// Number of blurs, each with twice the radius of the one before.
 const LEVELS: u32 = 5;
 
-/// Replaces the low frequencies of `content` with those of `style`; both `[N, C, H, W]` in the same range, which the
-/// result may leave a little.
+/// Replaces the low frequencies of `content` with those of `style`, both `[N, C, H, W]` in the same range. The result
+/// may exceed that range slightly.
 ///
-/// The high frequencies are what five blurs take away from a picture, so the result is `content` plus the difference
-/// of the two blurred pictures. The reference adds up what each single blur takes away, which is the same but for
-/// rounding (1e-6 for values of order 1). Two planes of `H * W` values are held besides the arguments.
+/// The high frequencies are the picture minus its fivefold blur, so the result is `content` plus the difference of the
+/// two blurred pictures. The reference sums the differences of successive blurs, which is equal up to rounding (1e-6
+/// for values of order 1). Working memory: two planes of `H * W` values.
 ///
 /// Source: `wavelet_reconstruction`, diffbir/utils/common.py at 3f8b530.
 ///
 /// # Errors
-/// [`Internal`](crate::error::ErrorKind::Internal) where the shapes differ.
+/// [`Internal`](crate::error::ErrorKind::Internal) if the shapes differ.
 pub fn wavelet_reconstruction(mut content: Image, style: &Image) -> Result<Image> {
     check_shapes(&content, style)?;
     for (mut content, style) in content.outer_iter_mut().zip(style.outer_iter()) {
@@ -31,7 +31,7 @@ pub fn wavelet_reconstruction(mut content: Image, style: &Image) -> Result<Image
             let mut low = content.to_owned();
             let mut scratch = low.clone();
             low.zip_mut_with(&style, |content, &style| *content = style - *content);
-            // Blurring is linear: the blurred difference is the difference of the blurred.
+            // Blurring is linear: the blurred difference is the difference of the blurred pictures.
             for level in 0..LEVELS {
                 blur_plane(low.view_mut(), scratch.view_mut(), 1 << level);
             }
@@ -52,8 +52,8 @@ pub fn wavelet_decomposition(image: &Image) -> (Image, Image) {
     (image - &low, low)
 }
 
-/// Blurs `image` `[N, C, H, W]` with the kernel (1, 2, 1)/4 along each axis, its three taps `radius` pixels apart and
-/// the edge repeated.
+/// Blurs `image` `[N, C, H, W]` with the kernel (1, 2, 1)/4 along each axis, with a dilation of `radius` pixels and
+/// replicated edges.
 ///
 /// Source: `wavelet_blur`, diffbir/utils/common.py at 3f8b530, whose 3x3 kernel is the product of these two.
 pub fn wavelet_blur(mut image: Image, radius: usize) -> Image {
@@ -66,7 +66,7 @@ pub fn wavelet_blur(mut image: Image, radius: usize) -> Image {
     image
 }
 
-/// Blurs one plane down its columns into `scratch` and along its rows back.
+/// Blurs one plane, along its columns into `scratch`, then along the rows back into the plane.
 fn blur_plane(
     mut plane: ArrayViewMut2<'_, f32>,
     mut scratch: ArrayViewMut2<'_, f32>,
@@ -105,15 +105,15 @@ fn blend(a: f32, b: f32, c: f32) -> f32 {
     0.25 * a + 0.5 * b + 0.25 * c
 }
 
-/// Gives every channel of `content` the mean and standard deviation that it has in `style`; both `[N, C, H, W]`
-/// (Huang and Belongie, arXiv 1703.06868).
+/// Gives every channel of `content` the mean and standard deviation of the same channel of `style`, both `[N, C, H,
+/// W]` (AdaIN, Huang and Belongie, arXiv 1703.06868).
 ///
-/// Variances are unbiased, with 1e-5 added; a plane of one pixel has none (the reference gives NaN there).
+/// Variances are unbiased, plus 1e-5; the variance of a plane of one pixel is 0 (NaN in the reference).
 ///
 /// Source: `adaptive_instance_normalization`, utils/image/align_color.py at 86bf0f8.
 ///
 /// # Errors
-/// [`Internal`](crate::error::ErrorKind::Internal) where the shapes differ.
+/// [`Internal`](crate::error::ErrorKind::Internal) if the shapes differ.
 pub fn adaptive_instance_normalization(mut content: Image, style: &Image) -> Result<Image> {
     check_shapes(&content, style)?;
     let height = style.len_of(Axis(2));

@@ -1,10 +1,10 @@
-//! The denoiser as a sampler sees it, and what is computed from its output: classifier-free guidance and `pred_x0`.
+//! The denoiser as seen by a sampler, classifier-free guidance, and `pred_x0`.
 
 use crate::error::{Error, Result};
 use crate::rng::NoiseSource;
 use crate::tensor::Latent;
 
-/// A branch of classifier-free guidance: which text context the denoiser is given.
+/// A branch of classifier-free guidance, with its own prompt embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Branch {
     /// The positive prompt.
@@ -13,7 +13,7 @@ pub enum Branch {
     Uncond,
 }
 
-/// What the network's output means.
+/// Prediction type: the meaning of the network's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Parameterization {
@@ -23,23 +23,23 @@ pub enum Parameterization {
     V,
 }
 
-/// The denoiser with its condition fixed: the seam between samplers and networks.
+/// The denoiser under a fixed condition: the interface between samplers and networks.
 pub trait NoiseModel {
     /// The network's output (eps or v) for `x_t` `[N, 4, h, w]` at `timestep` (in `0..=999`, fractional for some
-    /// solvers), one output of the same shape for each of `branches`, in their order.
+    /// solvers): one output of the same shape for each of `branches`, in their order.
     ///
     /// # Errors
-    /// What the network reports.
+    /// Errors of the network.
     fn predict(&mut self, x_t: &Latent, timestep: f32, branches: &[Branch]) -> Result<Vec<Latent>>;
 }
 
-/// Restoration guidance: pulls the predicted clean latent towards a target while a sampler runs.
+/// Restoration guidance: pulls the predicted clean latent towards a target during sampling.
 pub trait Guide {
-    /// Moves `pred_x0` `[N, 4, h, w]`, predicted at `timestep`. `x0_weight` is the weight of `pred_x0` in the latent that
-    /// the step leads to, not 0. May draw from `noise`.
+    /// Moves `pred_x0` `[N, 4, h, w]`, predicted at `timestep`. `x0_weight`, not 0, is the weight of `pred_x0` in the
+    /// latent of the next step. May draw from `noise`.
     ///
     /// # Errors
-    /// What networks and noise report.
+    /// Errors of the networks and the noise source.
     fn steer(
         &mut self,
         pred_x0: &mut Latent,
@@ -48,19 +48,19 @@ pub trait Guide {
         noise: &mut dyn NoiseSource,
     ) -> Result<()>;
 
-    /// The mean loss since this was last asked, before each move; `None` where there was no move.
+    /// The mean loss, taken before each move, since the last call of this function; `None` if there was no move.
     fn take_loss(&mut self) -> Option<f64>;
 }
 
 /// Classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cfg {
-    /// The nominal scale; 1 runs no uncond branch. Default: 1.
+    /// Guidance scale; 1 skips the uncond branch. Default: 1.
     pub scale: f64,
     /// Raises the scale from 1 at timestep 1000 to `scale + 1` at 0. Default: false.
     pub rescale: bool,
-    /// The timesteps, lowest and highest, between which there is guidance; outside of them the scale is 1. Default:
-    /// `None`, at all.
+    /// The lowest and highest timestep with guidance; outside of them the scale is 1. Default: `None`, guidance at
+    /// every timestep.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -75,7 +75,7 @@ impl Default for Cfg {
 }
 
 impl Cfg {
-    /// The scale in force at `timestep`.
+    /// The guidance scale at `timestep`.
     ///
     /// Source: `Sampler.get_cfg_scale`, diffbir/sampler/sampler.py at 3f8b530.
     pub fn scale_at(&self, timestep: f64) -> f64 {
@@ -94,11 +94,11 @@ impl Cfg {
 
 /// The guided prediction of `model`: `uncond + scale * (cond - uncond)`, or `cond` alone where `scale` is 1.
 ///
-/// `convert` makes the prediction that is guided out of the network's output. Where that is linear its place changes
-/// only the last digits, but some solvers raise those ten thousandfold.
+/// `convert` maps the network's output to the prediction that is guided. A linear `convert` could as well be applied
+/// after guidance, up to rounding, but some solvers amplify rounding errors ten-thousandfold.
 ///
 /// # Errors
-/// What the model reports.
+/// Errors of the model.
 pub fn guided(
     model: &mut dyn NoiseModel,
     x_t: &Latent,

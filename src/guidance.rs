@@ -1,8 +1,8 @@
 //! Restoration guidance: moves the predicted clean latent towards the stage-1 picture (paper, section "restoration
 //! guidance"; v1 calls it latent image guidance).
 //!
-//! In each step within the window, `repeat` times: `delta = -scale * dLoss / dpred_x0`. What a `delta` does is the
-//! [`Semantics`]. Sources: utils/cond_fn.py and utils/sampler.py at 858068f (v2), model/cond_fn.py and
+//! In each step within the window, `repeat` times: `delta = -scale * dLoss / dpred_x0`. [`Semantics`] defines how a
+//! `delta` is applied. Sources: utils/cond_fn.py and utils/sampler.py at 858068f (v2), model/cond_fn.py and
 //! model/spaced_sampler.py at 86bf0f8 (v1). The reference guides the spaced sampler alone; here every sampler is
 //! guided, by the weight of the predicted latent in the latent of the next step (for `spaced`, the reference's
 //! `posterior_mean_coef1`).
@@ -17,13 +17,14 @@ use crate::tensor::{Image, Latent, shape};
 
 pub use loss::{LossKind, Weights, loss_and_delta};
 
-/// What a `delta` does.
+/// How a `delta` is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Semantics {
-    /// The scale is the plain one. `delta` steers the repeats of a step alone; half of their sum moves the next latent.
+    /// The scale is used as given. Each `delta` moves the prediction for the step's following iterations; half of
+    /// their sum moves the next latent.
     V1,
-    /// The scale is multiplied by 3000; each `delta` moves the next latent.
+    /// The scale is multiplied by 3000. Each `delta` moves the next latent.
     V2,
 }
 
@@ -41,23 +42,23 @@ pub enum Space {
     Rgb,
 }
 
-/// The rule of guidance.
+/// Parameters of guidance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
-    /// What a `delta` does.
+    /// How a `delta` is applied.
     pub semantics: Semantics,
-    /// How strongly to guide, as the family's command line counts it.
+    /// Guidance scale, in the units of the model family's command line.
     pub scale: f64,
-    /// Only timesteps below this are guided, counted from 1 to 1000.
+    /// Only timesteps below this are guided, numbered from 1 to 1000.
     pub start: i64,
-    /// Only timesteps above this are guided, counted from 1 to 1000.
+    /// Only timesteps above this are guided, numbered from 1 to 1000.
     pub stop: i64,
-    /// How often in each step.
+    /// Number of iterations in each step.
     pub repeat: usize,
 }
 
 impl Rule {
-    /// Whether `timestep` (from 0) lies in the window; its ends do not.
+    /// Whether `timestep` (from 0) is inside the window; both ends are excluded.
     pub fn applies(&self, timestep: f32) -> bool {
         let now = f64::from(timestep) + 1.0;
         (self.stop as f64) < now && now < self.start as f64
@@ -72,38 +73,38 @@ impl Rule {
     }
 }
 
-/// The VAE decoder and its derivative.
+/// The VAE decoder and its backward pass.
 pub trait Decoder {
-    /// The picture of the latent `z` `[N, 4, h, w]`: `[N, 3, 8h, 8w]`, nominally in `[-1, 1]`.
+    /// Decodes the latent `z` `[N, 4, h, w]` to a picture `[N, 3, 8h, 8w]`, nominally in `[-1, 1]`.
     ///
     /// # Errors
-    /// What the network reports.
+    /// Errors of the network.
     fn decode(&mut self, z: &Latent) -> Result<Image>;
 
-    /// `cotangent` `[N, 3, 8h, 8w]` pulled back to `z`: the decoder's transposed Jacobian at `z`, times `cotangent`.
+    /// Vector-Jacobian product: the decoder's transposed Jacobian at `z`, times `cotangent` `[N, 3, 8h, 8w]`.
     ///
     /// # Errors
-    /// What the network reports.
+    /// Errors of the network.
     fn pull_back(&mut self, z: &Latent, cotangent: &Image) -> Result<Latent>;
 }
 
-/// What the prediction is drawn to.
+/// The target that the prediction is pulled towards.
 pub enum Target<'a> {
     /// A latent, `[N, 4, h, w]`.
     Latent {
-        /// The latent: the mode of the stage-1 picture's encoding.
+        /// The mode of the stage-1 picture's posterior.
         target: Latent,
-        /// The reference draws the target from the encoding's posterior afresh in each repeat. The mode needs no draw;
-        /// as many numbers are drawn and discarded where this is set, so that later noise stays in step.
+        /// Draws and discards noise in each iteration. The reference samples the target from the posterior in each
+        /// iteration, while the mode needs no draw; discarding keeps later draws in sync with the reference.
         discard_draws: bool,
     },
     /// A picture, `[N, 3, 8h, 8w]`, in `[-1, 1]`.
     Rgb {
         /// The stage-1 picture.
         target: Image,
-        /// The weight of each pixel.
+        /// The loss weight of each pixel.
         weights: Weights,
-        /// The way from latents to pictures and back.
+        /// Maps latents to pictures, and gradients back.
         decoder: Box<dyn Decoder + 'a>,
     },
 }
@@ -127,7 +128,7 @@ impl<'a> Guidance<'a> {
         }
     }
 
-    /// The same, where `checkpoint` is called before each repeat and may stop the work with an error.
+    /// As [`new`](Self::new); `checkpoint` is called before each iteration and may stop the work with an error.
     pub fn with_checkpoint(self, checkpoint: &'a Checkpoint<'a>) -> Self {
         Guidance { checkpoint, ..self }
     }
@@ -174,7 +175,7 @@ impl Guide for Guidance<'_> {
         if !self.rule.applies(timestep) {
             return Ok(());
         }
-        // v1 computes the next latent from the prediction before the repeats, and moves it by half of every delta.
+        // v1 computes the next latent from the prediction before the iterations, and moves it by half of every delta.
         let (unmoved, delta_weight) = match self.rule.semantics {
             Semantics::V1 => (Some(pred_x0.clone()), 1.0),
             Semantics::V2 => (None, 1.0 / x0_weight),

@@ -1,4 +1,4 @@
-//! Sizes in bytes, and how much memory there is.
+//! Sizes in bytes, and the memory of machine and process.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +24,7 @@ const UNITS: &[(&str, u64)] = &[
     ("b", 1),
 ];
 
-/// Numbers without a unit below this are refused: they were meant in another unit.
+/// Numbers without a unit are refused below this value: they were probably meant in another unit.
 const SMALLEST_PLAIN: u64 = 1 << 20;
 
 impl FromStr for Bytes {
@@ -86,12 +86,11 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// Figures from outside that count bytes are cut off here, above any machine's memory, so that sums of a few do not
-/// overflow.
+/// Upper limit for byte counts from external files, above any machine's memory, so that sums of a few do not overflow.
 pub const MAX_COUNTED: u64 = 1 << 56;
 
-/// Bytes of memory that this process may still take, as far as the system tells: what is free or can be freed, within
-/// the limit of the process's control group.
+/// Bytes that this process may still allocate: memory that is free or can be freed, within the limit of the process's
+/// control group. `None` if the system does not report it.
 pub fn available() -> Option<u64> {
     let free = field("/proc/meminfo", "MemAvailable:")?;
     let group = |file: &str| -> Option<u64> {
@@ -102,23 +101,23 @@ pub fn available() -> Option<u64> {
     Some(left.map_or(free, |(most, now)| free.min(most.saturating_sub(now))))
 }
 
-/// Bytes that this process holds in memory, as far as the system tells.
+/// Bytes of memory that this process holds now (resident set). `None` if the system does not report it.
 pub fn resident() -> Option<u64> {
     field("/proc/self/status", "VmRSS:")
 }
 
-/// The most bytes that this process has held in memory so far, as far as the system tells.
+/// The peak of the resident set. `None` if the system does not report it.
 pub fn peak() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")
 }
 
-/// Lets [`peak`] count from now on, where the system can.
+/// Restarts the count of [`peak`], if the system supports it.
 pub fn forget_peak() {
-    // Without it a peak is one of the whole process: too high, which is the safe side.
+    // If this fails, the peak is that of the whole process: too high, which is the safe side.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// A field of one of the kernel's tables, given there in KiB.
+/// A field of one of the kernel's tables, which are in KiB.
 fn field(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;

@@ -1,7 +1,7 @@
-//! The restoration of one picture: clean, encode, sample, decode, colours, size.
+//! The restoration of one picture: clean, encode, sample, decode, colour correction, resize.
 //!
-//! Source: `Pipeline.run`, diffbir/pipeline.py at 3f8b530 (Lin et al., arXiv 2308.15070). Each stage is a file of its own;
-//! where it differs from the reference it says so.
+//! Source: `Pipeline.run`, diffbir/pipeline.py at 3f8b530 (Lin et al., arXiv 2308.15070). Each stage has its own file,
+//! which documents differences from the reference.
 
 mod clean;
 mod decode;
@@ -38,17 +38,17 @@ pub use plan::{CleanerPlan, Plan, VaePlan};
 use run::Run;
 pub use sizes::{MAX_ASPECT, MAX_PIXELS, Sizes};
 
-/// A low-quality picture, and what is wanted of it.
+/// A low-quality picture and the bit depth of its results.
 #[derive(Debug, Clone, Copy)]
 pub struct Lq<'a> {
-    /// Its colours. Stage 1 starts from all their bits.
+    /// Its pixels. Stage 1 uses their full depth.
     pub pixels: &'a Pixels,
     /// Bits per channel of the results.
     pub depth: BitDepth,
 }
 
 impl<'a> From<&'a Pixels> for Lq<'a> {
-    /// To be restored to 8 bits.
+    /// With results of 8 bits.
     fn from(pixels: &'a Pixels) -> Self {
         Lq {
             pixels,
@@ -57,7 +57,7 @@ impl<'a> From<&'a Pixels> for Lq<'a> {
     }
 }
 
-/// What the pipeline takes from a bundle and from the options, checked before anything runs.
+/// A bundle's graphs and the options, validated before anything runs.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     graphs: Graphs,
@@ -68,16 +68,16 @@ pub struct Pipeline {
     strength: [f32; CONTROLS],
     rule: Option<Rule>,
     prompt: Prompt,
-    /// Where no uncond branch runs, its prompt need not be known.
+    /// Unresolved if no uncond branch runs.
     negative_prompt: Option<Prompt>,
 }
 
 impl Pipeline {
-    /// Checks `options` and finds their graphs and contexts in `bundle`.
+    /// Validates `options` and finds their graphs and prompt embeddings in `bundle`.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option): a value that is not accepted, a task or prompt that the bundle
-    /// does not serve. [`Bundle`](crate::error::ErrorKind::Bundle): a graph that is missing.
+    /// [`Option`](crate::error::ErrorKind::Option): an invalid value, or a task or prompt that the bundle does not
+    /// support. [`Bundle`](crate::error::ErrorKind::Bundle): a missing graph.
     pub fn new(bundle: &Bundle, options: &Options, prompts: &Prompts) -> Result<Self> {
         options.validate()?;
         let sampling = &options.sampling;
@@ -114,7 +114,7 @@ impl Pipeline {
         encodes || self.graphs.all().any(|used| used.name == graph)
     }
 
-    /// Pixels around an exact tile that the cleaner sees too, where it can run in such tiles.
+    /// Halo in pixels of lossless tiles, if the restoration module can run in such tiles.
     fn halo(&self) -> Option<usize> {
         let halo = self.graphs.cleaner.as_ref()?.halo?;
         Some(halo.next_multiple_of(self.cleaner.multiple))
@@ -127,13 +127,14 @@ impl Pipeline {
             .flatten()
     }
 
-    /// Restores `lq` to as many samples `[upscale * H, upscale * W, 3]` as asked, as `plan` (see [`plan`](Self::plan)) says.
+    /// Restores `lq` to the requested number of samples `[upscale * H, upscale * W, 3]`, according to `plan` (see
+    /// [`plan`](Self::plan)).
     ///
-    /// Draws, for each batch of samples in order: `x_T`; the noise on the condition, where that is asked for; then what
-    /// the sampler and guidance document. Stage 1 and the encoding are the same for all samples and run once.
+    /// Draws, for each batch of samples in order: `x_T`; the noise on the condition, if enabled; then the draws
+    /// documented by the sampler and guidance. Stage 1 and the encoding are the same for all samples and run once.
     ///
     /// # Errors
-    /// What `networks`, `draws` and `observe` report.
+    /// Errors of `networks`, `draws` and `observe`.
     pub fn run(
         &self,
         lq: Lq<'_>,
@@ -151,15 +152,15 @@ impl Pipeline {
             networks: Shared::new(networks),
             events: Events::new(observe),
         };
-        // 1. Prompts to contexts, where they are not in the bundle.
+        // 1. Encode the prompts whose embeddings are not in the bundle.
         let prompts = run.encode_prompts(prompts)?;
-        // 2. The stage-1 picture, which conditions all that follows.
+        // 2. Run stage 1; its picture is the condition.
         let cond_img = run.clean(lq)?;
-        // 3. Its latent: once, since it is the same for cond and uncond and for every sample.
+        // 3. Encode the condition, once for cond, uncond and all samples.
         let c_img = run.encode(&cond_img)?;
-        // 4. The latents of all samples, batch by batch.
+        // 4. Sample the latents, batch by batch.
         let latents = run.sample(&cond_img, &c_img, &prompts, draws)?;
-        // 5. Each sample's picture, and 6. its colours, size and integers.
+        // 5. Decode each sample, 6. correct colours, resize and quantise.
         let finish = |(k, z)| {
             let decoded = run.decode(k, z, &cond_img)?;
             run.postprocess(k, decoded, &cond_img, lq.depth)

@@ -1,4 +1,4 @@
-//! From prompts to text contexts: precomputed ones, and those that the text encoder makes.
+//! From prompts to prompt embeddings: precomputed ones, and those of the text encoder.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::nets::contract::GraphKind;
 use crate::nets::{Networks, text};
 use crate::text::{Tokenizer, Tokens};
 
-/// How many contexts are kept (300 kB each at full size): captions would pile up without end.
+/// Maximum number of cached embeddings (300 kB each at full size): with captions their number is unbounded.
 const KEPT: usize = 64;
 
-/// The contexts of a bundle's prompts: what was used lately is not computed again.
+/// The prompt embeddings of a bundle, with a cache of recent ones.
 #[derive(Default)]
 pub struct Prompts {
     known: Mutex<Known>,
@@ -27,7 +27,7 @@ struct Known {
     tokenizer: Option<Tokenizer>,
 }
 
-/// A prompt that the bundle can serve.
+/// A prompt with an embedding, or with tokens for the text encoder.
 #[derive(Debug, Clone)]
 pub struct Prompt {
     text: String,
@@ -41,7 +41,7 @@ enum State {
 }
 
 impl Prompt {
-    /// How many of its tokens the text encoder does not see, because there are more than 75.
+    /// Number of its tokens that are cut off, because there are more than 75.
     pub fn truncated(&self) -> usize {
         match &self.state {
             State::Ready(_) => 0,
@@ -61,10 +61,10 @@ impl Prompt {
 }
 
 impl Prompts {
-    /// Finds out how `bundle` serves the prompt `text`, without loading a graph.
+    /// Looks up the embedding of the prompt `text` in the cache and in `bundle`, else tokenises it. Loads no graph.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option): the bundle has neither a context for it nor a text encoder.
+    /// [`Option`](crate::error::ErrorKind::Option): the bundle has neither an embedding for it nor a text encoder.
     /// [`Bundle`](crate::error::ErrorKind::Bundle): its files are damaged.
     pub fn find(&self, bundle: &Bundle, text: &str) -> Result<Prompt> {
         let mut known = self.known();
@@ -85,10 +85,10 @@ impl Prompts {
         })
     }
 
-    /// The context of `prompt`, from the text encoder `graph` where it has to run.
+    /// The embedding of `prompt`, from the text encoder `graph` if necessary.
     ///
     /// # Errors
-    /// What the network reports.
+    /// Errors of the network.
     pub fn context(
         &self,
         prompt: &Prompt,
@@ -140,14 +140,14 @@ impl Known {
     }
 }
 
-/// Bytes of a caption; a prompt has 77 tokens.
+/// Maximum size of a caption in bytes; a prompt has 77 tokens.
 const MAX_CAPTION: u64 = 1 << 20;
 
-/// Puts the caption of the picture at `path`, its sidecar `NAME.txt` brought onto one line, before `prompt`. Without a
-/// sidecar, or with an empty one, the prompt stays.
+/// Puts the caption of the picture at `path`, from its sidecar `NAME.txt` and joined to one line, before `prompt`.
+/// Without a sidecar, or with an empty one, `prompt` is unchanged.
 ///
 /// # Errors
-/// [`Input`](crate::error::ErrorKind::Input) where the sidecar cannot be read or is no regular file.
+/// [`Input`](crate::error::ErrorKind::Input) if the sidecar cannot be read or is not a regular file.
 pub fn put_caption(path: &Path, prompt: &mut String) -> Result<()> {
     let path = path.with_extension("txt");
     let text = match read_text(&path, MAX_CAPTION) {

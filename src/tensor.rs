@@ -1,4 +1,4 @@
-//! Arrays in NCHW layout, and their padding and cropping.
+//! Arrays in NCHW layout: types, padding, cropping, checks.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use ndarray::{Array, Array4, ArrayView4, Axis, Dimension, s};
 
 use crate::error::{Error, Result};
 
-/// Pictures, `[N, 3, H, W]`, RGB. The range is stated where one is used: `[0, 1]` or, at the VAE, `[-1, 1]`.
+/// Pictures, `[N, 3, H, W]`, RGB. Each use states the range: `[0, 1]` or, at the VAE, `[-1, 1]`.
 pub type Image = Array4<f32>;
 
 /// Latents, `[N, 4, H/8, W/8]`, already multiplied by the latent scale factor (0.18215).
@@ -37,7 +37,7 @@ pub fn pad_to_multiple(x: &Array4<f32>, multiple: usize) -> Array4<f32> {
     pad_to(x, round_up(h, multiple), round_up(w, multiple))
 }
 
-/// Pads right and bottom with zeros to `height` x `width`, which are no smaller than `x`.
+/// Pads right and bottom with zeros to `height` x `width`, which are at least those of `x`.
 pub fn pad_to(x: &Array4<f32>, height: usize, width: usize) -> Array4<f32> {
     let (n, c, h, w) = x.dim();
     let mut padded = Array4::zeros((n, c, height, width));
@@ -45,8 +45,8 @@ pub fn pad_to(x: &Array4<f32>, height: usize, width: usize) -> Array4<f32> {
     padded
 }
 
-/// The index in `0..length` that position `i` shows when the line is mirrored at its ends, without
-/// repeating them; back and forth where `i` lies further out.
+/// The index in `0..length` of position `i` under reflection at both ends, without repeating the end values; repeated
+/// reflection for positions further out.
 pub fn reflect(i: usize, length: usize) -> usize {
     if length == 1 {
         return 0;
@@ -69,10 +69,10 @@ pub fn to_hwc<T: Copy>(planar: Array4<T>) -> Array4<T> {
         .into_owned()
 }
 
-/// Checks that all values of `x`, called `what`, are finite.
+/// Checks that all values of `x`, which errors call `what`, are finite.
 ///
 /// # Errors
-/// [`NotFinite`](crate::error::ErrorKind::NotFinite) where one is NaN or infinite.
+/// [`NotFinite`](crate::error::ErrorKind::NotFinite) if one is NaN or infinite.
 pub fn expect_finite<W: Display, D: Dimension>(
     what: impl Fn() -> W,
     x: &Array<f32, D>,
@@ -87,10 +87,10 @@ pub fn expect_finite<W: Display, D: Dimension>(
     Err(Error::not_finite(what()))
 }
 
-/// Joins arrays along the batch axis.
+/// Concatenates arrays along the batch axis.
 ///
 /// # Errors
-/// [`Internal`](crate::error::ErrorKind::Internal) where there are none or their shapes differ.
+/// [`Internal`](crate::error::ErrorKind::Internal) if there are none or their shapes differ.
 pub fn stack_batch(parts: &[ArrayView4<'_, f32>]) -> Result<Array4<f32>> {
     ndarray::concatenate(Axis(0), parts)
         .map_err(|e| Error::internal("arrays of one batch differ in shape").with_source(e))
@@ -99,7 +99,7 @@ pub fn stack_batch(parts: &[ArrayView4<'_, f32>]) -> Result<Array4<f32>> {
 /// The values of a safetensors tensor of 32- or 16-bit floats, in row-major order.
 ///
 /// # Errors
-/// [`Bundle`](crate::error::ErrorKind::Bundle) where it holds another type.
+/// [`Bundle`](crate::error::ErrorKind::Bundle) if it has another type.
 pub fn f32_from_safetensor(view: &safetensors::tensor::TensorView<'_>) -> Result<Vec<f32>> {
     let data = view.data();
     match view.dtype() {
@@ -120,7 +120,7 @@ pub fn f32_from_safetensor(view: &safetensors::tensor::TensorView<'_>) -> Result
 /// The text under `key` in the metadata of a safetensors file.
 ///
 /// # Errors
-/// Why there is none.
+/// Why the text cannot be read.
 pub fn safetensors_text(bytes: &[u8], key: &str) -> std::result::Result<String, String> {
     let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
     let text = header.metadata().as_ref().and_then(|data| data.get(key));

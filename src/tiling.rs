@@ -1,7 +1,7 @@
-//! Tiles: overlapping windows of an array, each worked on alone, whose results are blended.
+//! Tiles: overlapping windows of an array that are processed one by one, with blended results.
 //!
-//! A [`Layout`] says where windows lie and what they weigh: [`Tiles`] is the reference's, [`EvenTiles`] this engine's.
-//! A [`Grid`] is a layout on an array of one size.
+//! A [`Layout`] defines the positions and weights of windows: [`Tiles`] is the reference's, [`EvenTiles`] the engine's
+//! own. A [`Grid`] is a layout on an array of one size.
 
 mod even;
 mod reference;
@@ -29,7 +29,7 @@ pub struct Window {
     pub width: usize,
 }
 
-/// Called when a tile begins, with its number from 0 and how many there are. An error stops the work there.
+/// Called before each tile, with its index from 0 and the number of tiles. An error stops the work.
 pub type OnTile<'a> = dyn Fn(usize, usize) -> Result<()> + 'a;
 
 impl Window {
@@ -40,18 +40,18 @@ impl Window {
     }
 }
 
-/// How windows are laid over an array and weighted; sizes in the array's cells.
+/// Positions and weights of windows over an array; sizes in elements of the array (pixels or latent pixels).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Layout {
-    /// The reference's.
+    /// The reference's layout.
     Reference(Tiles),
-    /// Evenly spread, under smooth weights.
+    /// Evenly spaced, with smooth weights.
     Even(EvenTiles),
 }
 
 impl Layout {
-    /// Height and width of a tile of an array of this size.
+    /// Height and width of a tile, for an array of this size.
     pub fn tile(&self, (height, width): (usize, usize)) -> (usize, usize) {
         match self {
             Layout::Reference(tiles) => (tiles.size, tiles.size),
@@ -62,7 +62,7 @@ impl Layout {
     /// The windows over an array of this size (height, width).
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) where the layout does not cover such an array.
+    /// [`Option`](crate::error::ErrorKind::Option) if the layout does not cover such an array.
     pub fn grid(&self, size: (usize, usize)) -> Result<Grid> {
         match self {
             Layout::Reference(tiles) => tiles.grid(size, 1),
@@ -70,7 +70,7 @@ impl Layout {
         }
     }
 
-    /// How many windows an axis of `length` cells has.
+    /// Number of windows along an axis of `length`.
     fn count(&self, length: usize) -> usize {
         match self {
             Layout::Reference(tiles) => tiles.count(length),
@@ -78,7 +78,7 @@ impl Layout {
         }
     }
 
-    /// Where window `k` of an axis begins.
+    /// Start of window `k` along an axis.
     fn start(&self, length: usize, k: usize) -> usize {
         match self {
             Layout::Reference(tiles) => tiles.start(length, k),
@@ -87,18 +87,18 @@ impl Layout {
     }
 }
 
-/// Windows of equal size that cover an array, row by row, and their weights. Windows are computed when they are asked
-/// for, so that a grid takes no memory whatever the size of the array.
+/// Windows of equal size that cover an array, row by row, and their weights. Windows are computed on demand, so the
+/// memory of a grid does not depend on the array's size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Grid {
     layout: Layout,
     /// Height and width of the array.
     size: (usize, usize),
-    /// Size of a window.
+    /// Height and width of a window.
     tile: (usize, usize),
     /// Number of rows and of columns of windows.
     count: (usize, usize),
-    /// How many times as large as the array the result is.
+    /// Ratio of the result's size to the array's.
     scale: usize,
 }
 
@@ -113,7 +113,7 @@ impl Grid {
         }
     }
 
-    /// How many windows there are.
+    /// Number of windows.
     pub fn count(&self) -> usize {
         self.count.0.saturating_mul(self.count.1)
     }
@@ -138,7 +138,7 @@ impl Grid {
         }
     }
 
-    /// The weight of each cell of window `k` in the result, `[scale * height, scale * width]`.
+    /// The blending weights of window `k`, `[scale * height, scale * width]`.
     fn weights(&self, k: usize) -> Array2<f32> {
         let (row, column) = (k / self.count.1, k % self.count.1);
         let (rows, columns) = match self.layout {
@@ -153,15 +153,15 @@ impl Grid {
         })
     }
 
-    /// Runs `f` on every window of `x` `[N, C, H, W]`, up to `batch` (at least 1) at once, and blends what it returns;
-    /// `on_tile` is called before each.
+    /// Runs `f` on every window of `x` `[N, C, H, W]`, up to `batch` (at least 1) at once, and blends the results;
+    /// `on_tile` is called before each window.
     ///
-    /// `f` receives the windows' parts of `x`, one after the other along the batch axis: `[windows * N, C, h, w]`. It
-    /// returns an array for each window, of any batch and channels but all of the same shape, and as many times as
-    /// large as the grid was made for. They are summed up in the windows' order, whatever the batch.
+    /// `f` receives the windows of `x` concatenated along the batch axis: `[windows * N, C, h, w]`. It returns an
+    /// array for each window, all of the same shape, of any batch size and channels, and larger than the window by the
+    /// grid's scale. Results are summed in the windows' order, for any `batch`.
     ///
     /// # Errors
-    /// What `on_tile` and `f` report; [`Internal`](crate::error::ErrorKind::Internal) where `f` returns anything else.
+    /// Errors of `on_tile` and `f`; [`Internal`](crate::error::ErrorKind::Internal) if `f` returns other shapes.
     pub fn blend(
         &self,
         x: &Array4<f32>,
@@ -203,7 +203,7 @@ impl Sum {
         }
     }
 
-    /// Adds `tile` at the corner (y, x).
+    /// Adds `tile` with its top left corner at (y, x).
     fn add(
         &mut self,
         tile: Array4<f32>,

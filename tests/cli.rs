@@ -325,7 +325,7 @@ fn sampling_options_that_cannot_work_are_refused_at_once() {
         ),
         (
             "--eta 1",
-            "the sampler spaced ignores it (it uses no knobs)",
+            "the sampler spaced ignores it (it uses no parameters)",
         ),
         (
             "--sampler edm_lms --order 5",

@@ -6,7 +6,9 @@
 use diffbir::denoise::{Branch, NoiseModel, Parameterization};
 use diffbir::error::Result;
 use diffbir::rng::{NoiseSource, TorchCpu};
-use diffbir::samplers::{Knob, Knobs, Run, SAMPLERS, Sampling, StepInfo, by_name};
+use diffbir::samplers::{
+    Run, SAMPLERS, SamplerParameter, SamplerParameters, Sampling, StepInfo, by_name,
+};
 use diffbir::schedule::{
     DdimSchedule, Diffusion, DiffusionConfig, EdmSchedule, LogSnrSchedule, linspace,
 };
@@ -114,10 +116,10 @@ fn rms_error(found: &Latent, x_t: &Latent, exact: impl Fn(f64) -> f64) -> f64 {
 }
 
 /// The error after three quarters of the way.
-fn error(name: &str, knobs: Knobs, steps: usize) -> f64 {
+fn error(name: &str, parameters: SamplerParameters, steps: usize) -> f64 {
     let diffusion = diffusion(Parameterization::Eps);
     let sampling = Sampling {
-        knobs,
+        parameters,
         ..Sampling::new(&diffusion, steps)
     };
     let x_t = TorchCpu::new(7).randn([1, 4, 8, 8]).unwrap();
@@ -186,15 +188,15 @@ fn edm_error(name: &str, sampling: &Sampling<'_>, x_t: &Latent) -> f64 {
 /// of first order, which bounds what can be measured by 2.
 #[test]
 fn solvers_converge_with_their_order() {
-    let eta_0 = Knobs {
+    let eta_0 = SamplerParameters {
         eta: Some(0.0),
-        ..Knobs::default()
+        ..SamplerParameters::default()
     };
-    let order = |order| Knobs {
+    let order = |order| SamplerParameters {
         order: Some(order),
-        ..Knobs::default()
+        ..SamplerParameters::default()
     };
-    let none = Knobs::default();
+    let none = SamplerParameters::default();
     let solvers = [
         ("ddim", none, 1.0),
         ("edm_euler", none, 1.0),
@@ -227,13 +229,15 @@ fn solvers_converge_with_their_order() {
         ("unipc", order(3), 3.0),
     ];
     let mut failures = Vec::new();
-    for (name, knobs, order) in solvers {
-        let errors = [24, 48, 96].map(|steps| error(name, knobs, steps));
+    for (name, parameters, order) in solvers {
+        let errors = [24, 48, 96].map(|steps| error(name, parameters, steps));
         let slopes = [
             (errors[0] / errors[1]).log2(),
             (errors[1] / errors[2]).log2(),
         ];
-        eprintln!("{name} {knobs:?}: errors {errors:?}, orders {slopes:.2?}, expected {order}");
+        eprintln!(
+            "{name} {parameters:?}: errors {errors:?}, orders {slopes:.2?}, expected {order}"
+        );
         if slopes.iter().all(|slope| *slope < order - 0.35) || errors[2] > 0.02 {
             failures.push(name);
         }
@@ -253,12 +257,12 @@ fn solvers_converge_with_their_order() {
 /// A higher order pays: the same number of evaluations, a smaller error.
 #[test]
 fn higher_orders_are_closer() {
-    let order = |order| Knobs {
+    let order = |order| SamplerParameters {
         order: Some(order),
-        ..Knobs::default()
+        ..SamplerParameters::default()
     };
-    let none = Knobs::default();
-    for ((lower, lower_knobs), (higher, higher_knobs)) in [
+    let none = SamplerParameters::default();
+    for ((lower, lower_parameters), (higher, higher_parameters)) in [
         (("edm_lms", order(1)), ("edm_lms", order(2))),
         (("edm_lms", order(2)), ("edm_lms", order(4))),
         (("dpm++_m1", none), ("dpm++_m2", none)),
@@ -267,8 +271,8 @@ fn higher_orders_are_closer() {
         (("unipc", order(2)), ("unipc", order(3))),
     ] {
         let (low, high) = (
-            error(lower, lower_knobs, 24),
-            error(higher, higher_knobs, 24),
+            error(lower, lower_parameters, 24),
+            error(higher, higher_parameters, 24),
         );
         assert!(high < low, "{lower} {low:.2e}, {higher} {high:.2e}");
     }
@@ -279,13 +283,13 @@ fn moments(name: &str, parameterization: Parameterization, steps: usize) -> (f64
     let diffusion = diffusion(parameterization);
     let eta = by_name(name)
         .unwrap()
-        .knobs
-        .contains(&Knob::EtaToOne)
+        .parameters
+        .contains(&SamplerParameter::EtaToOne)
         .then_some(1.0);
     let sampling = Sampling {
-        knobs: Knobs {
+        parameters: SamplerParameters {
             eta,
-            ..Knobs::default()
+            ..SamplerParameters::default()
         },
         ..Sampling::new(&diffusion, steps)
     };

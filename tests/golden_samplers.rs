@@ -13,7 +13,7 @@ use common::{Goldens, abs, assert_close};
 use diffbir::denoise::Parameterization;
 use diffbir::guidance::{LossKind, Weights, loss_and_delta};
 use diffbir::rng::Replay;
-use diffbir::samplers::{Knobs, Sampling};
+use diffbir::samplers::{SamplerParameters, Sampling};
 use ndarray::Ix4;
 use serde_json::{Value, json};
 
@@ -59,9 +59,9 @@ fn unipc_is_that_of_diffusers() {
                 rows: Vec::new(),
             };
             let sampling = Sampling {
-                knobs: Knobs {
+                parameters: SamplerParameters {
                     order: Some(order),
-                    ..Knobs::default()
+                    ..SamplerParameters::default()
                 },
                 ..Sampling::new(&diffusion, steps)
             };

@@ -93,9 +93,9 @@ fn every_default_sampler_judges_every_parameter_alike() {
                 .unwrap();
             let outcome = Opened::open(layers);
             let uses = sampler
-                .knobs
+                .parameters
                 .iter()
-                .any(|knob| parameter.starts_with(&format!("{}=", knob.key())));
+                .any(|used| parameter.starts_with(&format!("{}=", used.key())));
             assert!(
                 outcome.is_err() || uses || parameter == "steps=1",
                 "{} {parameter}",

@@ -1,4 +1,4 @@
-//! Colour correction of pictures that are read by rows.
+//! Colour correction of pictures that are read row by row.
 
 use std::ops::Range;
 
@@ -9,34 +9,34 @@ use crate::canvas::{Canvas, ReadRows, bands};
 use crate::error::Result;
 use crate::tensor::Image;
 
-/// How far a pixel's low frequencies reach: the radii of all blurs.
+/// Receptive field of the low frequencies on each side: the sum of all blur radii.
 const REACH: usize = (1 << LEVELS) - 1;
 
-/// What the colours of `content` are brought to those of `style` with; both canvases of one size, read by rows.
+/// A colour correction of `content` by `style`, both of one size and read row by row.
 pub enum Correction<'a> {
     /// Nothing.
     None,
     /// [`wavelet_reconstruction`].
     Wavelet(&'a Canvas),
-    /// [`adaptive_instance_normalization`](super::adaptive_instance_normalization): mean and deviation of each channel
-    /// of `content`, and those of `style`.
+    /// [`adaptive_instance_normalization`](super::adaptive_instance_normalization): mean and standard deviation of
+    /// each channel of `content`, and those of `style`.
     Adain(Vec<(f32, f32)>, Vec<(f32, f32)>),
 }
 
 impl<'a> Correction<'a> {
-    /// [`Adain`](Self::Adain), its statistics gathered by `read` and from `style` in bands of `step` rows.
+    /// [`Adain`](Self::Adain), with statistics gathered from `read` and `style` in blocks of `step` rows.
     ///
     /// # Errors
-    /// What reading reports.
+    /// Errors of reading.
     pub fn adain(read: &ReadRows<'_>, style: &'a Canvas, step: usize) -> Result<Self> {
         let of = |read: &ReadRows<'_>| moments(read, (style.channels(), style.size().0), step);
         Ok(Correction::Adain(of(read)?, of(&|rows| style.rows(rows))?))
     }
 
-    /// The corrected rows `rows` of a picture of `height` rows, which `read` gives: `[1, C, rows, W]`.
+    /// The corrected rows `rows`, `[1, C, rows, W]`, of a picture of `height` rows that `read` returns.
     ///
     /// # Errors
-    /// What reading reports.
+    /// Errors of reading.
     pub fn rows(&self, read: &ReadRows<'_>, height: usize, rows: Range<usize>) -> Result<Image> {
         match self {
             Correction::None => read(rows),
@@ -60,7 +60,7 @@ impl<'a> Correction<'a> {
     }
 }
 
-/// Mean, and the root of the unbiased variance plus 1e-5, of each channel of a picture (channels, height).
+/// Mean, and square root of the unbiased variance plus 1e-5, of each channel of a picture (channels, height).
 fn moments(
     read: &ReadRows<'_>,
     (channels, height): (usize, usize),

@@ -4,7 +4,7 @@ use ndarray::{Array4, s};
 
 use crate::tensor::Image;
 
-/// The loss.
+/// The loss function.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
 )]
@@ -19,7 +19,7 @@ pub enum LossKind {
     WMse,
 }
 
-/// The weight of each pixel: `[N, 1, H, W]`, in `[0, 1]`; or 1 everywhere.
+/// The loss weight of each pixel: `[N, 1, H, W]`, in `[0, 1]`; or 1 everywhere.
 #[derive(Debug, Clone)]
 pub struct Weights(Option<Array4<f32>>);
 
@@ -29,7 +29,7 @@ impl Weights {
         Weights(None)
     }
 
-    /// Those that `kind` gives to `target` `[N, 3, H, W]` in `[-1, 1]`, H and W even.
+    /// The weights for loss `kind` and `target` `[N, 3, H, W]` in `[-1, 1]`, H and W even.
     pub fn of(kind: LossKind, target: &Image) -> Self {
         match kind {
             LossKind::Mse => Weights(None),
@@ -37,7 +37,7 @@ impl Weights {
         }
     }
 
-    /// The map, where it is not 1 everywhere.
+    /// The weight map; `None`: 1 everywhere.
     pub fn map(&self) -> Option<&Array4<f32>> {
         self.0.as_ref()
     }
@@ -78,7 +78,7 @@ fn sobel_weights(target: &Image) -> Array4<f32> {
     };
     let grey = Array4::from_shape_fn((n, 1, h, w), |(i, _, y, x)| grey(i, y, x));
     let magnitude = Array4::from_shape_fn((n, 1, h, w), |(i, _, y, x)| {
-        // The edge is repeated beyond the picture.
+        // Edges are replicated.
         let at = |dy: usize, dx: usize| {
             let (y, x) = ((y + dy).saturating_sub(1), (x + dx).saturating_sub(1));
             grey[[i, 0, y.min(h - 1), x.min(w - 1)]]

@@ -19,7 +19,7 @@ use crate::tiling::{Layout, OnTile, Window};
 pub use cache::CachePolicy;
 use cache::{Cache, Execution};
 
-/// A text context: `[77, C]`.
+/// A prompt embedding: `[77, C]`.
 pub type Context = Array2<f32>;
 
 /// The denoiser's inputs apart from `x_t` and the timestep.
@@ -27,29 +27,29 @@ pub type Context = Array2<f32>;
 pub struct Condition {
     /// The latent of the stage-1 picture: `[N, 4, h, w]`, or `[1, 4, h, w]` for the whole batch.
     pub c_img: Latent,
-    /// The positive prompt's context, `[77, C]`.
+    /// Embedding of the positive prompt, `[77, C]`.
     pub c_txt: Context,
-    /// The negative prompt's context, `[77, C]`.
+    /// Embedding of the negative prompt, `[77, C]`.
     pub uncond_txt: Context,
-    /// The weight of each of the ControlNet's residuals.
+    /// The scale of each of the ControlNet's residuals.
     pub strength: [f32; CONTROLS],
 }
 
 /// How the denoiser runs in tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LatentTiles {
-    /// Where they lie, in latent cells.
+    /// Position of the tiles, in latent pixels.
     pub layout: Layout,
-    /// How many run at once, at least 1: the result is the same but for rounding.
+    /// Number of tiles per denoiser call, at least 1; it changes the result by rounding alone.
     pub batch: usize,
 }
 
 /// How the denoiser is called.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CallOptions {
-    /// The tiles, if any.
+    /// The tiles; `None`: the denoiser runs on the whole latent.
     pub tiles: Option<LatentTiles>,
-    /// What calls reuse from earlier ones.
+    /// Feature caching.
     pub cache: CachePolicy,
 }
 
@@ -63,16 +63,16 @@ pub struct Denoiser<'a, 'n> {
     strength: Array1<f32>,
     options: CallOptions,
     on_tile: &'a OnTile<'a>,
-    /// Whether the present call reuses nothing.
+    /// Whether the current call runs in full and reuses nothing.
     is_full: bool,
     cache: RefCell<Cache>,
 }
 
 impl<'a, 'n> Denoiser<'a, 'n> {
-    /// A noise model that runs `graph` (kind `denoiser`) under `condition`; `on_tile` is called before each tile.
+    /// A noise model that runs `graph` (kind `denoiser`) under `condition`. `on_tile` is called before each tile.
     ///
     /// # Errors
-    /// [`Option`](ErrorKind::Option) where the graph's variants do not offer what `options` ask for.
+    /// [`Option`](ErrorKind::Option) if the graph's variants do not support `options`.
     pub fn new(
         networks: &'a Shared<'n>,
         graph: &'a str,
@@ -97,7 +97,7 @@ impl<'a, 'n> Denoiser<'a, 'n> {
         })
     }
 
-    /// The contexts of `branches`, each repeated for a batch of `n`: `[branches * n, 77, C]`.
+    /// The prompt embeddings of `branches`, each repeated for a batch of `n`: `[branches * n, 77, C]`.
     fn contexts(&self, branches: &[Branch], n: usize) -> Result<Array3<f32>> {
         let rows: Vec<_> = branches
             .iter()
@@ -110,14 +110,14 @@ impl<'a, 'n> Denoiser<'a, 'n> {
             })
             .collect();
         let contexts = ndarray::concatenate(Axis(0), &rows)
-            .map_err(|e| Error::bundle("the prompts' contexts differ in shape").with_source(e))?;
-        contexts
-            .into_dimensionality::<Ix3>()
-            .map_err(|e| Error::internal("contexts have another rank than 3").with_source(e))
+            .map_err(|e| Error::bundle("the prompt embeddings differ in shape").with_source(e))?;
+        contexts.into_dimensionality::<Ix3>().map_err(|e| {
+            Error::internal("prompt embeddings have another rank than 3").with_source(e)
+        })
     }
 
-    /// All branches in one batch, branch by branch: `[branches * N, 4, h, w]`, on `windows`, or on the whole where there are
-    /// none. `hint` is the condition for `x_t`; `n` rows of it belong to one window.
+    /// Runs all branches in one batch, branch by branch: `[branches * N, 4, h, w]`, on `windows`, or on the whole
+    /// latent if there are none. `hint` is the condition for `x_t`, `n` rows for each window.
     fn run(
         &self,
         x_t: ArrayView4<'_, f32>,
@@ -157,7 +157,7 @@ impl<'a, 'n> Denoiser<'a, 'n> {
         Ok(output)
     }
 
-    /// A full call, which caches the features, or the last layers alone on the cached ones.
+    /// A full call, which caches the features, or a call of the last layers on the cached ones.
     fn run_on_features(
         &self,
         cache: &FeatureCache,
@@ -177,7 +177,7 @@ impl<'a, 'n> Denoiser<'a, 'n> {
             .with(&cache.shallow, |net| run_image(net, &inputs, OUTPUT))
     }
 
-    /// The UNet on the ControlNet's residuals: new ones in a full call, else the cached ones.
+    /// A call of the UNet with the ControlNet's residuals: recomputed in a full call, else the cached ones.
     fn run_on_residuals(
         &self,
         split: &SplitDenoiser,
@@ -198,7 +198,7 @@ impl<'a, 'n> Denoiser<'a, 'n> {
     }
 }
 
-/// `inputs` without those named in `omitted`, and `values` under their `names`.
+/// `inputs` without those in `omitted`, plus `values` under `names`.
 fn with<'a, const N: usize>(
     inputs: &'a Inputs<'_>,
     omitted: &[&str],
@@ -211,14 +211,12 @@ fn with<'a, const N: usize>(
     rest.chain(more).collect()
 }
 
-/// The name of the graph's output.
 const OUTPUT: &str = "output";
 
-/// Inputs by their names.
 type Inputs<'a> = Vec<(&'a str, Input<'a>)>;
 
 impl Denoiser<'_, '_> {
-    /// All branches in tiles, branch by branch.
+    /// Runs all branches in tiles, branch by branch.
     fn run_tiled(
         &self,
         tiles: LatentTiles,
@@ -233,7 +231,7 @@ impl Denoiser<'_, '_> {
         })
     }
 
-    /// `windows` at once; where that runs out of memory, in two halves one after the other.
+    /// Runs `windows` in one call; if that runs out of memory, in two halves one after the other.
     fn run_windows(
         &self,
         x: ArrayView4<'_, f32>,

@@ -1,4 +1,5 @@
-//! Stage 1: the network that removes the degradation and leaves an over-smooth picture.
+//! Stage 1: the restoration module ("cleaner" in the reference), which removes the degradation and leaves an
+//! over-smooth picture.
 
 use ndarray::s;
 
@@ -8,22 +9,22 @@ use crate::nets::{Network, expect_shape, run_image};
 use crate::tensor::{Image, crop, pad_to_multiple, round_up, size};
 use crate::tiling::{OnTile, Tiles};
 
-/// What a cleaner graph wants of its input and does to its size.
+/// Input constraints and scale of a restoration module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CleanerSpec {
-    /// Height and width of the input must be multiples of this (SwinIR: 64).
+    /// Height and width of the input are multiples of this (SwinIR: 64).
     pub multiple: usize,
-    /// Height of the output over height of the input (BSRNet: 4, the others 1).
+    /// Upscaling factor: output height over input height (BSRNet: 4, the others 1).
     pub scale: usize,
-    /// Whether a small picture is enlarged to the short edge before the network (SwinIR) or after it.
+    /// Whether a small picture is enlarged to the minimum short edge before the network (SwinIR) or after it.
     pub enlarge_first: bool,
 }
 
-/// `lq` `[3, H, W]` in `[0, 1]` to its cleaned picture `[1, 3, scale * H, scale * W]`, nominally in `[0, 1]` and not
-/// clamped. The input is padded with zeros to the graph's multiple and the output cropped.
+/// Restores `lq` `[3, H, W]` in `[0, 1]` to `[1, 3, scale * H, scale * W]`, nominally in `[0, 1]` and not clamped. The
+/// input is padded with zeros to the graph's multiple and the output cropped.
 ///
 /// # Errors
-/// What the network reports, or a graph that does not keep its contract.
+/// Errors of the network, or a graph that violates its contract.
 pub fn clean(net: &mut dyn Network, spec: CleanerSpec, lq: &Canvas) -> Result<Image> {
     let (h, w) = lq.size();
     let (ph, pw) = (round_up(h, spec.multiple), round_up(w, spec.multiple));
@@ -32,11 +33,11 @@ pub fn clean(net: &mut dyn Network, spec: CleanerSpec, lq: &Canvas) -> Result<Im
     Ok(cropped(output, h * spec.scale, w * spec.scale))
 }
 
-/// As [`clean`], in square tiles of `tile` pixels that are given `halo` pixels more on each side, and so to rounding
-/// the same: beyond its halo the graph sees nothing of the picture. Tiles begin at multiples of [`CleanerSpec::multiple`],
-/// so that attention windows lie as they do in the whole. The result is put on `cleaned`.
+/// As [`clean`], in lossless tiles: squares of `tile` pixels, each with `halo` more pixels on every side. The halo
+/// covers the graph's receptive field, so the result is that of the whole picture up to rounding. Tiles begin at
+/// multiples of [`CleanerSpec::multiple`], which keeps attention windows in place. The result is written to `cleaned`.
 ///
-/// Where a tile runs out of memory it is halved and tried again; what was computed before is kept.
+/// A tile that runs out of memory is halved and retried; completed tiles are kept.
 ///
 /// # Errors
 /// As [`clean`].
@@ -87,11 +88,11 @@ pub fn clean_exact(
     Ok(())
 }
 
-/// As [`clean`], in the reference's `tiles` (in pixels of the input), which fit into `lq` `[N, 3, H, W]`: their results
-/// are blended, not equal to the whole.
+/// As [`clean`], in the reference's `tiles` (in input pixels), which fit into `lq` `[N, 3, H, W]`. Results are blended
+/// and differ from those of the whole picture.
 ///
 /// # Errors
-/// As [`clean`], and [`Option`](ErrorKind::Option) for tiles that do not cover the picture.
+/// As [`clean`], and [`Option`](ErrorKind::Option) if the tiles do not cover the picture.
 pub fn clean_tiled(
     net: &mut dyn Network,
     spec: CleanerSpec,
@@ -114,7 +115,7 @@ fn run(net: &mut dyn Network, spec: CleanerSpec, padded: &Image) -> Result<Image
     Ok(output)
 }
 
-/// Without a copy where nothing is cut off.
+/// Crops without a copy if nothing is cut off.
 fn cropped(image: Image, height: usize, width: usize) -> Image {
     match size(&image) == (height, width) {
         true => image,

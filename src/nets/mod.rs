@@ -1,7 +1,7 @@
 //! The networks behind one trait: named tensors in, named tensors out.
 //!
-//! Everything above this line knows graphs by their contracts (see [`contract`]) and runs as well on the fakes of
-//! the tests as on ONNX Runtime.
+//! Code outside this folder and `runtime` knows graphs only by their contracts (see [`contract`]); it runs on the
+//! tests' fakes as well as on ONNX Runtime.
 
 pub mod cldm;
 pub mod cleaner;
@@ -21,14 +21,14 @@ use crate::tensor::expect_finite;
 /// An input of a [`Network`], borrowed from the caller.
 #[derive(Debug, Clone)]
 pub enum Input<'a> {
-    /// 32-bit floats; converted where the graph wants 16-bit ones.
+    /// 32-bit floats; converted if the graph expects 16-bit ones.
     F32(ArrayViewD<'a, f32>),
     /// 64-bit integers (token ids).
     I64(ArrayViewD<'a, i64>),
 }
 
 impl Input<'_> {
-    /// The same tensor, borrowed from this one.
+    /// The same tensor, borrowed from this input.
     pub fn view(&self) -> Input<'_> {
         match self {
             Input::F32(x) => Input::F32(x.view()),
@@ -61,24 +61,24 @@ impl<'a, D: ndarray::Dimension> From<&'a ndarray::Array<i64, D>> for Input<'a> {
 pub trait Network {
     /// Runs the graph on `inputs` and returns the tensors called `outputs`, in that order, as 32-bit floats.
     ///
-    /// Takes `&mut self` because a session of ONNX Runtime does: one run at a time.
+    /// Takes `&mut self` because ONNX Runtime sessions do: one run at a time.
     ///
     /// # Errors
-    /// [`Runtime`](crate::error::ErrorKind::Runtime) where the run fails, and
-    /// [`Resources`](crate::error::ErrorKind::Resources) where it ran out of memory.
+    /// [`Runtime`](crate::error::ErrorKind::Runtime) if the run fails,
+    /// [`Resources`](crate::error::ErrorKind::Resources) if it runs out of memory.
     fn run(&mut self, inputs: &[(&str, Input<'_>)], outputs: &[&str]) -> Result<Vec<ArrayD<f32>>>;
 }
 
-/// What is known of a set of networks.
+/// Properties of a set of networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkInfo {
-    /// Whether networks may stay loaded when their stage is over. Default: true.
+    /// Whether networks may stay loaded after their stage. Default: true.
     pub keeps: bool,
-    /// How many sets of networks share the machine's memory, this one among them. Default: 1.
+    /// Number of sets of networks that share the machine's memory, including this one. Default: 1.
     pub sharing: usize,
-    /// Whether networks run in the machine's own memory, which plans are made for. Default: true.
+    /// Whether networks run in host memory, which plans account for. Default: true.
     pub on_host: bool,
-    /// What is known of single graphs, by their names in the bundle. Default: nothing.
+    /// Properties of single graphs, by their names in the bundle. Default: none.
     pub graphs: BTreeMap<String, GraphInfo>,
 }
 
@@ -94,7 +94,7 @@ impl Default for NetworkInfo {
 }
 
 impl NetworkInfo {
-    /// What is known of `graph`.
+    /// The properties of `graph`.
     pub fn graph(&self, graph: &str) -> GraphInfo {
         self.graphs.get(graph).cloned().unwrap_or_default()
     }
@@ -103,77 +103,78 @@ impl NetworkInfo {
 /// How a graph runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GraphInfo {
-    /// The execution provider that runs most of its nodes, by ONNX Runtime's name. `None` while it has not been used.
+    /// The execution provider that runs most of its nodes, by ONNX Runtime's name; `None` before its first use.
     pub provider: Option<String>,
     /// The variant that runs instead of the graph itself, if any.
     pub variant: Option<String>,
-    /// Of a denoiser: whether the layers that do not depend on the prompts run once for all branches. `x`, `timestep` and
-    /// `hint` then have `N` rows, `context` and all outputs `branches * N`, branch by branch.
+    /// Denoiser only: whether layers that do not depend on the prompt run once for all branches. Then `x`, `timestep`
+    /// and `hint` have `N` rows, `context` and all outputs `branches * N`, branch by branch.
     pub shares_prefix: bool,
-    /// Of a denoiser: how its features can be cached, where its variants allow it.
+    /// Denoiser only: feature caching, if its variants support it.
     pub features: Option<FeatureCache>,
-    /// Of a denoiser: its ControlNet and UNet as networks of their own, where its variants have them.
+    /// Denoiser only: ControlNet and UNet as separate networks, if its variants include them.
     pub split: Option<SplitDenoiser>,
 }
 
-/// Feature caching (DeepCache, Ma et al., arXiv 2312.00858). The hidden state in front of the denoiser's last layers changes
-/// slowly from step to step, so that a denoiser call may reuse an earlier one's and run the last layers alone.
+/// Feature caching (DeepCache, Ma et al., arXiv 2312.00858). The hidden state in front of the denoiser's last layers
+/// changes slowly from step to step, so a denoiser call may reuse that of an earlier call and run the last layers
+/// alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeatureCache {
-    /// The hidden state's name among the denoiser's outputs and the shallow network's inputs.
+    /// Name of the hidden state among the denoiser's outputs and the shallow network's inputs.
     pub tensor: String,
-    /// How many values it has for each row and latent pixel.
+    /// Number of its values for each batch row and latent pixel.
     pub values_per_pixel: usize,
-    /// The name of the network that runs the last layers alone.
+    /// Name of the network that runs the last layers alone.
     pub shallow: String,
 }
 
-/// The denoiser as two networks. The ControlNet's residuals change slowly from step to step, so that a denoiser call may
-/// reuse an earlier one's and run the UNet alone.
+/// Split denoiser: ControlNet and UNet as two networks. The ControlNet's residuals change slowly from step to step, so
+/// a denoiser call may reuse those of an earlier call and run the UNet alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitDenoiser {
-    /// How many values the residuals have together for each row and latent pixel.
+    /// Number of values of all residuals for each batch row and latent pixel.
     pub values_per_pixel: usize,
-    /// The name of the network of kind [`Control`](contract::GraphKind::Control).
+    /// Name of the network of kind [`Control`](contract::GraphKind::Control).
     pub control: String,
-    /// The name of the network of kind [`Unet`](contract::GraphKind::Unet).
+    /// Name of the network of kind [`Unet`](contract::GraphKind::Unet).
     pub unet: String,
 }
 
-/// Hands out a bundle's networks by their names, loading each when it is first asked for.
+/// Provides a bundle's networks by name, and loads each on first use.
 pub trait Networks: Send {
-    /// Declares which networks are needed from here on. Others are released, or where `keep` is set may be: then the
-    /// implementation decides, by its memory policy.
+    /// Declares the networks needed from here on. Others are released; with `keep`, the memory policy decides whether
+    /// they are.
     fn stage(&mut self, graphs: &[&str], keep: bool);
 
-    /// Declares that `graph` is needed next: it may be loaded from now on, while others run. A failure is reported when
-    /// the network is asked for.
+    /// Declares that `graph` is needed next: it may be loaded in the background from now on. A failure is reported by
+    /// [`get`](Self::get).
     fn prepare(&mut self, _graph: &str) {}
 
     /// The network called `graph` in the bundle, or by its [`GraphInfo`].
     ///
     /// # Errors
-    /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is none or its file is damaged,
-    /// [`Runtime`](crate::error::ErrorKind::Runtime) where no provider can run it.
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) if there is none or its file is damaged,
+    /// [`Runtime`](crate::error::ErrorKind::Runtime) if no provider can run it.
     fn get(&mut self, graph: &str) -> Result<&mut dyn Network>;
 
-    /// Segment `segment` of `graph` (see [`segments`]). It may be released when another one is asked for.
+    /// Segment `segment` of `graph` (see [`segments`]). It may be released when another one is requested.
     ///
     /// # Errors
-    /// As [`get`](Self::get), and [`Bundle`](crate::error::ErrorKind::Bundle) where the graph has no segments.
+    /// As [`get`](Self::get), and [`Bundle`](crate::error::ErrorKind::Bundle) if the graph has no segments.
     fn segment(&mut self, graph: &str, segment: &str) -> Result<&mut dyn Network> {
         Err(Error::bundle(format!(
             "the graph `{graph}` has no segment `{segment}`"
         )))
     }
 
-    /// What is known of the networks.
+    /// The properties of the networks.
     fn info(&self) -> NetworkInfo {
         NetworkInfo::default()
     }
 }
 
-/// Networks that several models of one stage use in turn.
+/// Networks that several users in one stage share, one at a time.
 pub struct Shared<'a>(RefCell<&'a mut dyn Networks>);
 
 impl<'a> Shared<'a> {
@@ -185,7 +186,7 @@ impl<'a> Shared<'a> {
     /// Runs `f` on the network called `graph`.
     ///
     /// # Errors
-    /// As [`Networks::get`], and what `f` reports.
+    /// As [`Networks::get`], and those of `f`.
     pub fn with<T>(&self, graph: &str, f: impl FnOnce(&mut dyn Network) -> Result<T>) -> Result<T> {
         f(self.lock()?.get(graph)?)
     }
@@ -193,7 +194,7 @@ impl<'a> Shared<'a> {
     /// The networks, borrowed until the guard is dropped.
     ///
     /// # Errors
-    /// [`Internal`](crate::error::ErrorKind::Internal) while a network runs.
+    /// [`Internal`](crate::error::ErrorKind::Internal) while a network is running.
     pub fn lock(&self) -> Result<RefMut<'_, &'a mut dyn Networks>> {
         self.0.try_borrow_mut().map_err(|e| {
             Error::internal("a network was asked for while another ran").with_source(e)
@@ -235,7 +236,7 @@ pub(crate) fn run_images<const N: usize>(
         .map_err(|_| Error::internal(format!("the network did not return {outputs:?}")))
 }
 
-/// Checks that `output` has the shape a graph's contract promises.
+/// Checks that `output` has the shape that the graph's contract requires.
 pub(crate) fn expect_shape(
     what: &str,
     output: &Array4<f32>,

@@ -7,17 +7,17 @@ use crate::guidance::Decoder;
 use crate::nets::{Network, Shared, expect_shape, run_image};
 use crate::tensor::{Image, Latent};
 
-/// How much smaller a latent is than its picture, in each direction.
+/// Ratio of a picture's height and width to its latent's.
 pub const DOWNSCALE: usize = 8;
 
-/// How many channels a latent has.
+/// Number of a latent's channels.
 pub const LATENT_CHANNELS: usize = 4;
 
-/// The mode of the posterior of `image`, scaled: `[N, 3, H, W]` in `[-1, 1]`, H and W multiples of 8, to
-/// `[N, 4, H/8, W/8]`.
+/// Encodes `image` `[N, 3, H, W]` in `[-1, 1]`, H and W multiples of 8, to the scaled mode of the posterior, `[N, 4,
+/// H/8, W/8]`.
 ///
 /// # Errors
-/// What the network reports, or a graph that does not keep its contract.
+/// Errors of the network, or a graph that violates its contract.
 pub fn encode(net: &mut dyn Network, image: &Image) -> Result<Latent> {
     let (n, _, h, w) = image.dim();
     let latent = run_image(net, &[("image", image.into())], "latent")?;
@@ -29,7 +29,7 @@ pub fn encode(net: &mut dyn Network, image: &Image) -> Result<Latent> {
     Ok(latent)
 }
 
-/// The decoder and the graph of its derivative, for guidance between pictures.
+/// The decoder and its backward pass, for guidance in pixel space.
 pub struct GuidingDecoder<'a, 'n> {
     /// The networks.
     pub networks: &'a Shared<'n>,
@@ -59,10 +59,10 @@ impl Decoder for GuidingDecoder<'_, '_> {
     }
 }
 
-/// The picture of a scaled latent: `[N, 4, h, w]` to `[N, 3, 8h, 8w]`, nominally in `[-1, 1]`.
+/// Decodes a scaled latent `[N, 4, h, w]` to a picture `[N, 3, 8h, 8w]`, nominally in `[-1, 1]`.
 ///
 /// # Errors
-/// What the network reports, or a graph that does not keep its contract.
+/// Errors of the network, or a graph that violates its contract.
 pub fn decode(net: &mut dyn Network, z: &Latent) -> Result<Image> {
     let (n, _, h, w) = z.dim();
     let image = run_image(net, &[("latent", z.into())], "image")?;

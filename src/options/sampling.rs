@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::nets::cldm::CachePolicy;
 use crate::nets::contract::CONTROLS;
 use crate::rng::Rng;
-use crate::samplers::{self, Knobs, Sampler};
+use crate::samplers::{self, Sampler, SamplerParameters};
 
 options! {
     /// The sampler, its noise and its prompts.
@@ -140,7 +140,7 @@ impl SamplingOptions {
                 self.steps, sampler.min_steps, sampler.name
             )));
         }
-        self.knobs().check(sampler.name, sampler.knobs)?;
+        self.parameters().check(sampler.name, sampler.parameters)?;
         self.check_ranges()?;
         for strength in self.strengths()? {
             in_range("sampling.strength", f64::from(strength), (-1000.0, 1000.0))?;
@@ -190,8 +190,8 @@ impl SamplingOptions {
     }
 
     /// The sampler parameters.
-    pub fn knobs(&self) -> Knobs {
-        Knobs {
+    pub fn parameters(&self) -> SamplerParameters {
+        SamplerParameters {
             s_churn: self.s_churn,
             s_tmin: self.s_tmin,
             s_tmax: self.s_tmax,

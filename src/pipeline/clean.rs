@@ -1,4 +1,4 @@
-//! Stage 1: the picture that the cleaner sees, and the picture that conditions stage 2.
+//! Stage 1: from the low-quality picture to the picture that conditions stage 2.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::nets::cleaner::{self, CleanerSpec};
 use crate::resize;
 use crate::tensor::{Image, reflect};
 
-/// What stands in for a cleaner where there is none.
+/// The specification used without a restoration module.
 pub(super) const NO_CLEANER: CleanerSpec = CleanerSpec {
     multiple: 1,
     scale: 1,
@@ -47,8 +47,8 @@ impl Run<'_> {
         })
     }
 
-    /// The cleaner's input, in `[0, 1]`: the picture, enlarged where the cleaner does not enlarge, padded by reflection,
-    /// and brought to the short edge where that comes first.
+    /// The restoration module's input, in `[0, 1]`: the picture, enlarged unless the module upscales, padded by
+    /// reflection, and resized to the minimum short edge if that comes first.
     fn cleaner_input(&self, lq: Lq<'_>) -> Result<Canvas> {
         let enlarges_first = self.pipeline.cleaner.scale == 1;
         let sizes = &self.sizes;
@@ -83,7 +83,7 @@ impl Run<'_> {
         self.resized(input, sizes.network)
     }
 
-    /// A picture of `size` with `value` of (row, column, channel) within a picture of size (h, w), reflected beyond it.
+    /// A picture of `size`: `value(row, column, channel)` inside of (h, w), its reflection outside.
     fn filled(
         &self,
         size: (usize, usize),
@@ -129,13 +129,13 @@ impl Run<'_> {
     }
 }
 
-/// A window of `picture`, reflected beyond it.
+/// A window of `picture`, with reflection padding.
 fn reflected(picture: &Canvas, rows: Range<usize>, columns: Range<usize>) -> Result<Image> {
     let (h, w) = picture.size();
     if rows.end <= h && columns.end <= w {
         return picture.window(rows, columns);
     }
-    // Only strips are padded, and those are small in one direction.
+    // Only pictures of extreme aspect ratio are padded, and their short edge is small.
     let whole = picture.to_array()?;
     let shape = (1, 3, rows.len(), columns.len());
     Ok(Image::from_shape_fn(shape, |(_, c, y, x)| {

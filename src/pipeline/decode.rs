@@ -12,7 +12,7 @@ use crate::nets::vae;
 use crate::tensor::{Latent, size};
 
 impl Run<'_> {
-    /// The picture of sample `k` in `[-1, 1]`, as large as `cond_img`.
+    /// Decodes sample `k` to a picture in `[-1, 1]` of `cond_img`'s size.
     pub(super) fn decode(&self, k: usize, z: Latent, cond_img: &Canvas) -> Result<Canvas> {
         self.stage(Stage::VaeDecoder, Samples::one(k), |timer| {
             let end = VaeEnd {

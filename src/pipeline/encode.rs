@@ -10,7 +10,7 @@ use crate::nets::vae::{self, DOWNSCALE};
 use crate::options::DenoiserTiles;
 use crate::tensor::{Latent, round_up};
 
-/// The condition is padded to multiples of this many pixels; where the denoiser runs in the reference's tiles, of
+/// The condition is padded to multiples of this many pixels; with the reference's denoiser tiles, to multiples of
 /// [`DOWNSCALE`].
 pub(super) const MULTIPLE: usize = 64;
 

@@ -17,11 +17,11 @@ use crate::tensor::to_hwc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// The text encoder, for prompts without a precomputed context.
+    /// The text encoder, for prompts without a precomputed embedding.
     TextEncoder,
-    /// Stage 1, the cleaner.
+    /// Stage 1, the restoration module.
     Cleaner,
-    /// The VAE encoder, on the cleaned picture.
+    /// The VAE encoder, on the stage-1 picture.
     VaeEncoder,
     /// The sampler's loop.
     Sampling,
@@ -32,7 +32,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The name as it stands in `--json`.
+    /// The name in JSON output.
     pub fn name(self) -> &'static str {
         match self {
             Stage::TextEncoder => "text_encoder",
@@ -48,25 +48,25 @@ impl Stage {
 /// An intermediate result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Intermediate {
-    /// The cleaned picture, `[3, H, W]`, nominally in `[0, 1]`, not clamped.
+    /// The stage-1 picture, `[3, H, W]`, nominally in `[0, 1]`, not clamped.
     Stage1,
     /// Its latent.
     CImg,
-    /// What sampling starts from.
+    /// The latent that sampling starts from.
     XT,
     /// The sampled latent, without padding.
     Z,
-    /// The decoded picture, nominally in `[-1, 1]`, cropped to the cleaned picture's size.
+    /// The decoded picture, nominally in `[-1, 1]`, cropped to the stage-1 picture's size.
     Decoded,
     /// The colour-corrected picture, nominally in `[0, 1]`, before the last resize.
     ColorFixed,
 }
 
 impl Intermediate {
-    /// The intermediate picture `picture` in 8 bits, `[H, W, 3]`, read in blocks of rows.
+    /// Converts the intermediate picture `picture` to 8 bits, `[H, W, 3]`, block by block of rows.
     ///
     /// # Errors
-    /// What reading `picture` reports.
+    /// Errors of reading `picture`.
     pub fn to_rgb(self, picture: &Canvas) -> Result<Array3<u8>> {
         let size = picture.size();
         let mut rgb = Array3::zeros((size.0, size.1, 3));
@@ -87,14 +87,14 @@ impl Intermediate {
 /// A batch of a picture's samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Samples {
-    /// The first one, from 0.
+    /// Index of the first sample, from 0.
     pub first: usize,
-    /// How many.
+    /// Number of samples.
     pub count: usize,
 }
 
 impl Samples {
-    /// Sample `k` alone.
+    /// A batch of sample `k` alone.
     pub(super) fn one(k: usize) -> Self {
         Samples { first: k, count: 1 }
     }
@@ -102,31 +102,31 @@ impl Samples {
 
 /// An event of a run.
 pub enum Event<'a> {
-    /// How the picture will be worked on; the first event.
+    /// The plan for the picture; the first event.
     Planned(&'a Plan),
-    /// A stage begins: its graph is loaded now, then run. The last two stages begin anew for each sample.
+    /// A stage begins; its graph is loaded, then run. The last two stages repeat for each sample.
     Started(Stage),
     /// A stage's graph is loaded; seconds since the stage began.
     Loaded(Stage, f64),
-    /// A tile of a stage, or of one denoiser call, begins: its number from 0, and how many there are.
+    /// A tile of a stage, or of one denoiser call, begins: its index from 0, and the number of tiles.
     Tile(Stage, usize, usize),
-    /// A sampling step of these samples is done.
+    /// A sampling step of these samples is complete.
     Step(Samples, &'a StepInfo<'a>),
-    /// A latent is there; what stands before sampling serves all samples.
+    /// A latent is available; those from before sampling belong to all samples.
     Tensor(Intermediate, Samples, &'a Array4<f32>),
-    /// A picture is there, which may lie on disk; what stands before sampling serves all samples.
+    /// A picture is available, possibly on disk; those from before sampling belong to all samples.
     Picture(Intermediate, Samples, &'a Canvas),
-    /// A stage is done; seconds since it began, loading included.
+    /// A stage is complete; seconds since it began, loading included.
     Finished(Stage, f64),
-    /// Work goes on within a stage: between blocks of rows, denoiser calls and repeats of guidance. Nothing to report, but
-    /// the work may be stopped here.
+    /// A point at which an observer may stop the work, with nothing to report: between blocks of rows, denoiser calls
+    /// and guidance iterations.
     Checkpoint,
 }
 
 /// Receives events; an error stops the work there.
 pub type Observer<'a> = dyn FnMut(Event<'_>) -> Result<()> + 'a;
 
-/// The observer of a run, for all parts of it.
+/// A run's observer, shared by its parts.
 pub(super) struct Events<'a>(RefCell<&'a mut Observer<'a>>);
 
 impl<'a> Events<'a> {
@@ -134,7 +134,7 @@ impl<'a> Events<'a> {
         Events(RefCell::new(observe))
     }
 
-    /// Hands `event` to the observer.
+    /// Passes `event` to the observer.
     pub(super) fn notify(&self, event: Event<'_>) -> Result<()> {
         let observe = self.0.try_borrow_mut();
         let mut observe = observe.map_err(|e| {

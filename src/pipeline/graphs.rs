@@ -19,17 +19,17 @@ pub(super) struct Graphs {
     pub(super) encoder: Graph,
     pub(super) denoiser: Graph,
     pub(super) decoder: Graph,
-    /// The decoder's backward pass, where guidance needs it.
+    /// The decoder's backward pass, if guidance needs it.
     pub(super) vjp: Option<Graph>,
 }
 
-/// One graph, with its costs and the ways in which it can be cut.
+/// One graph, with its memory costs and the ways to tile it.
 #[derive(Debug, Clone)]
 pub(super) struct Graph {
     /// Its name in the bundle.
     pub(super) name: String,
     pub(super) memory: GraphMemory,
-    /// The same of its variants, by their names.
+    /// Memory costs of its variants, by name.
     pub(super) variants: BTreeMap<String, GraphMemory>,
     pub(super) halo: Option<usize>,
     pub(super) segments: Option<Arc<SegmentPlan>>,
@@ -54,11 +54,11 @@ impl Graph {
 }
 
 impl Graphs {
-    /// Finds the graphs for `options` in `bundle`; `cleaner` is stage 1's, if any.
+    /// Finds the graphs for `options` in `bundle`; `cleaner` is the restoration module, if any.
     ///
     /// # Errors
-    /// [`Bundle`](crate::error::ErrorKind::Bundle) for a graph that is missing, [`Option`](crate::error::ErrorKind::Option)
-    /// where guidance needs one that the bundle does not have.
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) for a missing graph, [`Option`](crate::error::ErrorKind::Option) if
+    /// guidance needs one that the bundle does not have.
     pub(super) fn find(bundle: &Bundle, options: &Options, cleaner: Option<&str>) -> Result<Self> {
         let graph = |kind| Graph::of(bundle, bundle.graph_of(kind)?);
         let text_encoder = bundle.graph_of(GraphKind::TextEncoder).ok();
@@ -72,7 +72,7 @@ impl Graphs {
         })
     }
 
-    /// Takes the costs of the variants that run by `info` instead of those of the plain graphs.
+    /// Replaces the costs of plain graphs by those of the variants in use according to `info`.
     pub(super) fn take_costs_of(&mut self, info: &NetworkInfo) {
         let always = [&mut self.encoder, &mut self.denoiser, &mut self.decoder];
         let all = always.into_iter().chain(&mut self.cleaner);
@@ -83,14 +83,14 @@ impl Graphs {
         }
     }
 
-    /// All that run on pictures and latents.
+    /// All graphs that run on pictures and latents.
     pub(super) fn all(&self) -> impl Iterator<Item = &Graph> {
         let always = [&self.encoder, &self.denoiser, &self.decoder];
         always.into_iter().chain(&self.cleaner).chain(&self.vjp)
     }
 }
 
-/// The graph of the decoder's backward pass, where guidance works between pictures.
+/// The decoder's backward pass, for guidance in pixel space.
 fn derivative(bundle: &Bundle, options: &Options) -> Result<Option<Graph>> {
     let rule = options.guidance.rule(&bundle.manifest().family);
     if rule.is_none() || options.guidance.space == Space::Latent {

@@ -1,4 +1,4 @@
-//! Colours, size and integers of a decoded picture.
+//! Colour correction, resize and quantisation of a decoded picture.
 
 use ndarray::{Axis, s};
 
@@ -14,7 +14,7 @@ use crate::resize;
 use crate::tensor::{expect_finite, to_hwc};
 
 impl Run<'_> {
-    /// Sample `k` from its picture in `[-1, 1]`: integers of `depth` bits.
+    /// Converts the decoded picture of sample `k` in `[-1, 1]` to integers of `depth` bits.
     pub(super) fn postprocess(
         &self,
         k: usize,
@@ -32,7 +32,7 @@ impl Run<'_> {
         })
     }
 
-    /// The top left of `fixed` in `[0, 1]`, of the result's size, in integers.
+    /// Crops `fixed` in `[0, 1]` to the result's size and quantises it.
     fn quantised(&self, fixed: &Canvas, depth: BitDepth) -> Result<Pixels> {
         let (height, width) = self.sizes.output;
         let mut sample = Pixels::zeros((height, width), depth);
@@ -52,7 +52,7 @@ impl Run<'_> {
         Ok(sample)
     }
 
-    /// `decoded` in `[-1, 1]` to `[0, 1]`, with its colours from `cond_img`.
+    /// Maps `decoded` from `[-1, 1]` to `[0, 1]` and corrects its colours by `cond_img`.
     fn fix_colors(&self, decoded: &Canvas, cond_img: &Canvas) -> Result<Canvas> {
         let size = decoded.size();
         let read = |rows| {

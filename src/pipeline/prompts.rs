@@ -1,4 +1,4 @@
-//! From prompts to text contexts.
+//! From prompts to prompt embeddings.
 
 use super::run::Run;
 use super::{Samples, Stage};
@@ -6,16 +6,16 @@ use crate::error::Result;
 use crate::nets::cldm::Context;
 use crate::prompts::{Prompt, Prompts};
 
-/// The contexts of a run, `[77, C]` each.
+/// The prompt embeddings of a run, `[77, C]` each.
 pub(super) struct Contexts {
-    /// Of the prompt.
+    /// Of the positive prompt.
     pub(super) cond: Context,
-    /// Of the negative prompt; of the prompt where no uncond branch runs.
+    /// Of the negative prompt; of the positive one if no uncond branch runs.
     pub(super) uncond: Context,
 }
 
 impl Run<'_> {
-    /// The contexts of the prompts. The text encoder is a stage where it has to run.
+    /// The embeddings of the prompts. If the text encoder has to run, it is a stage of its own.
     pub(super) fn encode_prompts(&self, prompts: &Prompts) -> Result<Contexts> {
         if !self.pipeline.prompts().any(Prompt::needs_encoder) {
             return self.contexts(prompts);

@@ -1,4 +1,4 @@
-//! One run: a picture on its way, with all that its stages share.
+//! One restoration run: the state that its stages share.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::nets::Shared;
 use crate::resize;
 use crate::tensor::Image;
 
-/// What the stages of a run share.
+/// The state that a run's stages share.
 pub(super) struct Run<'a> {
     pub(super) pipeline: &'a Pipeline,
     pub(super) plan: &'a Plan,
@@ -22,7 +22,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs a stage between its first event and its last.
+    /// Runs a stage between its first and last event.
     pub(super) fn stage<T>(
         &self,
         stage: Stage,
@@ -35,7 +35,7 @@ impl Run<'_> {
         Ok(made)
     }
 
-    /// Has `graphs` loaded while others run, where the plan allows it.
+    /// Starts loading `graphs` in the background, if the plan allows it.
     pub(super) fn prepare(&self, graphs: &[&str]) -> Result<()> {
         if self.plan.ahead {
             let mut networks = self.networks.lock()?;
@@ -44,8 +44,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A picture of `size` where the plan holds pictures, made in blocks of rows; `make` returns a block,
-    /// `[1, 3, rows, width]`. The work may be stopped before each.
+    /// A picture of `size` in the plan's storage (memory or disk), made in blocks of rows; `make` returns a block,
+    /// `[1, 3, rows, width]`. The observer may stop the work before each block.
     pub(super) fn picture(
         &self,
         size: (usize, usize),
@@ -59,12 +59,13 @@ impl Run<'_> {
         Ok(picture)
     }
 
-    /// A picture of zeros where the plan holds pictures.
+    /// A picture of zeros in the plan's storage.
     pub(super) fn empty_picture(&self, size: (usize, usize)) -> Result<Canvas> {
         self.store.canvas(self.plan.pictures, 3, size)
     }
 
-    /// Runs `work` on all rows of a picture of `size`, block by block. It may be stopped before each.
+    /// Runs `work` on all rows of a picture of `size`, block by block. The observer may stop the work before each
+    /// block.
     pub(super) fn for_rows(
         &self,
         size: (usize, usize),
@@ -76,7 +77,7 @@ impl Run<'_> {
         })
     }
 
-    /// `picture` in another size by torch's bicubic filter; itself where it has that size.
+    /// Resizes `picture` by torch's bicubic filter; no copy if it has that size already.
     pub(super) fn resized(&self, picture: Canvas, size: (usize, usize)) -> Result<Canvas> {
         if picture.size() == size {
             return Ok(picture);
@@ -86,7 +87,7 @@ impl Run<'_> {
         })
     }
 
-    /// Crops `picture` to `size` and moves it to where the plan holds pictures; no copy if nothing changes.
+    /// Crops `picture` to `size` and moves it to the plan's storage; no copy if nothing changes.
     pub(super) fn placed(&self, picture: Canvas, size: (usize, usize)) -> Result<Canvas> {
         if picture.size() == size && picture.place() == self.plan.pictures {
             return Ok(picture);
@@ -95,7 +96,7 @@ impl Run<'_> {
     }
 }
 
-/// An error of values that are not finite, with the stage and the samples in which it came up, and what to look at.
+/// Adds the stage, the samples and a hint to an error of non-finite values.
 fn placed(error: Error, stage: Stage, samples: Samples) -> Error {
     if error.kind() != ErrorKind::NotFinite {
         return error;

@@ -25,7 +25,7 @@ impl Pipeline {
         self.options.tiling.cldm.layout(size)
     }
 
-    /// The size of a latent padded to what the denoiser needs.
+    /// The size of a latent after the padding that the denoiser needs.
     pub(super) fn padded_latent_size(&self, (height, width): (usize, usize)) -> (usize, usize) {
         let multiple = padding(self.latent_tiles((height, width))) / DOWNSCALE;
         (round_up(height, multiple), round_up(width, multiple))
@@ -72,7 +72,7 @@ impl Run<'_> {
         })
     }
 
-    /// Loads the networks that are called in every step.
+    /// Loads the networks of every step.
     fn load_denoiser(&self) -> Result<()> {
         let graphs = &self.pipeline.graphs;
         let denoisers = self.denoisers()?;
@@ -87,7 +87,7 @@ impl Run<'_> {
         self.prepare(&[&graphs.decoder.name])
     }
 
-    /// The networks that denoiser calls run on.
+    /// The networks of denoiser calls.
     pub(super) fn denoisers(&self) -> Result<Vec<String>> {
         let graph = &self.pipeline.graphs.denoiser.name;
         let info = self.networks.lock()?.info().graph(graph);
@@ -96,18 +96,18 @@ impl Run<'_> {
     }
 }
 
-/// What all batches of a picture's samples share.
+/// State that all batches of a picture's samples share.
 struct Sampler<'a, 'r> {
     run: &'a Run<'r>,
     tiles: Option<Layout>,
-    /// The condition, padded to what the denoiser needs.
+    /// The condition, with the padding that the denoiser needs.
     c_img: &'a Latent,
     cond_img: &'a Canvas,
     contexts: &'a Contexts,
 }
 
 impl Sampler<'_, '_> {
-    /// One batch: `[count, 4, h, w]`.
+    /// Samples one batch: `[count, 4, h, w]`.
     fn sample(&self, samples: Samples, noise: &mut dyn NoiseSource) -> Result<Latent> {
         let (pipeline, events) = (self.run.pipeline, &self.run.events);
         let options = &pipeline.options.sampling;
@@ -135,7 +135,7 @@ impl Sampler<'_, '_> {
             diffusion: &pipeline.diffusion,
             steps: options.steps,
             cfg: options.cfg(),
-            knobs: options.knobs(),
+            parameters: options.parameters(),
             fidelity: pipeline.options.restore.fidelity,
         };
         let mut run = samplers::Run {
@@ -164,7 +164,7 @@ impl Sampler<'_, '_> {
         }
     }
 
-    /// The denoiser's condition; with noise on it where that is asked for, the same for cond and uncond.
+    /// The denoiser's condition, the same for cond and uncond, with noise added if that option is set.
     fn condition(&self, c_img: Latent, noise: &mut dyn NoiseSource) -> Result<Condition> {
         let pipeline = self.run.pipeline;
         let c_img = match pipeline.options.sampling.noise_aug {
@@ -190,7 +190,7 @@ impl Sampler<'_, '_> {
         })
     }
 
-    /// Guidance towards the stage-1 picture, padded as the condition is.
+    /// Guidance towards the stage-1 picture, with the condition's padding.
     fn guidance(&self, rule: Rule, target: Latent) -> Result<Guidance<'_>> {
         let pipeline = self.run.pipeline;
         let options = &pipeline.options.guidance;
@@ -222,7 +222,7 @@ impl Sampler<'_, '_> {
     }
 }
 
-/// A noise model that can be stopped before each call, and whose errors say at which timestep they came up.
+/// A noise model that can be stopped before each call, and whose errors name the timestep.
 struct Placed<'a, M> {
     model: M,
     checkpoint: &'a Checkpoint<'a>,
@@ -239,7 +239,7 @@ impl<M: NoiseModel> NoiseModel for Placed<'_, M> {
     }
 }
 
-/// The multiple of pixels that the denoiser's picture is padded to.
+/// The multiple of pixels to which the denoiser's picture is padded.
 fn padding(tiles: Option<Layout>) -> usize {
     match tiles {
         Some(Layout::Reference(_)) => DOWNSCALE,
@@ -247,7 +247,7 @@ fn padding(tiles: Option<Layout>) -> usize {
     }
 }
 
-/// `x` `[1, C, H, W]`, `n` times.
+/// `x` `[1, C, H, W]`, repeated `n` times.
 fn repeated(x: &Array4<f32>, n: usize) -> Result<Array4<f32>> {
     concatenate(Axis(0), &vec![x.view(); n])
         .map_err(|e| Error::internal("a batch cannot be made").with_source(e))

@@ -1,43 +1,43 @@
-//! The sizes on a picture's way, and their bound.
+//! The sizes during a restoration, and their limit.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::cleaner::CleanerSpec;
 use crate::resize;
 
-/// The longest edge over the shortest of what the networks see. A longer strip is padded by reflection: without that,
-/// bringing its short edge to 512 pixels would blow up the long one without bound.
+/// Maximum aspect ratio of the networks' input. More extreme pictures are padded by reflection: without that, bringing
+/// the short edge to 512 pixels would enlarge the long edge without bound.
 pub const MAX_ASPECT: usize = 8;
 
-/// The most pixels that a picture on the way may have. More takes 24 GiB for a single array of 32-bit floats; below it no
-/// product of sizes and costs overflows 64 bits.
+/// Maximum number of pixels of any picture during a restoration. A single 32-bit array of more pixels takes over 24
+/// GiB; below the limit no product of sizes and costs overflows 64 bits.
 pub const MAX_PIXELS: usize = 1 << 31;
 
-/// The sizes (height, width) on a picture's way.
+/// The sizes (height, width) during a restoration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Of the picture that stage 1 starts from.
+    /// Of the stage-1 input, before it is resized for the network.
     pub input: (usize, usize),
-    /// Of what the cleaner is given.
+    /// Of the restoration module's input.
     pub network: (usize, usize),
-    /// Of the cleaned picture, which conditions stage 2.
+    /// Of the stage-1 picture, which conditions stage 2.
     pub cond: (usize, usize),
     /// Of the result.
     pub output: (usize, usize),
-    /// Of the result with the padding that keeps its aspect ratio within [`MAX_ASPECT`].
+    /// Of the result with the padding that limits its aspect ratio to [`MAX_ASPECT`].
     pub padded_output: (usize, usize),
 }
 
 impl Sizes {
-    /// The sizes of a picture of `lq` pixels.
+    /// The sizes for a picture of `lq` pixels.
     ///
-    /// A cleaner that keeps the size is given the picture enlarged; one that enlarges by itself (BSRNet) is given the
-    /// picture as it is. What is smaller than `min_short_edge` is enlarged to it, before the cleaner or after it: SwinIR
-    /// enlarges before, the others, and SwinIR in the reference's tiles, after.
+    /// The picture is enlarged before a restoration module that keeps the size; a module that upscales (BSRNet)
+    /// receives the picture as it is. A short edge below `min_short_edge` is enlarged to it, before the module for
+    /// SwinIR, after it for the others and for SwinIR in the reference's tiles.
     ///
     /// Source: `SwinIRPipeline`, `BSRNetPipeline` and `SCUNetPipeline`, diffbir/pipeline.py at 3f8b530.
     ///
     /// # Errors
-    /// [`Resources`](ErrorKind::Resources) where one of them has more than [`MAX_PIXELS`].
+    /// [`Resources`](ErrorKind::Resources) if one of them has more than [`MAX_PIXELS`].
     pub(super) fn of(
         lq: (usize, usize),
         upscale: f64,
@@ -80,7 +80,7 @@ impl Sizes {
     }
 }
 
-/// `size`, where it has no more than [`MAX_PIXELS`].
+/// `size`, unless it has more than [`MAX_PIXELS`].
 fn bounded(what: &str, (height, width): (usize, usize)) -> Result<(usize, usize)> {
     let pixels = height.checked_mul(width);
     if pixels.is_some_and(|pixels| pixels <= MAX_PIXELS) {
@@ -103,10 +103,10 @@ fn within_aspect((height, width): (usize, usize)) -> (usize, usize) {
     )
 }
 
-/// Bytes of a block of picture rows that is worked on at once outside of graphs.
+/// Bytes of a block of picture rows that is processed at once outside of graphs.
 const ROW_BLOCK: usize = 32 << 20;
 
-/// Rows of a picture of `size` that are worked on at once.
+/// Number of rows of a picture of `size` that are processed at once.
 pub(super) fn rows_at_once((_, width): (usize, usize)) -> usize {
     (ROW_BLOCK / (12 * width.max(1))).max(64)
 }

@@ -1,4 +1,4 @@
-//! An end of the VAE on one picture, whole or in strips.
+//! A VAE graph on one picture, whole or in strips.
 
 use super::event::Timer;
 use super::graphs::Graph;
@@ -10,22 +10,22 @@ use crate::nets::Network;
 use crate::nets::segments::{Bands, MOST_KEYS};
 use crate::tensor::Image;
 
-/// An end of the VAE and its input.
+/// The VAE encoder or decoder and its input.
 pub(super) struct VaeEnd<'a> {
     pub(super) graph: &'a Graph,
     pub(super) plan: VaePlan,
     /// Height and width of the input.
     pub(super) input: (usize, usize),
-    /// Gives rows of the input.
+    /// Reads rows of the input.
     pub(super) read: &'a ReadRows<'a>,
-    /// Runs the graph on the whole of it.
+    /// Runs the graph on the whole input.
     pub(super) whole: &'a dyn Fn(&mut dyn Network) -> Result<Image>,
-    /// The networks that are needed next.
+    /// The networks needed next.
     pub(super) next: &'a [&'a str],
 }
 
 impl Run<'_> {
-    /// Runs an end of the VAE; where the whole runs out of memory, in strips.
+    /// Runs a VAE graph; in strips if the whole picture runs out of memory.
     pub(super) fn run_vae(&self, end: &VaeEnd<'_>, timer: &Timer<'_, '_>) -> Result<Canvas> {
         let name = &end.graph.name;
         self.networks.lock()?.stage(&[name], self.plan.keep);
@@ -57,7 +57,7 @@ impl Run<'_> {
             most_keys: MOST_KEYS,
         };
         let mut networks = self.networks.lock()?;
-        // The whole graph is not needed now.
+        // The whole graph is not needed for strips.
         networks.stage(&[], self.plan.keep);
         let on_tile = |k, count| timer.tile(k, count);
         let made = strips.run(&mut **networks, end.input, end.read, &on_tile);

@@ -1,9 +1,9 @@
-//! Bicubic resizing, equal to torch's on float pictures and to Pillow's on 8-bit ones.
+//! Bicubic resizing, equal to torch's for float pictures and to Pillow's for 8-bit ones.
 //!
-//! They are written out here because a result must equal theirs. `fast_image_resize` 6.1 was measured instead, with its
-//! Catmull-Rom filter, which is the same kernel: on 8-bit pictures 14 to 30 % of its values differ from Pillow's, by
-//! up to 4 levels; on float ones it is within 3e-6 of torch, but for that half alone, which shares its shape with the
-//! other one, a dependency does not pay.
+//! Implemented here because results must equal theirs. `fast_image_resize` 6.1 with its Catmull-Rom filter, which has
+//! the same kernel, was measured: on 8-bit pictures 14 to 30 % of the values differ from Pillow's, by up to 4 levels.
+//! On float pictures it is within 3e-6 of torch, but a dependency for the float path alone, which is nearly the same
+//! code as the 8-bit path, does not pay.
 
 mod pillow;
 mod torch;
@@ -15,9 +15,8 @@ use crate::tensor::{Image, size};
 pub use pillow::{pillow_bicubic, stoppable_pillow_bicubic};
 pub use torch::{torch_bicubic, torch_bicubic_rows};
 
-/// Height and width of a picture whose sides are both multiplied by `upscale`, rounded down, at least 1 each (the
-/// reference fails where one becomes 0). `upscale` is finite and above 0; how large the result may become is for the
-/// caller to limit.
+/// Height and width of a picture scaled by `upscale`, rounded down, each at least 1 (the reference fails for 0).
+/// `upscale` is finite and above 0; the caller limits the size of the result.
 ///
 /// Source: `InferenceLoop.load_lq` of diffbir/inference at 3f8b530: `int(x * upscale)`.
 pub fn upscaled_size(height: usize, width: usize, upscale: f64) -> (usize, usize) {
@@ -25,9 +24,10 @@ pub fn upscaled_size(height: usize, width: usize, upscale: f64) -> (usize, usize
     (scaled(height), scaled(width))
 }
 
-/// Height and width of a picture whose shorter side becomes `short_edge`, the other one rounded down.
+/// Height and width of a picture scaled to a shorter side of `short_edge`, the other side rounded down.
 ///
-/// Source: `resize_short_edge_to`, diffbir/pipeline.py at 3f8b530, product by product: `int(w * (size / h))`.
+/// Source: `resize_short_edge_to`, diffbir/pipeline.py at 3f8b530, in the same order of operations: `int(w * (size /
+/// h))`.
 pub fn short_edge_size(height: usize, width: usize, short_edge: usize) -> (usize, usize) {
     let other =
         |long: usize, short: usize| (long as f64 * (short_edge as f64 / short as f64)) as usize;
@@ -38,7 +38,7 @@ pub fn short_edge_size(height: usize, width: usize, short_edge: usize) -> (usize
     }
 }
 
-/// Resizes `image` `[N, C, H, W]` so that its shorter side becomes `short_edge`.
+/// Resizes `image` `[N, C, H, W]` to a shorter side of `short_edge`.
 ///
 /// Source: `resize_short_edge_to`, diffbir/pipeline.py at 3f8b530.
 pub fn resize_short_edge_to(image: &Image, short_edge: usize) -> Image {
@@ -47,16 +47,15 @@ pub fn resize_short_edge_to(image: &Image, short_edge: usize) -> Image {
     torch_bicubic(image, height, width)
 }
 
-/// 8-bit values of a picture in `[0, 1]`, by the reference's rule: times 255, clamped, the fraction cut off. NaN
-/// becomes 0.
+/// Quantises a picture in `[0, 1]` to 8 bits as the reference does: times 255, clamped, truncated. NaN becomes 0.
 ///
 /// Source: `Pipeline.run`, diffbir/pipeline.py at 3f8b530: `(x * 255).clamp(0, 255).to(torch.uint8)`.
 pub fn quantise(image: &Image) -> Array4<u8> {
-    // `as` saturates, cuts off and turns NaN into 0.
+    // `as` saturates, truncates and turns NaN into 0.
     image.mapv(|x| (x * 255.0) as u8)
 }
 
-/// 16-bit values of a picture in `[0, 1]`, rounded; there is no rule of the reference's for them. NaN becomes 0.
+/// Quantises a picture in `[0, 1]` to 16 bits, rounded; the reference has no 16-bit output. NaN becomes 0.
 pub fn quantise_16(image: &Image) -> Array4<u16> {
     image.mapv(|x| (x * 65535.0).round() as u16)
 }

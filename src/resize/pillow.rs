@@ -9,7 +9,7 @@ use super::cubic;
 /// Weights are integers, in units of 2^-22.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 
-/// One output pixel: where its inputs begin, and their weights.
+/// Taps of one output pixel: the first input pixel, and the weights.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
@@ -17,8 +17,8 @@ struct Taps {
 
 /// Resizes `image` `[H, W, C]` to `height` x `width`, both at least 1.
 ///
-/// Equal to `Image.resize((width, height), Image.BICUBIC)` of Pillow in every value: the same integer weights, first
-/// along the rows, rounded to 8 bits, then down the columns.
+/// Every value equals that of Pillow's `Image.resize((width, height), Image.BICUBIC)`: the same integer weights, first
+/// along the rows, rounded to 8 bits, then along the columns.
 ///
 /// Source: `src/libImaging/Resample.c`, Pillow 13.
 pub fn pillow_bicubic(image: ArrayView3<'_, u8>, height: usize, width: usize) -> Array3<u8> {
@@ -30,7 +30,7 @@ pub fn pillow_bicubic(image: ArrayView3<'_, u8>, height: usize, width: usize) ->
 /// As [`pillow_bicubic`], to `size` (height, width). `checkpoint` is called before each row and may stop the work.
 ///
 /// # Errors
-/// What `checkpoint` returns.
+/// Errors of `checkpoint`.
 pub fn stoppable_pillow_bicubic<E>(
     image: ArrayView3<'_, u8>,
     (height, width): (usize, usize),
@@ -96,7 +96,7 @@ fn round(sum: i32) -> u8 {
     ((sum + (1 << (PRECISION_BITS - 1))) >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// The taps of every output pixel, computed in f64 and then rounded.
+/// The taps of every output pixel, computed in f64, then rounded.
 fn taps(input: usize, output: usize) -> Vec<Taps> {
     let scale = input as f64 / output as f64;
     let stretch = scale.max(1.0);
@@ -109,7 +109,7 @@ fn taps(input: usize, output: usize) -> Vec<Taps> {
             .map(|j| cubic!(((j as f64 - center + 0.5) * (1.0 / stretch))))
             .collect();
         let total: f64 = weights.iter().sum();
-        // To the nearest integer as C code does it, halves away from zero.
+        // To the nearest integer, halves away from zero, as in the C code.
         let fixed = |weight: f64| {
             let scaled = weight / total * f64::from(1 << PRECISION_BITS);
             (scaled + f64::copysign(0.5, weight)) as i32

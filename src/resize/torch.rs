@@ -9,14 +9,14 @@ use crate::canvas::Canvas;
 use crate::error::Result;
 use crate::tensor::Image;
 
-/// One output pixel: where its inputs begin, and their weights, which add up to 1.
+/// Taps of one output pixel: the first input pixel, and the weights, which sum to 1.
 struct Taps {
     first: usize,
     weights: Vec<f32>,
 }
 
 impl Taps {
-    /// The pixel at `first` as it is.
+    /// Copies the pixel at `first`.
     fn one(first: usize) -> Self {
         Taps {
             first,
@@ -27,8 +27,8 @@ impl Taps {
 
 /// Resizes `image` `[N, C, H, W]` to `height` x `width`, both at least 1, without clamping.
 ///
-/// Equal to `F.interpolate(image, size, mode="bicubic", antialias=True)` to about 1e-6 (torch adds the products in
-/// another order). When it shrinks a picture the kernel is stretched by the same factor.
+/// Equal to `F.interpolate(image, size, mode="bicubic", antialias=True)` up to about 1e-6 (torch sums in another
+/// order). For downscaling the kernel is stretched by the scale factor.
 ///
 /// Source: `aten/src/ATen/native/cpu/UpSampleKernel.cpp`, torch 2.15 (`_upsample_bicubic2d_aa`).
 pub fn torch_bicubic(image: &Image, height: usize, width: usize) -> Image {
@@ -41,11 +41,11 @@ pub fn torch_bicubic(image: &Image, height: usize, width: usize) -> Image {
     }
 }
 
-/// Rows `rows` of what [`torch_bicubic`] makes of `source` in `height` x `width`, to the bit; reads only the rows of
-/// `source` that they need.
+/// Rows `rows` of `source` resized to `height` x `width`, bit-equal to [`torch_bicubic`]; reads only the rows of
+/// `source` that they depend on.
 ///
 /// # Errors
-/// What reading `source` reports.
+/// Errors of reading `source`.
 pub fn torch_bicubic_rows(
     source: &Canvas,
     (height, width): (usize, usize),
@@ -103,7 +103,7 @@ fn down_taps(image: &Image, taps: &[Taps], first: usize) -> Image {
     out
 }
 
-/// The taps of every output pixel, computed in f32 as torch does for float pictures.
+/// The taps of every output pixel, computed in f32, as in torch for float pictures.
 fn taps(input: usize, output: usize) -> Vec<Taps> {
     let scale = input as f32 / output as f32;
     let stretch = scale.max(1.0);

@@ -1,23 +1,22 @@
-//! Box-Muller on blocks of 16 uniform values, as torch's `normal_fill` does it.
+//! Box-Muller transform of blocks of 16 uniform values, as in torch's `normal_fill`.
 //!
-//! The f32 version evaluates the logarithm, sine and cosine with the single-precision polynomials of the Cephes
-//! library (S. Moshier, `logf`, `sinf`, `cosf`), because torch's vectorised kernel does. Where that kernel, as compiled
-//! for the published wheels, joins a multiplication and an addition into one rounding, `mul_add` stands here: only so
-//! are the results bit-equal.
+//! The f32 version evaluates logarithm, sine and cosine by the single-precision polynomials of the Cephes library (S.
+//! Moshier, `logf`, `sinf`, `cosf`), as torch's vectorised kernel does. `mul_add` is used wherever that kernel, as
+//! compiled for the published wheels, fuses a multiplication and an addition; bit-equal results require it.
 
-/// Turns 16 values uniform in `[0, 1)` into 16 standard normal ones, bit-equal to torch's AVX2 kernel.
+/// Turns 16 values uniform in `[0, 1)` into 16 standard normal values, bit-equal to torch's AVX2 kernel.
 pub(super) fn avx2(block: &mut [f32; 16]) {
     let (low, high) = block.split_at_mut(8);
     for (a, b) in low.iter_mut().zip(high) {
         let radius = (-2.0 * ln(1.0 - *a)).sqrt();
         let (sin, cos) = sin_cos(std::f32::consts::TAU * *b);
-        // Adding the mean 0 turns -0 into 0, as torch's does.
+        // Adding the mean 0 turns -0 into 0, as in torch.
         *a = radius * cos + 0.0;
         *b = radius * sin + 0.0;
     }
 }
 
-/// The same in f64 with the platform's functions; torch has no vectorised kernel for f64.
+/// The same in f64 with the platform's functions; torch has no vectorised f64 kernel.
 pub(super) fn scalar(block: &mut [f64; 16]) {
     let (low, high) = block.split_at_mut(8);
     for (a, b) in low.iter_mut().zip(high) {
@@ -60,18 +59,18 @@ fn ln(x: f32) -> f32 {
         (mantissa - 1.0, exponent)
     };
     let square = f * f;
-    // ln 2 in two parts, the first of few digits so that its products are exact.
+    // ln 2 in two parts, the first with few digits so that its products are exact.
     let y = (polynomial(f, P) * f).mul_add(square, exponent * -2.121_944_4e-4);
     f + (y - square * 0.5) + exponent * 0.693_359_4
 }
 
 /// Sine and cosine of an `x >= 0` of at most a few thousand.
 fn sin_cos(x: f32) -> (f32, f32) {
-    // pi/4 in three parts, so that multiples of it are subtracted without loss.
+    // pi/4 in three parts, so that its multiples are subtracted without loss.
     const PARTS: [f32; 3] = [-0.785_156_25, -2.418_756_5e-4, -3.774_895e-8];
     const COS: [f32; 3] = [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2];
     const SIN: [f32; 3] = [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1];
-    // The octant, rounded up to an even one.
+    // The octant, rounded up to an even number.
     let octant = ((x * (4.0 / std::f32::consts::PI)) as u32 + 1) & !1;
     let turns = octant as f32;
     let x = PARTS.iter().fold(x, |x, part| x + turns * part);

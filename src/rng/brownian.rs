@@ -1,9 +1,9 @@
-//! Brownian motion by bisection of its range, equal to torchsde's.
+//! Brownian tree: Brownian motion by bisection of its range, equal to torchsde's.
 //!
-//! `W` over the whole range is drawn first. The range is halved again and again, and with each half goes a normal draw
-//! of its own: given `W` over an interval, `W` over its left part is normal (the Brownian bridge), and the right part
-//! has the rest. The seed of each draw depends on the place of the interval in the tree alone, so that the path is one
-//! and the same whatever is asked of it, and in whatever order.
+//! `W` over the whole range is drawn first. The range is halved recursively, with one normal draw for each halved
+//! interval: given `W` over an interval, `W` over its left half is normal (the Brownian bridge), and `W` over the
+//! right half is the remainder. The seed of each draw depends only on the interval's position in the tree, so the path
+//! does not depend on the queries or their order.
 
 use std::collections::HashMap;
 
@@ -13,23 +13,23 @@ use super::Path;
 use super::seed_sequence::SeedSequence;
 use crate::error::{Error, Result};
 
-/// The largest time. Up to here an f64 tells apart times that differ in the sixth decimal.
+/// The largest time; up to here an f64 resolves 6 decimals.
 const MAX_TIME: f64 = 1e9;
 
-/// How many bytes of the last increment's arrays are kept for the next one.
+/// Maximum number of bytes cached from the last increment for the next one.
 const KEPT: usize = 64 << 20;
 
-/// A Brownian path. `W` is bit-equal to that of `torchsde.BrownianTree(t0=low, w0=zeros(shape), t1=high, entropy=entropy)`
-/// where `normals(seed, n)` is `torch.randn(n, generator=torch.Generator().manual_seed(seed))`.
+/// A Brownian path. `W` is bit-equal to that of `torchsde.BrownianTree(t0=low, w0=zeros(shape), t1=high,
+/// entropy=entropy)` if `normals(seed, n)` is `torch.randn(n, generator=torch.Generator().manual_seed(seed))`.
 ///
-/// An increment lies within 2 units in the last place of k-diffusion's on a CPU, where torch's square root of
-/// `|to - from|` is not always the nearest f32.
+/// An increment is within 2 units in the last place of k-diffusion's on a CPU, since torch's square root of `|to -
+/// from|` is not always the nearest f32.
 ///
-/// Times count to 6 decimals. Those outside the range are taken as its nearest end.
+/// Times are rounded to 6 decimals and clamped to the range.
 ///
-/// An [`increment`](Path::increment) draws the normals of some `2 * log2((high - low) * 1e6)` intervals, of half as many
-/// where it begins or ends where the last one did. While it runs it holds up to half as many arrays of the path's shape.
-/// Between increments `W` over the whole range is kept, and at most 64 MiB from the last one.
+/// An [`increment`](Path::increment) draws the normals of about `2 * log2((high - low) * 1e6)` intervals, half as many
+/// if it begins or ends at an end of the last one. During the call up to half as many arrays of the path's shape
+/// exist. Between calls `W` over the whole range is stored, and at most 64 MiB from the last increment.
 ///
 /// Source: `torchsde/_brownian/brownian_interval.py`, torchsde 0.2.6, as k-diffusion's `BrownianTreeNoiseSampler`
 /// uses it.
@@ -40,18 +40,18 @@ pub struct BrownianTree<N> {
     range: Interval,
     /// `W(high) - W(low)`.
     whole: Vec<f32>,
-    /// `W` over the left halves of the intervals that the last increment halved, by number and depth. Steps follow one
-    /// another, and so two in succession have most of their intervals in common.
+    /// `W` over the left halves of the intervals that the last increment halved, by number and depth. Successive steps
+    /// are adjacent, so most of their intervals are the same.
     kept: Kept,
 }
 
 type Kept = HashMap<(u64, u64), Vec<f32>>;
 
-/// What is asked of the tree, and the answer so far.
+/// A query of the tree, and the partial result.
 struct Query {
     from: f64,
     to: f64,
-    /// What the last increment kept.
+    /// The cache from the last increment.
     last: Kept,
     sum: Vec<f32>,
 }
@@ -61,7 +61,7 @@ struct Query {
 struct Interval {
     start: f64,
     end: f64,
-    /// Its number among the nodes of its depth, from the left.
+    /// Its index among the nodes of its depth, from the left.
     number: u64,
     depth: u64,
 }
@@ -90,20 +90,20 @@ impl Interval {
     }
 }
 
-/// The nearest number of 6 decimals, as Python's `round(t, 6)`: on the exact value, and so through its decimal digits.
+/// Rounds to 6 decimals as Python's `round(t, 6)`: correctly on the exact value, hence by its decimal digits.
 fn round(t: f64) -> f64 {
     format!("{t:.6}").parse().unwrap_or(t)
 }
 
-/// The first seed of torchsde's for an interval, or for the whole range. The others are for Levy areas.
+/// torchsde's first seed for an interval, or for the whole range. The other seeds are for Levy areas.
 fn seed(entropy: u64, spawn_key: &[u64]) -> u32 {
     let sequence = SeedSequence::<24>::new(entropy, spawn_key);
     sequence.seeds(1).next().unwrap_or_default()
 }
 
 impl<N: Fn(u32, usize) -> Vec<f32>> BrownianTree<N> {
-    /// A path of `shape` over `[low, high]`, which may be one point. `entropy` determines it, by the seeds that
-    /// `normals` is called with.
+    /// A path of `shape` over `[low, high]`, which may be a single point. `entropy` determines the seeds of `normals`
+    /// and thereby the path.
     ///
     /// # Errors
     /// [`Internal`](crate::error::ErrorKind::Internal) unless `0 <= low <= high <= 1e9`.
@@ -133,13 +133,13 @@ impl<N: Fn(u32, usize) -> Vec<f32>> BrownianTree<N> {
         })
     }
 
-    /// `W` over the left half of `interval`, over which `W` is `w`.
+    /// `W` over the left half of `interval`, given `w`, `W` over `interval`.
     fn bridge(&self, interval: Interval, w: &[f32]) -> Vec<f32> {
         let per_width = 1.0 / (interval.end - interval.start);
         let left = interval.middle() - interval.start;
         let right = interval.end - interval.middle();
         let deviation = (left * right * per_width).sqrt() as f32;
-        // torch rounds each number to f32 before it meets an array.
+        // torch rounds scalars to f32 before they are combined with an array.
         let (left, per_width) = (left as f32, per_width as f32);
         let seed = seed(self.entropy, &[interval.number, interval.depth]);
         let mut half = (self.normals)(seed, w.len());
@@ -149,7 +149,7 @@ impl<N: Fn(u32, usize) -> Vec<f32>> BrownianTree<N> {
         half
     }
 
-    /// [`bridge`](Self::bridge), or what the last increment had of it. Keeps the answer for the next one.
+    /// [`bridge`](Self::bridge), or its cached value from the last increment. Caches it for the next one.
     fn left_half(&mut self, interval: Interval, w: &[f32], last: &mut Kept) -> Vec<f32> {
         let key = (interval.number, interval.depth);
         let left = last.remove(&key);
@@ -160,8 +160,8 @@ impl<N: Fn(u32, usize) -> Vec<f32>> BrownianTree<N> {
         left
     }
 
-    /// Adds `W` over the queried part of `interval` to the sum, from left to right. `w` is `W` over `interval`, of which
-    /// more than a point is asked.
+    /// Adds `W` over the queried part of `interval`, which is longer than a point, to the sum, from left to right. `w`
+    /// is `W` over `interval`.
     fn add(&mut self, interval: Interval, mut w: Vec<f32>, query: &mut Query) {
         if query.from <= interval.start && interval.end <= query.to {
             query.sum.iter_mut().zip(w).for_each(|(sum, w)| *sum += w);
@@ -178,7 +178,7 @@ impl<N: Fn(u32, usize) -> Vec<f32>> BrownianTree<N> {
         }
     }
 
-    /// A time of a query, as the tree counts it.
+    /// A query's time, rounded and clamped.
     fn time(&self, t: f32) -> f64 {
         round(f64::from(t).clamp(self.range.start, self.range.end))
     }
@@ -186,7 +186,7 @@ impl<N: Fn(u32, usize) -> Vec<f32>> BrownianTree<N> {
 
 impl<N: Fn(u32, usize) -> Vec<f32>> Path for BrownianTree<N> {
     /// # Errors
-    /// [`Internal`](crate::error::ErrorKind::Internal) where no time passes between `from` and `to`.
+    /// [`Internal`](crate::error::ErrorKind::Internal) if `from` and `to` are the same time after rounding.
     fn increment(&mut self, from: f32, to: f32) -> Result<Array4<f32>> {
         let mut query = Query {
             from: self.time(from.min(to)),
@@ -315,7 +315,7 @@ mod tests {
         for (from, to) in [(1.5, 1.5), (0.0, 0.5), (nan, 1.5), (1.5, nan), (nan, nan)] {
             assert!(path.increment(from, to).is_err(), "{from} {to}");
         }
-        // One step has no noise, but a path.
+        // A single step needs no increment, but has a path.
         assert!(tree(1.0, 1.0).unwrap().increment(1.0, 1.0).is_err());
     }
 }

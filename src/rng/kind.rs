@@ -1,4 +1,4 @@
-//! Which generator, and how its seed becomes the noise of a picture's samples.
+//! The random generator, and how its seed determines the noise of a picture's samples.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,20 +9,19 @@ use serde::{Deserialize, Serialize};
 use super::{NoiseSource, PerSample, Replay, TorchCpu, TorchCuda};
 use crate::error::{Error, Result};
 
-/// A generator of noise.
+/// A random generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Rng {
-    /// torch's on the CPU.
+    /// torch's CPU generator.
     #[default]
     TorchCpu,
-    /// torch's on a CUDA device.
+    /// torch's generator on a CUDA device.
     TorchCuda {
-        /// Multiprocessors of the device, at least 1. A draw depends on them where it has more values than all of them
-        /// hold threads.
+        /// Multiprocessors of the device, at least 1. The result depends on their number only for draws of more values
+        /// than the device has threads.
         multiprocessors: usize,
-        /// Threads that a multiprocessor holds, at least 256: 2048 on data centre devices, 1536 on GeForce RTX 30 and
-        /// 40.
+        /// Threads per multiprocessor, at least 256: 2048 on data centre devices, 1536 on GeForce RTX 30 and 40.
         threads: usize,
     },
 }
@@ -32,7 +31,7 @@ const MULTIPROCESSORS: usize = 132;
 const THREADS: usize = 2048;
 
 impl Rng {
-    /// The generator as `torch.manual_seed(seed)` leaves it.
+    /// The generator after `torch.manual_seed(seed)`.
     pub fn seeded(self, seed: u64) -> Box<dyn NoiseSource + Send> {
         match self {
             Rng::TorchCpu => Box::new(TorchCpu::new(seed)),
@@ -82,7 +81,7 @@ impl FromStr for Rng {
     }
 }
 
-/// Multiprocessors and threads of each.
+/// Multiprocessors, and threads per multiprocessor.
 fn device(text: &str) -> Option<(usize, usize)> {
     let (multiprocessors, threads) = match text.split_once('x') {
         Some((multiprocessors, threads)) => (multiprocessors, threads.parse().ok()?),
@@ -106,7 +105,7 @@ impl From<Rng> for String {
     }
 }
 
-/// The noise of a picture's samples, batch by batch.
+/// The noise of a picture's samples, drawn batch by batch.
 pub struct Draws(Seeding);
 
 enum Seeding {
@@ -119,7 +118,7 @@ enum Seeding {
 }
 
 impl Draws {
-    /// Sample k starts from `seed + k` (wrapping).
+    /// Sample k has a generator of its own with seed `seed + k` (wrapping).
     pub fn per_sample(rng: Rng, seed: u64) -> Self {
         Draws(Seeding::PerSample {
             rng,
@@ -128,7 +127,7 @@ impl Draws {
         })
     }
 
-    /// One stream from `seed` for all samples; a batch is drawn at once.
+    /// One generator with seed `seed` for all samples; a batch is one draw.
     pub fn stream(rng: Rng, seed: u64) -> Self {
         Draws(Seeding::Stream(rng.seeded(seed)))
     }
@@ -138,7 +137,7 @@ impl Draws {
         Draws(Seeding::Stream(Box::new(Replay::new(draws))))
     }
 
-    /// The noise of the `n` samples from `first` on. Batches are asked for in order.
+    /// The noise source of the `n` samples from `first` on. Batches are requested in order.
     pub fn batch(&mut self, first: usize, n: usize) -> &mut dyn NoiseSource {
         match &mut self.0 {
             Seeding::PerSample { rng, seed, current } => {

@@ -1,4 +1,4 @@
-//! Where a sampler's noise comes from: torch's generators, or a recorded sequence.
+//! Noise sources of samplers: torch's generators, or recorded draws.
 
 mod box_muller;
 mod brownian;
@@ -26,19 +26,19 @@ pub trait NoiseSource {
     /// The next draw, of `shape` `[N, C, H, W]`, standard normal.
     ///
     /// # Errors
-    /// A recorded sequence that is exhausted or holds another shape.
+    /// An exhausted recording, or one with another shape.
     fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>>;
 
-    /// A Brownian path over `[low, high]`, of `shape` `[N, C, H, W]`. Draws its seed from this source.
+    /// A Brownian path over `[low, high]`, of `shape` `[N, C, H, W]`. Draws the path's seed from this source.
     ///
     /// # Errors
     /// As [`randn`](Self::randn).
     fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path>>;
 }
 
-/// A Brownian path `W`, the noise of the SDE samplers: what it gives does not depend on the steps taken.
+/// A Brownian path `W`, the noise of the SDE samplers, independent of the steps taken.
 pub trait Path {
-    /// `(W(to) - W(from)) / sqrt(|to - from|)`, standard normal, of the path's shape. Both ends lie in the path's
+    /// `(W(to) - W(from)) / sqrt(|to - from|)`, standard normal, of the path's shape. Both times are in the path's
     /// range, in either order.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ pub trait Path {
     fn increment(&mut self, from: f32, to: f32) -> Result<Array4<f32>>;
 }
 
-/// A recorded sequence of draws, given back in order. Clones and paths take from the same sequence.
+/// Recorded draws, returned in order. Clones and paths share one sequence.
 #[derive(Debug, Clone)]
 pub struct Replay {
     draws: Arc<Mutex<VecDeque<Array4<f32>>>>,
@@ -54,7 +54,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Replays `draws`, the first one first.
+    /// Replays `draws`, in order.
     pub fn new(draws: Vec<Array4<f32>>) -> Self {
         Replay {
             recorded: draws.len(),
@@ -62,7 +62,7 @@ impl Replay {
         }
     }
 
-    /// How many draws are left.
+    /// Number of remaining draws.
     pub fn remaining(&self) -> usize {
         self.draws().len()
     }
@@ -91,13 +91,13 @@ impl Replay {
 
 impl NoiseSource for Replay {
     /// # Errors
-    /// [`Input`](crate::error::ErrorKind::Input) where no draw is left or the next one has another shape (it then
-    /// stays in the sequence).
+    /// [`Input`](crate::error::ErrorKind::Input) if no draw remains or the next one has another shape (it then stays
+    /// in the sequence).
     fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>> {
         self.next(shape)
     }
 
-    /// A path whose increments are the next recorded draws, whatever the times.
+    /// A path whose increments are the next recorded draws, independent of the times.
     fn path(&mut self, shape: [usize; 4], _: f32, _: f32) -> Result<Box<dyn Path>> {
         let replay = self.clone();
         Ok(Box::new(ReplayedPath { replay, shape }))
@@ -115,7 +115,7 @@ impl Path for ReplayedPath {
     }
 }
 
-/// One source for each sample of a batch: sample `k` does not depend on how many are drawn beside it.
+/// One source for each sample of a batch: sample `k` does not depend on the batch size.
 pub struct PerSample {
     sources: Vec<Box<dyn NoiseSource + Send>>,
 }
@@ -144,14 +144,14 @@ impl NoiseSource for PerSample {
     /// Draws `[1, C, H, W]` from each source and joins them.
     ///
     /// # Errors
-    /// [`Internal`](crate::error::ErrorKind::Internal) where `shape` asks for another number of samples than there
-    /// are sources; otherwise what a source reports.
+    /// [`Internal`](crate::error::ErrorKind::Internal) if the batch size of `shape` is not the number of sources;
+    /// otherwise errors of the sources.
     fn randn(&mut self, shape: [usize; 4]) -> Result<Array4<f32>> {
         let single = self.single(shape)?;
         join(self.sources.iter_mut().map(|source| source.randn(single)))
     }
 
-    /// One path for each sample, `low` and `high` the same for all.
+    /// One path for each sample, all over the same range.
     fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path>> {
         let single = self.single(shape)?;
         let paths = self.sources.iter_mut();
@@ -168,7 +168,7 @@ impl Path for PerSamplePath {
     }
 }
 
-/// Joins one draw per sample to a batch.
+/// Concatenates one draw per sample to a batch.
 fn join(draws: impl Iterator<Item = Result<Array4<f32>>>) -> Result<Array4<f32>> {
     let draws = draws.collect::<Result<Vec<_>>>()?;
     let views: Vec<ArrayView4<'_, f32>> = draws.iter().map(|draw| draw.view()).collect();

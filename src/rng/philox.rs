@@ -1,4 +1,4 @@
-//! Philox 4x32-10, a generator without state: a bijection of 128 bits for each key of 64.
+//! Philox 4x32-10, a counter-based generator: for each 64-bit key a bijection of 128 bits.
 //!
 //! Source: J. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
 
@@ -8,7 +8,7 @@ fn multiply(a: u32, b: u32) -> (u32, u32) {
     ((product >> 32) as u32, product as u32)
 }
 
-/// Four random words for `counter` under `key`; the low words come first in both.
+/// Four random words for `counter` under `key`, both with the low word first.
 pub(super) fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let (high_0, low_0) = multiply(counter[0], 0xd251_1f53);
@@ -30,7 +30,7 @@ pub(super) fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 mod tests {
     use super::*;
 
-    /// The known answers published with the authors' Random123.
+    /// The known-answer vectors of the authors' Random123.
     #[test]
     fn answers_are_the_known_ones() {
         const ONES: u32 = u32::MAX;

@@ -1,8 +1,8 @@
-//! numpy's `SeedSequence`: seeds for many generators from one.
+//! numpy's `SeedSequence`: derives the seeds of many generators from one.
 //!
 //! Source: `numpy/random/bit_generator.pyx`, numpy 2.4, after M. O'Neill, "Developing a seed_seq Alternative" (2015).
 
-/// Hashes words, each with another constant: the state of that constant.
+/// Hashes words, each with another constant; the state is that constant.
 struct Hash {
     constant: u32,
     factor: u32,
@@ -25,7 +25,7 @@ fn mix(a: u32, b: u32) -> u32 {
     fold(a.wrapping_sub(b))
 }
 
-/// The words of a number, the low one first; 0 has one word.
+/// The words of a number, the low one first; one word for 0.
 fn words(number: u64) -> impl Iterator<Item = u32> {
     let (low, high) = (number as u32, (number >> 32) as u32);
     [low, high].into_iter().take(1 + usize::from(high != 0))
@@ -39,7 +39,7 @@ pub(super) struct SeedSequence<const POOL: usize> {
 impl<const POOL: usize> SeedSequence<POOL> {
     pub(super) fn new(entropy: u64, spawn_key: &[u64]) -> Self {
         let mut input: Vec<u32> = words(entropy).collect();
-        // Zeros in between keep a spawned sequence apart from an unspawned one of a longer entropy.
+        // The zero padding distinguishes a spawned sequence from an unspawned one with longer entropy.
         input.resize(input.len().max(POOL), 0);
         input.extend(spawn_key.iter().flat_map(|&number| words(number)));
 
@@ -60,7 +60,7 @@ impl<const POOL: usize> SeedSequence<POOL> {
         SeedSequence { pool }
     }
 
-    /// `generate_state(n)`: the first `n` seeds. A longer list begins with the same seeds.
+    /// `generate_state(n)`: the first `n` seeds of a sequence that does not depend on `n`.
     pub(super) fn seeds(&self, n: usize) -> impl Iterator<Item = u32> {
         let mut hash = Hash {
             constant: 0x8b51_f9dd,
@@ -75,7 +75,7 @@ impl<const POOL: usize> SeedSequence<POOL> {
 mod tests {
     use super::*;
 
-    /// Against numpy 2.4.6.
+    /// Compared with numpy 2.4.6.
     #[test]
     fn seeds_are_numpys() {
         let cases: [(u64, &[u64], [u32; 4]); 5] = [

@@ -8,26 +8,28 @@ use rand_mt::Mt;
 use super::{BrownianTree, NoiseSource, Path, box_muller};
 use crate::error::{Error, Result};
 
-/// torch's CPU generator as `torch.manual_seed(seed)` leaves it, and the draws that the reference makes from it.
+/// torch's CPU generator after `torch.manual_seed(seed)`, with the kinds of draws that the reference makes.
 ///
-/// `rand` and `randint63` are bit-equal to torch. `randn` from 16 values up is bit-equal to torch's AVX2 and AVX-512
-/// builds, which every x86-64 machine of the last decade picks; torch's scalar build (other processors) differs from
-/// those by up to 1.4e-6. Below 16 values `randn` is computed in f64 with the platform's `log1p`, `sin` and `cos`.
+/// `rand` and `randint63` are bit-equal to torch. `randn` of at least 16 values is bit-equal to torch's AVX2 and
+/// AVX-512 builds, which run on every x86-64 machine of the last decade; torch's scalar build (other processors)
+/// differs from them by up to 1.4e-6. `randn` of fewer values is computed in f64 with the platform's `log1p`, `sin`
+/// and `cos`.
 ///
 /// Source: `aten/src/ATen/core/DistributionsHelper.h` and `aten/src/ATen/native/cpu/DistributionTemplates.h`, torch
 /// 2.15.
 #[derive(Debug, Clone)]
 pub struct TorchCpu {
     mt: Mt,
-    /// The second normal of a pair of the small path. torch keeps it across calls, and so across sizes.
+    /// The second normal of a pair drawn by the small path (fewer than 16 values). torch caches it across calls of any
+    /// size.
     cached: Option<f64>,
 }
 
-/// From this many values on torch fills whole blocks instead of drawing value by value.
+/// From this number of values on torch fills whole blocks instead of drawing single values.
 const BLOCK: usize = 16;
 
 impl TorchCpu {
-    /// Seeded as `torch.manual_seed(seed)` does: with the low 32 bits.
+    /// Seeds as `torch.manual_seed(seed)` does: with the low 32 bits.
     pub fn new(seed: u64) -> Self {
         TorchCpu {
             mt: Mt::new(seed as u32),
@@ -35,7 +37,7 @@ impl TorchCpu {
         }
     }
 
-    /// 64 bits, the first word drawn being the high one.
+    /// 64 random bits; the word drawn first is the high one.
     fn random64(&mut self) -> u64 {
         let high = u64::from(self.mt.next_u32());
         high << 32 | u64::from(self.mt.next_u32())
@@ -61,7 +63,7 @@ impl TorchCpu {
         (self.random64() % (i64::MAX as u64)) as i64
     }
 
-    /// `torch.randn(n)` in f32. Below 16 values another algorithm runs than from 16 up, as in torch.
+    /// `torch.randn(n)` in f32. As in torch, another algorithm is used below 16 values.
     pub fn randn_f32(&mut self, n: usize) -> Vec<f32> {
         if n < BLOCK {
             return (0..n).map(|_| self.normal() as f32).collect();
@@ -73,7 +75,7 @@ impl TorchCpu {
             .iter_mut()
             .for_each(box_muller::avx2);
         if !n.is_multiple_of(BLOCK) {
-            // torch redraws the last block instead of filling the rest of it.
+            // torch redraws the last block of 16 instead of filling the remainder.
             let tail = values[n - BLOCK..].iter_mut();
             let mut block = std::array::from_fn(|_| self.uniform());
             box_muller::avx2(&mut block);
@@ -102,7 +104,7 @@ impl TorchCpu {
         values
     }
 
-    /// One normal value of the small path: Box-Muller in f64, the cosine first, the sine kept for the next value.
+    /// One normal value of the small path: Box-Muller in f64; returns the cosine's first and caches the sine's.
     fn normal(&mut self) -> f64 {
         if let Some(value) = self.cached.take() {
             return value;
@@ -123,7 +125,7 @@ impl NoiseSource for TorchCpu {
             .map_err(|e| Error::internal("noise of a wrong size").with_source(e))
     }
 
-    /// The reference's path: one tree of the whole shape, its entropy a draw of [`randint63`](TorchCpu::randint63).
+    /// The reference's path: one tree of the whole shape, with entropy drawn by [`randint63`](TorchCpu::randint63).
     fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path>> {
         let entropy = self.randint63() as u64;
         let normals = |seed: u32, n| TorchCpu::new(seed.into()).randn_f32(n);

@@ -6,36 +6,36 @@ use super::philox::philox;
 use super::{BrownianTree, NoiseSource, Path, TorchCpu};
 use crate::error::{Error, Result};
 
-/// Threads of one block of torch's kernel.
+/// Threads per block of torch's kernel.
 const BLOCK: usize = 256;
-/// Normal values from one call of Philox.
+/// Normal values per call of Philox.
 const UNROLL: usize = 4;
 
-/// torch's generator on a CUDA device as `torch.manual_seed(seed)` leaves it, computed on the CPU.
+/// torch's CUDA generator after `torch.manual_seed(seed)`, computed on the CPU.
 ///
-/// The random words, and the place of each value, are those of the device. A value may differ from the device's by
-/// some 1e-6, because that takes sine and cosine from its approximate intrinsics.
+/// Random words and their order equal those of the device. A value may differ by about 1e-6, because the device uses
+/// approximate intrinsics for sine and cosine.
 ///
-/// Up to `multiprocessors * threads` values (those that the device runs at once) a draw is the same on all devices;
-/// from there on its order depends on that number.
+/// A draw of up to `multiprocessors * threads` values (the number of threads on the device) is the same on all
+/// devices; the order of larger draws depends on that number.
 ///
 /// Source: `aten/src/ATen/native/cuda/DistributionTemplates.h`, torch 2.15; NVIDIA's `curand_normal4`.
 #[derive(Debug, Clone)]
 pub struct TorchCuda {
     stream: Stream,
-    /// `torch.manual_seed` seeds the CPU's generator too, from which the reference takes the entropy of a path.
+    /// `torch.manual_seed` also seeds the CPU generator, from which the reference draws the entropy of a path.
     cpu: TorchCpu,
 }
 
 impl TorchCuda {
-    /// Seeded as `torch.manual_seed(seed)` does, for a device of `multiprocessors` (at least 1) that run 2048 threads
-    /// each, as NVIDIA's data centre devices do.
+    /// Seeds as `torch.manual_seed(seed)` does, for a device of `multiprocessors` (at least 1) with 2048 threads each,
+    /// as on NVIDIA's data centre devices.
     pub fn new(seed: u64, multiprocessors: usize) -> Self {
         TorchCuda::with_threads(seed, multiprocessors, 2048)
     }
 
-    /// The same for a device whose multiprocessors run `threads` (at least 256) threads each: 1536 for compute
-    /// capability 8.6 and 8.9, 1024 for 7.5.
+    /// The same for multiprocessors with `threads` (at least 256) threads each: 1536 for compute capability 8.6 and
+    /// 8.9, 1024 for 7.5.
     pub fn with_threads(seed: u64, multiprocessors: usize, threads: usize) -> Self {
         TorchCuda {
             stream: Stream {
@@ -60,7 +60,7 @@ impl NoiseSource for TorchCuda {
             .map_err(|e| Error::internal("noise of a wrong size").with_source(e))
     }
 
-    /// The reference's path: its entropy comes from the CPU's generator, its normals from the device's.
+    /// The reference's path: its entropy is drawn by the CPU generator, its normals by the CUDA generator.
     fn path(&mut self, shape: [usize; 4], low: f32, high: f32) -> Result<Box<dyn Path>> {
         let entropy = self.cpu.randint63() as u64;
         let max_blocks = self.stream.max_blocks;
@@ -78,11 +78,11 @@ impl NoiseSource for TorchCuda {
     }
 }
 
-/// The generator of the device itself.
+/// The CUDA generator itself.
 #[derive(Debug, Clone)]
 struct Stream {
     seed: u64,
-    /// How often each thread has called Philox, a quarter of torch's offset.
+    /// Number of Philox calls per thread, a quarter of torch's offset.
     calls: u64,
     max_blocks: usize,
 }
@@ -91,7 +91,7 @@ impl Stream {
     fn randn(&mut self, n: usize) -> Vec<f32> {
         let mut values = vec![0.0; n];
         let threads = BLOCK * n.div_ceil(BLOCK).min(self.max_blocks);
-        // A call of all threads fills a chunk: thread by thread the first value of each, then the second …
+        // One call in all threads fills a chunk: the first value of each thread, then the second …
         for chunk in values.chunks_mut((threads * UNROLL).max(1)) {
             for thread in 0..threads.min(chunk.len()) {
                 let words = self.words(thread as u64);
@@ -112,7 +112,7 @@ impl Stream {
         values
     }
 
-    /// The words of the next call of a thread.
+    /// The words of a thread's next call.
     fn words(&self, thread: u64) -> [u32; 4] {
         let halves = |x: u64| [x as u32, (x >> 32) as u32];
         let ([a, b], [c, d]) = (halves(self.calls), halves(thread));
@@ -120,13 +120,13 @@ impl Stream {
     }
 }
 
-/// Two normal values, the sine's and the cosine's, from two words.
+/// Two normal values, by sine and cosine, from two words.
 fn box_muller(u: u32, v: u32) -> (f32, f32) {
     const STEP: f32 = 1.0 / 4_294_967_296.0;
     const ANGLE: f32 = STEP * std::f32::consts::TAU;
     let u = (u as f32).mul_add(STEP, STEP / 2.0);
     let v = (v as f32).mul_add(ANGLE, ANGLE / 2.0);
-    // In f64 and rounded, so that all platforms agree.
+    // In f64 and rounded, for the same result on all platforms.
     let radius = (-2.0 * f64::from(u).ln() as f32).sqrt();
     let (sin, cos) = f64::from(v).sin_cos();
     (radius * sin as f32, radius * cos as f32)
@@ -136,7 +136,7 @@ fn box_muller(u: u32, v: u32) -> (f32, f32) {
 mod tests {
     use super::*;
 
-    /// Against the values printed in the emulation of AUTOMATIC1111's stable-diffusion-webui (`rng_philox.py`).
+    /// Compared with the values in the emulation by AUTOMATIC1111's stable-diffusion-webui (`rng_philox.py`).
     #[test]
     fn seed_0_gives_the_published_values() {
         let published = [
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    /// What each thread of torch's kernel does, written down as the kernel has it.
+    /// Each thread's work, in the order of torch's kernel.
     fn kernel(seed: u64, offset: u64, blocks: usize, n: usize) -> Vec<f32> {
         let mut values = vec![f32::NAN; n];
         let stride = BLOCK * blocks;
@@ -187,7 +187,7 @@ mod tests {
         for seed in [3, u64::MAX - 5] {
             let mut offset = 0;
             let mut rng = TorchCuda::with_threads(seed, 3, 700);
-            // 3 * (700 / 256) = 6 blocks of 256 threads: 1536 at once, 6144 a round.
+            // 3 * (700 / 256) = 6 blocks of 256 threads: 1536 threads, 6144 values per round.
             for n in [
                 1,
                 255,
@@ -251,7 +251,7 @@ mod tests {
         let mut cpu = TorchCpu::new(9);
         let mut seen = Vec::new();
         for _ in 0..2 {
-            // A draw on the device does not move the CPU's generator.
+            // A draw of the CUDA generator does not advance the CPU generator.
             cuda.randn(shape).unwrap();
             let normals = |seed: u32, n| TorchCuda::new(seed.into(), 1).randn_f32(n);
             let entropy = cpu.randint63() as u64;

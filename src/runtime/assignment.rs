@@ -45,6 +45,7 @@ pub(super) fn nodes_per_provider(
 
 fn check(status: sys::OrtStatusPtr) -> Result<()> {
     // SAFETY: the pointer is the status that the call just returned, and nothing else owns it.
-    unsafe { ort::Error::result_from_status(status) }
-        .map_err(|e| Error::internal("ONNX Runtime does not tell where nodes run").with_source(e))
+    unsafe { ort::Error::result_from_status(status) }.map_err(|e| {
+        Error::internal("ONNX Runtime does not report the assignment of nodes").with_source(e)
+    })
 }

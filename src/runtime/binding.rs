@@ -1,8 +1,8 @@
-//! Inputs and outputs that keep their place on a device from run to run.
+//! Inputs and outputs that stay on a device from run to run.
 //!
-//! The denoiser runs tens of times on one condition and one context, and what it takes besides changes little. An input is
-//! therefore copied to the device only when it differs from what lies there already, and recorded kernels (CUDA graphs),
-//! which read and write fixed addresses, find everything where it was.
+//! Most of the denoiser's inputs (condition, prompt embeddings, ControlNet strengths) are the same in every step. An
+//! input is therefore copied to the device only when it differs from the tensor already there. CUDA graphs, which read
+//! and write fixed addresses, need the tensors to stay in place as well.
 
 use half::f16;
 use ndarray::ArrayD;
@@ -13,15 +13,16 @@ use ort::value::{DynTensor, Tensor, TensorElementType};
 use super::values::{to_f32, type_of};
 use crate::nets::Input;
 
-/// So many shapes keep tensors on the device, and so many are recorded: each recording keeps memory.
+/// How many sets of shapes keep tensors on the device, and how many CUDA graphs are captured: each of them keeps
+/// memory.
 const MOST: usize = 8;
-/// The key of a run's options under which it names the recording that it makes or replays; -1: none.
+/// Run option that names the CUDA graph to capture or replay; -1: none.
 const RECORDING_KEY: &str = "gpu_graph_id";
 
-/// Options of a run that neither makes nor replays a recording.
+/// Options of a run that neither captures nor replays a CUDA graph.
 ///
 /// # Errors
-/// ONNX Runtime's.
+/// Errors of ONNX Runtime.
 pub(super) fn unrecorded() -> ort::Result<RunOptions> {
     recording(-1)
 }
@@ -32,10 +33,10 @@ fn recording(id: i64) -> ort::Result<RunOptions> {
     Ok(options)
 }
 
-/// Where a session's inputs and outputs lie.
+/// Memory that holds a session's inputs and outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In the machine's memory: for tests, as there is nothing to be gained.
+    /// Host memory, where binding saves nothing: for tests.
     Host,
     /// On this CUDA device.
     Cuda(u32),
@@ -50,7 +51,7 @@ impl Place {
     }
 }
 
-/// What tells bindings apart: the inputs' names and shapes, and the outputs that are asked for.
+/// Identifies a binding: names and shapes of the inputs, and the requested outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
     inputs: Vec<(String, Vec<usize>)>,
@@ -67,25 +68,25 @@ impl Key {
     }
 }
 
-/// The bindings of one session, one for each set of shapes that came twice: what comes once gains nothing.
+/// The bindings of one session: one for each set of shapes that ran at least twice, since a single run gains nothing.
 pub(super) struct Bindings {
     place: Place,
-    /// Whether the session records what it runs.
+    /// Whether the session captures CUDA graphs.
     records: bool,
     recorded: usize,
-    /// What ran once, and the shapes of its outputs.
+    /// Runs that happened once, with the shapes of their outputs.
     seen: Vec<(Key, Vec<Vec<usize>>)>,
     bound: Vec<Bound>,
     copied: u64,
 }
 
-/// A binding and what it binds.
+/// A binding with the tensors that it refers to.
 struct Bound {
     key: Key,
     io: IoBinding,
     inputs: Vec<Held>,
     outputs: Vec<DynTensor>,
-    /// Options of its runs, where the session records.
+    /// Options of its runs, if the session captures CUDA graphs.
     options: Option<RunOptions>,
 }
 
@@ -101,12 +102,12 @@ impl Bindings {
         }
     }
 
-    /// How many inputs have been copied to where the session works.
+    /// Number of inputs copied to the device so far.
     pub(super) fn copied(&self) -> u64 {
         self.copied
     }
 
-    /// Remembers a run and what came out of it.
+    /// Remembers a run and the shapes of its outputs.
     pub(super) fn remember(
         &mut self,
         inputs: &[(&str, Input<'_>)],
@@ -121,7 +122,7 @@ impl Bindings {
             .push((Key::new(inputs, outputs), shapes.collect()));
     }
 
-    /// Runs what has run before, else returns `None`; `plain` are the options of runs that nothing is recorded of.
+    /// Runs a set of shapes that has run before; else returns `None`. `plain`: options of runs without a CUDA graph.
     pub(super) fn run(
         &mut self,
         session: &mut ort::session::Session,
@@ -169,7 +170,7 @@ impl Bindings {
         bound.outputs.iter().map(to_host).collect()
     }
 
-    /// Binds tensors on the device for what was seen; returns the binding's place.
+    /// Allocates device tensors for a remembered run and binds them; returns the binding's index.
     fn bind(
         &mut self,
         session: &ort::session::Session,
@@ -188,7 +189,7 @@ impl Bindings {
         let mut outputs = Vec::new();
         for (name, shape) in key.outputs.iter().zip(shapes) {
             let kind = type_of(session.outputs(), name);
-            // Not out of the session's own arena, where a recording would take it for its scratch memory.
+            // Not allocated from the session's arena: a CUDA graph would use it as its scratch memory.
             let mut there =
                 DynTensor::new(&Allocator::default(), kind, shape)?.to(device.clone(), id)?;
             io.bind_output(name, &mut there)?;
@@ -214,17 +215,17 @@ impl Bindings {
     }
 }
 
-/// An input on the device, and the same as it was given.
+/// An input's tensor on the device, and the values it holds.
 struct Held {
     there: DynTensor,
     given: Given,
     is_f16: bool,
 }
 
-/// An input's values in the order of its indices.
+/// An input's values in index order.
 #[derive(PartialEq)]
 enum Given {
-    /// As bits: a NaN equals itself, and the zeros differ.
+    /// Bit patterns: a NaN equals itself, and 0 differs from -0.
     F32(Vec<u32>),
     I64(Vec<i64>),
 }
@@ -251,7 +252,7 @@ impl Held {
         })
     }
 
-    /// Brings the tensor on the device up to date; says whether it was not.
+    /// Updates the tensor on the device; returns false if it was up to date.
     fn put(&mut self, input: &Input<'_>) -> ort::Result<bool> {
         let given = Given::of(input);
         if given == self.given {
@@ -263,7 +264,7 @@ impl Held {
     }
 }
 
-/// A tensor that owns what it holds: ort copies no borrowed ones.
+/// A tensor that owns its values: ort does not copy borrowed ones.
 fn on_host(input: &Input<'_>, as_f16: bool) -> ort::Result<DynTensor> {
     Ok(match input {
         Input::F32(x) if as_f16 => Tensor::from_array(x.mapv(f16::from_f32))?.upcast(),

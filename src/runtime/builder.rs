@@ -1,4 +1,4 @@
-//! What a session is made with.
+//! ONNX Runtime's session builder with the options of a graph.
 
 use ort::session::builder::SessionBuilder;
 
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::runtime::engine_cache::EngineCache;
 use crate::runtime::{GraphFile, RuntimeOptions, assignment, library, registration};
 
-/// What a session of `graph` is made with, and where TensorRT keeps its engines.
+/// A session builder for `graph`, and TensorRT's engine cache.
 pub(super) fn builder(
     graph: &GraphFile,
     options: &RuntimeOptions,
@@ -17,7 +17,8 @@ pub(super) fn builder(
         |e: ort::Error| Error::runtime("ONNX Runtime refuses the session's options").with_source(e);
     let mut builder = ort::session::Session::builder(environment)
         .and_then(|b| Ok(b.with_intra_threads(threads)?.with_inter_threads(1)?))
-        // Shapes vary from picture to picture; beside the arena, a pattern saves no time and doubles what is held.
+        // Shapes vary from picture to picture. With the arena on, a memory pattern saves no time and doubles the
+        // memory.
         .and_then(|b| Ok(b.with_memory_pattern(false)?))
         .and_then(|b| Ok(b.with_config_entry(assignment::RECORD_KEY, "1")?))
         .map_err(failed)?;
@@ -36,7 +37,7 @@ pub(super) fn builder(
     Ok((builder, engines))
 }
 
-/// Does `work`, which may build engines.
+/// Runs `work`, which may build TensorRT engines.
 pub(super) fn while_building<T>(
     engines: Option<&EngineCache>,
     work: impl FnOnce() -> Result<T>,

@@ -1,16 +1,16 @@
-//! Whether options and a bundle's graphs go together.
+//! Checks that options and a bundle's graphs are compatible.
 
 use super::registration::{SkippedProvider, check_providers};
 use super::{GraphFile, RuntimeOptions};
 use crate::error::{Error, Result, nearest};
 
-/// Compares `options` with the bundle's `graphs`, tries all providers that they name, and returns the optional ones that
-/// do not load.
+/// Checks `options` against the bundle's `graphs`, tries all providers in them, and returns the optional ones that do
+/// not load.
 ///
 /// # Errors
-/// [`Config`](crate::error::ErrorKind::Config): an override for a graph that is not there, or an option that is not served.
-/// [`Runtime`](crate::error::ErrorKind::Runtime): no library, or a provider does not load that is not optional. The
-/// message names what is missing and how to install it.
+/// [`Config`](crate::error::ErrorKind::Config): an override for an unknown graph, or an unsupported option.
+/// [`Runtime`](crate::error::ErrorKind::Runtime): no library, or a required provider does not load; the message names
+/// the missing library and how to install it.
 pub fn check(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<Vec<SkippedProvider>> {
     check_names(graphs, options)?;
     check_int8(graphs, options)?;
@@ -30,11 +30,11 @@ fn check_names(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<()> {
     }
 }
 
-/// Refuses `runtime.int8` where no graph can run in 8 bits.
+/// Refuses `runtime.int8` if no graph can run in int8.
 ///
 /// # Errors
-/// [`Bundle`](crate::error::ErrorKind::Bundle) where no graph has such a variant, [`Option`](crate::error::ErrorKind::Option)
-/// where other options keep every one from being taken.
+/// [`Bundle`](crate::error::ErrorKind::Bundle) if no graph has an int8 variant,
+/// [`Option`](crate::error::ErrorKind::Option) if other options rule out all of them.
 pub(super) fn check_int8(graphs: &[GraphFile], options: &RuntimeOptions) -> Result<()> {
     if !options.int8 || graphs.iter().any(|graph| graph.runs_int8(options)) {
         return Ok(());

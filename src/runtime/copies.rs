@@ -1,8 +1,8 @@
-//! How many copies between devices ONNX Runtime puts into a graph.
+//! Counts the copies between devices that ONNX Runtime inserts into a graph.
 //!
-//! They are put in after nodes were given to providers, and so are not among the nodes that the session tells of. ONNX
-//! Runtime logs each one (`transformer_memcpy.cc`: "Add MemcpyToHost before x for CUDAExecutionProvider"), which is what is
-//! counted here.
+//! They are inserted after nodes have been assigned to providers, so the session's node assignment does not list them.
+//! ONNX Runtime logs one message for each (`transformer_memcpy.cc`: "Add MemcpyToHost before x for
+//! CUDAExecutionProvider"); those messages are counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ort::logging::LogLevel;
 use ort::session::builder::SessionBuilder;
 
-/// Counts while sessions are made.
+/// A counter of copies, updated while a session is created.
 #[derive(Debug, Default)]
 pub(super) struct Copies(Arc<AtomicUsize>);
 
 impl Copies {
-    /// Counts the copies of the session that `builder` makes. What it logs otherwise is dropped: errors are
-    /// returned as well.
+    /// Counts the copies in the session that `builder` creates. Other log messages are dropped: errors are also
+    /// returned.
     pub(super) fn count_in(&self, builder: SessionBuilder) -> ort::Result<SessionBuilder> {
         let count = Arc::clone(&self.0);
         let log = move |_: LogLevel, _: &str, _: &str, _: &str, message: &str| {

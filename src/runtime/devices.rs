@@ -6,7 +6,7 @@ use ort::AsPointer;
 use ort::device::Device;
 use ort::memory::DeviceType;
 
-/// OpenVINO's name of a device where it has one, else its kind.
+/// OpenVINO's name of a device, else its kind.
 pub(super) fn name_of(device: &Device<'_>) -> String {
     metadata(device, "ov_device").unwrap_or_else(|| kind_of(device).to_owned())
 }
@@ -21,7 +21,7 @@ pub(super) fn kind_of(device: &Device<'_>) -> &'static str {
     }
 }
 
-/// The provider's metadata of a device under `key`.
+/// The provider's metadata entry `key` of a device.
 fn metadata(device: &Device<'_>, key: &str) -> Option<String> {
     let key = CString::new(key).ok()?;
     let api = ort::api();
@@ -35,7 +35,7 @@ fn metadata(device: &Device<'_>, key: &str) -> Option<String> {
     if value.is_null() {
         return None;
     }
-    // SAFETY: a value that is there is a C string that lives as long as the device.
+    // SAFETY: a value that is not NULL is a C string that lives as long as the device.
     let value = unsafe { CStr::from_ptr(value) };
     Some(value.to_string_lossy().into_owned())
 }

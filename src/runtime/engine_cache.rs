@@ -1,4 +1,4 @@
-//! Where TensorRT keeps a graph's engines: each in the folder of everything that it depends on, and built by one process
+//! TensorRT's engine cache: one folder for each combination of everything an engine depends on, filled by one process
 //! at a time.
 
 use std::fs::File;
@@ -10,16 +10,17 @@ use super::provider::{Provider, Settings};
 use super::{GraphFile, RuntimeOptions, library, nvidia, probe};
 use crate::error::{Error, Result};
 
-/// What an engine depends on besides its options, which TensorRT's provider puts into the engine's file name.
+/// Everything that an engine depends on, except for the options, which TensorRT's provider puts into the engine's file
+/// name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key<'a> {
     /// SHA-256 of each of the graph's files, weights among them.
     pub hashes: &'a [String],
     /// ONNX Runtime's version.
     pub runtime: &'a str,
-    /// TensorRT's version, as it tells it; `None` where it does not.
+    /// TensorRT's version; `None` if unknown.
     pub tensorrt: Option<i32>,
-    /// The device's name; `None` where the driver does not tell.
+    /// The device's name; `None` if unknown.
     pub device: Option<&'a str>,
 }
 
@@ -54,7 +55,7 @@ pub(super) struct EngineCache {
 }
 
 impl EngineCache {
-    /// Where `graph`'s engines are kept, where TensorRT is among its `providers` and has a cache.
+    /// The cache of `graph`'s engines, if TensorRT is among its `providers` and has a cache.
     pub(super) fn of(
         graph: &GraphFile,
         providers: &[Provider],
@@ -91,7 +92,7 @@ impl EngineCache {
         &self.folder
     }
 
-    /// Whether no engine has been built yet.
+    /// Whether the folder holds no engine yet.
     pub(super) fn is_cold(&self) -> bool {
         let entries = std::fs::read_dir(&self.folder)
             .into_iter()
@@ -101,8 +102,8 @@ impl EngineCache {
         !entries.map(|entry| entry.path()).any(is_engine)
     }
 
-    /// Does `work`, which may build engines: while none is there, in one process at a time. One that waited finds the
-    /// other's.
+    /// Runs `work`, which may build engines. While there is no engine, processes take turns, so that the next one
+    /// finds the engine built by the first.
     ///
     /// # Errors
     /// [`Runtime`](crate::error::ErrorKind::Runtime): the folder cannot be written to.
@@ -117,13 +118,13 @@ impl EngineCache {
         std::fs::create_dir_all(&self.folder).map_err(failed)?;
         let lock = File::create(self.folder.join(".lock")).map_err(failed)?;
         lock.lock().map_err(failed)?;
-        // Released when the file is closed, also where the process ends.
+        // The lock is released when the file is closed, also if the process dies.
         Ok(work())
     }
 }
 
-/// Which of `graphs` have no engine yet, so that their first run takes minutes, and where engines will be kept: a note
-/// for the user, where there is anything to tell.
+/// A note for the user on those of `graphs` that have no engine yet, so that their first run takes minutes, and on the
+/// folder that will hold the engines; `None` if all have one.
 ///
 /// # Errors
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no library.

@@ -1,7 +1,8 @@
-//! Threads that may be inside ONNX Runtime, and the end of the process.
+//! Process exit while threads may be inside ONNX Runtime.
 //!
-//! At exit the destructors of ONNX Runtime's static objects run on one thread while others still use them, which ends in
-//! a segmentation fault. So a handler of ours comes first: it stops the requests and waits until no thread is inside.
+//! At exit the destructors of ONNX Runtime's static objects run on one thread. Another thread that still uses them
+//! would crash with a segmentation fault. An exit handler that runs earlier stops all requests and waits until no
+//! thread is inside.
 
 use std::cell::Cell;
 use std::os::raw::c_int;
@@ -12,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 
-/// How long exit waits for callbacks of the host: they may wait for the very thread that ends the process.
+/// How long exit waits for callbacks of the host; a callback may itself wait for the thread that ends the process.
 const CALLBACKS_AT_EXIT: Duration = Duration::from_secs(1);
 
 struct Inside {
     visits: Vec<Visit>,
     next: u64,
-    /// The process ends: nobody enters any more.
+    /// The process is exiting: no thread may enter any more.
     ending: bool,
-    /// Destructors run: whoever comes back from a callback stays where it is.
+    /// Destructors are running: a thread that returns from a callback waits for ever.
     over: bool,
 }
 
@@ -38,7 +39,7 @@ static INSIDE: Mutex<Inside> = Mutex::new(Inside {
     over: false,
 });
 static LEFT: Condvar = Condvar::new();
-/// The process that registered the handler: a child by `fork` has none of the threads.
+/// The process that registered the handler: a `fork`ed child has none of its threads.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
@@ -58,11 +59,12 @@ fn lock() -> MutexGuard<'static, Inside> {
     INSIDE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// This thread may be inside ONNX Runtime as long as this lives.
+/// Marks this thread as possibly inside ONNX Runtime until it is dropped.
 #[must_use]
 pub struct Entered(u64);
 
-/// Enters; exit asks `stop` to end the work and waits for this thread. `None`: the process is exiting already.
+/// Marks this thread as inside ONNX Runtime. At exit `stop` is set and the thread is waited for. `None`: the process
+/// is exiting.
 pub fn enter(stop: Option<&Cancel>) -> Option<Entered> {
     let mut inside = lock();
     if inside.ending {
@@ -86,12 +88,12 @@ impl Drop for Entered {
     }
 }
 
-/// Calls a function of the host's, which is not inside ONNX Runtime although its caller is.
+/// Calls a function of the host, during which this thread counts as outside ONNX Runtime.
 pub fn outside<T>(call: impl FnOnce() -> T) -> T {
     drop(mark(true));
     let result = call();
     let mut inside = mark(false);
-    // Its caller would go back into what is destroyed.
+    // The caller would return into destroyed objects.
     while inside.over {
         inside = LEFT.wait(inside).unwrap_or_else(PoisonError::into_inner);
     }
@@ -108,23 +110,23 @@ fn mark(in_callback: bool) -> MutexGuard<'static, Inside> {
     inside
 }
 
-/// Makes exit wait. Handlers run in the reverse order of their registration, and ONNX Runtime makes many static objects
-/// when it first loads a graph: so once for each engine, after its providers were tried. For libraries; a program decides
-/// itself when it ends.
+/// Registers the exit handler, for libraries; a program decides itself when it ends. Handlers run in reverse order of
+/// registration, and ONNX Runtime creates many static objects when it first loads a graph: call this once for each
+/// engine, after its providers were tried.
 pub fn watch() {
     PROCESS.store(process::id(), Ordering::SeqCst);
-    // On Windows no thread but the exiting one is left when a library's handlers run.
+    // On Windows only the exiting thread is left when a library's handlers run.
     #[cfg(unix)]
     {
         unsafe extern "C" {
             fn atexit(handler: extern "C" fn()) -> c_int;
         }
-        // SAFETY: the C library's function, given one that does not unwind: it panics nowhere.
+        // SAFETY: the C library's function, with a handler that does not unwind: it never panics.
         let _ = unsafe { atexit(end) };
     }
 }
 
-/// Stops what runs and waits until no other thread is inside ONNX Runtime.
+/// Stops all requests and waits until no other thread is inside ONNX Runtime.
 extern "C" fn end() {
     if PROCESS.load(Ordering::SeqCst) != process::id() {
         return;
@@ -138,7 +140,7 @@ extern "C" fn end() {
     for stop in inside.visits.iter().filter_map(|visit| visit.stop.as_ref()) {
         stop.cancel();
     }
-    // A callback that ends the process holds the networks that others wait for.
+    // If a callback ends the process, its caller holds the networks that other threads wait for.
     let held = inside.visits.iter().any(|visit| visit.thread == here);
     loop {
         let mut others = inside.visits.iter().filter(|visit| visit.thread != here);

@@ -1,4 +1,4 @@
-//! What went wrong with a graph, in the engine's terms.
+//! ONNX Runtime's failures as errors of the engine.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use ort::value::Outlet;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Checks that every name of the contract is there and nothing else is wanted.
+/// Checks that a graph has every input or output of its contract, and no further inputs.
 pub(super) fn expect_names(
     what: &str,
     contract: &[String],
@@ -24,7 +24,7 @@ pub(super) fn expect_names(
     )))
 }
 
-/// What ONNX Runtime says of a graph that it does not load.
+/// The error for a graph that ONNX Runtime cannot load.
 pub(super) fn load_error(error: &ort::Error) -> Error {
     if is_out_of_memory(error.message()) {
         return Error::new(
@@ -39,14 +39,14 @@ pub(super) fn load_error(error: &ort::Error) -> Error {
     }
 }
 
-/// Whether a provider's own library says this, and not ONNX Runtime of the graph.
+/// Whether a provider's library reports this, rather than ONNX Runtime about the graph.
 fn is_of_a_device(message: &str) -> bool {
     ["CUDA", "CUDNN", "CUBLAS", "TensorRT", "OpenVINO"]
         .iter()
         .any(|sign| message.contains(sign))
 }
 
-/// Whether this is what an allocator says that has no more.
+/// Whether this is an allocator's out-of-memory message.
 pub(super) fn is_out_of_memory(message: &str) -> bool {
     [
         "Failed to allocate memory",

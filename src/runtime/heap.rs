@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static OURS: AtomicBool = AtomicBool::new(false);
 
-/// Allows the allocator of this process to be set up for ONNX Runtime: once memory is short, large blocks go back to the
-/// system at once. It costs a few percent of the time and holds for everybody in the process, so only a program whose
+/// Allows the engine to tune this process's allocator: under memory pressure, large blocks are returned to the system
+/// at once. It costs a few percent of the time and affects the whole process, so only a program that owns its process
+/// calls this.
 /// process is its own calls this.
 pub fn own_process() {
     OURS.store(true, Ordering::Relaxed);
@@ -15,8 +16,8 @@ pub fn own_process() {
 pub(super) fn is_ours() -> bool {
     OURS.load(Ordering::Relaxed)
 }
-/// From now on blocks of 4 MiB and more are given back to the system when they are freed (glibc alone; elsewhere nothing
-/// happens). glibc keeps freed blocks of up to 32 MiB for later by itself, several times what a band works on.
+/// From now on freed blocks of 4 MiB and more are returned to the system (glibc alone; no effect elsewhere). By
+/// default glibc keeps freed blocks of up to 32 MiB, several times the memory of a strip.
 pub(super) fn return_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -24,8 +25,8 @@ pub(super) fn return_large_blocks() {
         unsafe extern "C" {
             fn mallopt(parameter: i32, value: i32) -> i32;
         }
-        // SAFETY: the signature is that of malloc.h, and any values are allowed: unknown ones are refused. It locks the
-        // allocator's state, so that other threads may allocate meanwhile.
+        // SAFETY: the signature is that of malloc.h, and every value is allowed: unknown ones are refused. mallopt
+        // locks the allocator's state, so that other threads may allocate meanwhile.
         unsafe {
             mallopt(M_MMAP_THRESHOLD, 4 << 20);
         }

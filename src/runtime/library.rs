@@ -1,8 +1,8 @@
 //! Finding and loading `libonnxruntime`.
 //!
-//! Where it is looked for, in this order: the configuration, `ORT_DYLIB_PATH`, beside the executable, the per-user
-//! cache, the active Python environment. A library that was named and does not fit is an error; one that was only
-//! found is skipped with a note. Nothing here ever installs one.
+//! Search order: the configuration, `ORT_DYLIB_PATH`, next to the executable, the per-user cache, the active Python
+//! environment. A library that the user named and that does not fit is an error; one that was only found is skipped
+//! with a note. Nothing here installs a library.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -15,23 +15,23 @@ use super::{devices, python};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The `onnxruntime` Python package that the program installs where no library is found.
+/// Version of the `onnxruntime` Python package that `diffbir runtime install` installs.
 pub const PINNED_CPU: &str = "1.32.0";
 
-/// The `onnxruntime-gpu` Python package that `diffbir runtime install --gpu` installs.
+/// Version of the `onnxruntime-gpu` Python package that `diffbir runtime install --gpu` installs.
 pub const PINNED_GPU: &str = "1.31.1";
 
-/// The oldest minor version of ONNX Runtime (1.x) whose API this engine speaks.
+/// The oldest supported minor version of ONNX Runtime (1.x).
 pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
 
-/// Why a place was looked at.
+/// Why a path is a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// `runtime.library` of the configuration.
     Config,
     /// The environment variable `ORT_DYLIB_PATH`.
     Environment,
-    /// The folder of the executable, or `lib` beside it.
+    /// The folder of the executable, or `lib` in it.
     Executable,
     /// The per-user cache.
     Cache,
@@ -61,9 +61,9 @@ impl fmt::Display for Origin {
 /// A file that may be the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// Why it was looked at.
+    /// Why it is a candidate.
     pub origin: Origin,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
 }
 
@@ -80,7 +80,7 @@ pub struct Loaded {
     pub skipped: Vec<String>,
 }
 
-/// One environment and one library per process: ONNX Runtime allows no second.
+/// The environment and library of the process: ONNX Runtime allows only one.
 struct Active {
     environment: Environment,
     loaded: Loaded,
@@ -102,8 +102,8 @@ pub fn installed_dir(cache: &Path, package: &str, version: &str) -> PathBuf {
     cache.join("runtime").join(format!("{package}-{version}"))
 }
 
-/// Everything that may be the library, in the order in which it is tried, by absolute paths: the loader would look for a
-/// bare name elsewhere. `named` is `runtime.library`.
+/// All candidates in search order, as absolute paths: the loader would search elsewhere for a bare name. `named` is
+/// `runtime.library`.
 pub fn candidates(named: Option<&Path>) -> Vec<Candidate> {
     let one = |origin, path| {
         let path = absolute(path);
@@ -132,7 +132,7 @@ pub fn candidates(named: Option<&Path>) -> Vec<Candidate> {
         look(Origin::Executable, dir.join("lib"));
     }
     if let Some(cache) = cache_dir() {
-        // A GPU build does all that a CPU build does.
+        // A GPU build does everything a CPU build does.
         look(
             Origin::Cache,
             installed_dir(&cache, "onnxruntime-gpu", PINNED_GPU).join("onnxruntime/capi"),
@@ -148,12 +148,12 @@ pub fn candidates(named: Option<&Path>) -> Vec<Candidate> {
     found
 }
 
-/// `path` as the loader takes it to mean the file that it names from the working folder, and no other.
+/// `path` as an absolute path, so that the loader opens this file and no other.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::env::current_dir().unwrap_or_default().join(path)
 }
 
-/// The files of `dir` that are ONNX Runtime's library, by their names; the provider libraries beside it are not.
+/// ONNX Runtime's libraries in `dir`, by file name, without the provider libraries next to them.
 fn libraries_in(dir: &Path) -> Vec<PathBuf> {
     let is_library = |name: &str| name.starts_with("libonnxruntime.") || name == "onnxruntime.dll";
     let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
@@ -170,13 +170,13 @@ fn libraries_in(dir: &Path) -> Vec<PathBuf> {
 /// Loads the library, once per process, and returns what is in use.
 ///
 /// # Errors
-/// [`Runtime`](crate::error::ErrorKind::Runtime): a named library that does not fit (naming what was found and what
-/// is wanted), none found at all, or another one than `named` in use already.
+/// [`Runtime`](crate::error::ErrorKind::Runtime): `named` does not fit (the message states the version found and the
+/// version needed), no library was found, or another library is already in use.
 pub fn load(named: Option<&Path>) -> Result<&'static Loaded> {
     Ok(&activate(named)?.loaded)
 }
 
-/// The path of the library in use, once there is one.
+/// The path of the library in use, if one is loaded.
 pub(super) fn in_use() -> Option<PathBuf> {
     let active = ACTIVE.get();
     active.map(|active| active.loaded.candidate.path.clone())
@@ -189,15 +189,15 @@ pub struct DeviceInfo {
     pub provider: String,
     /// The provider's name of the device, where it has one (OpenVINO: `GPU.1`), else `CPU`, `GPU` or `NPU`.
     pub name: String,
-    /// `CPU`, `GPU` or `NPU`.
+    /// Kind of hardware: `CPU`, `GPU` or `NPU`.
     pub kind: String,
-    /// The hardware's vendor, as the system names it.
+    /// Hardware vendor, as reported by the system.
     pub vendor: String,
-    /// The vendor's number for the hardware.
+    /// Hardware id, as assigned by the vendor.
     pub id: u32,
 }
 
-/// The devices that ONNX Runtime offers. Those of plugins are among them once one has been [probed](super::probe).
+/// The devices that ONNX Runtime offers; those of a plugin provider only after it has been [probed](super::probe).
 ///
 /// # Errors
 /// As [`load`].
@@ -271,10 +271,11 @@ fn first_that_fits(candidates: Vec<Candidate>) -> Result<Active> {
     Err(Error::runtime(message))
 }
 
-/// The version of the library at `path`, which is loaded already: `ort` checks it but does not tell it.
+/// The version of the library at `path`, which is already loaded: `ort` checks the version but does not expose it.
 fn version(path: &Path) -> Result<String> {
-    let failed =
-        |e| Error::runtime(format!("{} does not tell its version", path.display())).with_source(e);
+    let failed = |e| {
+        Error::runtime(format!("{} does not report its version", path.display())).with_source(e)
+    };
     // SAFETY: the library was loaded and checked just before, so loading it again runs no initialiser.
     let library = unsafe { libloading::Library::new(path) }.map_err(failed)?;
     type GetBase = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
@@ -285,7 +286,7 @@ fn version(path: &Path) -> Result<String> {
     Ok(text.to_string_lossy().into_owned())
 }
 
-/// Refuses a library that others may have written, or may exchange.
+/// Refuses a library that other users may have written or may replace.
 pub(super) fn expect_own(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     for place in [path, folder] {

@@ -1,4 +1,4 @@
-//! A network of a bundle, loaded.
+//! A loaded network of a bundle.
 
 use crate::error::Result;
 use crate::nets::Network;
@@ -9,12 +9,12 @@ use crate::runtime::{GraphFile, Role, RuntimeOptions, Session};
 pub(super) enum LoadedGraph {
     /// One session.
     Whole(Box<Session>),
-    /// Parts, of which none is loaded between runs.
+    /// A weight-streamed denoiser: none of its parts stays loaded between runs.
     Parts(Box<Parts>),
 }
 
 impl LoadedGraph {
-    /// Loads what runs as `role` of `graph`.
+    /// Loads the variant of `graph` with this `role`.
     pub(super) fn load(graph: &GraphFile, role: Role, options: &RuntimeOptions) -> Result<Self> {
         match graph.parts(options) {
             Some(variant) => {
@@ -36,7 +36,7 @@ impl LoadedGraph {
         }
     }
 
-    /// The network, with [`Session::shrink`] as said.
+    /// The network; `shrink` as in [`Session::shrink`].
     pub(super) fn network(&mut self, shrink: bool) -> Result<&mut dyn Network> {
         match self {
             LoadedGraph::Whole(session) => {

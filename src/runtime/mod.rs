@@ -77,51 +77,52 @@ pub struct GraphFile {
     pub name: String,
     /// Its contract.
     pub kind: GraphKind,
-    /// The `.onnx` file; its external data lies beside it.
+    /// The `.onnx` file; its external data is in the same folder.
     pub path: PathBuf,
-    /// The file with its segments, where it has some; their weights lie in the graph's external data.
+    /// The file with its segments (strip-streamed VAE), if any; their weights are in the graph's external data.
     pub segments: Option<PathBuf>,
-    /// Bytes of the file and its external data.
+    /// Size of the file and its external data in bytes.
     pub bytes: u64,
-    /// Other forms of it.
+    /// Variants of the graph.
     pub variants: Vec<VariantFile>,
-    /// SHA-256 of each of its files, in the order of their names.
+    /// SHA-256 of each of its files, ordered by file name.
     pub hashes: Vec<String>,
 }
 
-/// When sessions that are not in use are released.
+/// When idle sessions are released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryPolicy {
-    /// `keep` where the memory of this machine has room for all of them, else `sequential`; on other devices `keep`.
+    /// `keep` if all sessions fit the memory of this machine, else `sequential`; on other devices `keep`.
     #[default]
     Auto,
-    /// Every session stays loaded, so that the next picture does not wait.
+    /// Resident: every session stays loaded, so that the next picture does not wait.
     Keep,
-    /// One session at a time, so that the peak is one stage's.
+    /// Sequential: one session at a time; the peak is that of one stage.
     Sequential,
-    /// As sequential, and the denoiser in parts that are loaded anew in every evaluation, where the bundle has such.
+    /// Streamed: as sequential, and the denoiser's weights are loaded part by part in every call, if the bundle has
+    /// the parts.
     Least,
 }
 
-/// Whether a session's inputs and outputs keep their place from run to run, on the device that it works on.
+/// Whether a session's inputs and outputs stay on its device from run to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IoBinding {
-    /// On CUDA and TensorRT.
+    /// With CUDA and TensorRT.
     #[default]
     Auto,
-    /// Everywhere; on the CPU that costs a copy.
+    /// Always; on the CPU this costs a copy.
     Always,
-    /// Nowhere.
+    /// Never.
     Never,
 }
 
-/// Which libonnxruntime is loaded.
+/// Selects the libonnxruntime to load.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(from = "PathBuf", into = "PathBuf")]
 pub enum LibraryChoice {
-    /// The first that is found and fits.
+    /// The first one found that fits.
     #[default]
     Auto,
     /// This file.
@@ -129,7 +130,7 @@ pub enum LibraryChoice {
 }
 
 impl LibraryChoice {
-    /// The file, where one is named.
+    /// The file, if one is named.
     pub fn path(&self) -> Option<&Path> {
         match self {
             LibraryChoice::Auto => None,
@@ -195,7 +196,7 @@ const MAX_WARM_UP: usize = 1 << 16;
 const MAX_DEVICES: usize = 256;
 
 impl RuntimeLayer {
-    /// Takes relative paths from `folder`.
+    /// Resolves relative paths against `folder`.
     pub(crate) fn resolve_paths(&mut self, folder: &Path) {
         if let Some(LibraryChoice::Path(path)) = &mut self.library {
             *path = folder.join(&path);
@@ -241,7 +242,7 @@ impl RuntimeOptions {
             .map_or(&self.providers, |graph| &graph.providers)
     }
 
-    /// The options of each set of sessions: one for each of [`devices`](Self::devices), or these.
+    /// The options of each set of sessions: one set for each of [`devices`](Self::devices), or a single one.
     pub fn sets(&self) -> Vec<RuntimeOptions> {
         if self.devices.is_empty() {
             return vec![self.clone()];
@@ -260,7 +261,7 @@ impl RuntimeOptions {
         self.devices.iter().map(on).collect()
     }
 
-    /// How many sets of sessions share the machine's memory.
+    /// Number of sets of sessions that share the machine's memory.
     pub fn sharing(&self) -> usize {
         self.devices.len().max(1)
     }
@@ -271,13 +272,13 @@ impl RuntimeOptions {
         self.providers.iter().chain(graphs)
     }
 
-    /// The threads that `graph` runs on where it runs on the CPU.
+    /// Number of threads of `graph` on the CPU.
     pub fn threads_of(&self, graph: &str) -> usize {
         let providers = self.providers_of(graph);
         let cpu = providers.iter().find(|p| p.kind() == ProviderKind::Cpu);
         match cpu.map_or(0, Provider::threads) {
-            // ONNX Runtime's own default counts the machine's physical cores: too few where two virtual ones share one, too
-            // many in a container that may use a few of them.
+            // ONNX Runtime's default is the number of physical cores: too few if two virtual cores share one, too many
+            // in a container that may use only some of them.
             0 => std::thread::available_parallelism().map_or(0, usize::from),
             threads => threads,
         }

@@ -1,7 +1,7 @@
-//! The shared libraries that a provider of NVIDIA's needs, and which of them are missing.
+//! Shared libraries that NVIDIA's providers need, and which of them are missing.
 //!
-//! A library is looked for by the system's loader, then where NVIDIA's Python packages put it in the active Python
-//! environment; one that is found there is loaded, so that the provider finds it.
+//! A library is searched for by the system's loader, then in the folders of NVIDIA's Python packages in the active
+//! Python environment. One found there is loaded, so that the provider finds it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use super::provider::ProviderKind;
 use super::{library, python};
 
-/// A library that a provider cannot do without.
+/// A library that a provider cannot run without.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// Its file name.
     pub library: String,
-    /// What has it, in words.
+    /// The product that contains it.
     pub from: &'static str,
 }
 
@@ -26,8 +26,8 @@ impl fmt::Display for Missing {
 
 const DRIVER: (&str, &str) = ("libcuda.so.1", "the NVIDIA driver");
 
-/// What onnxruntime-gpu 1.31's provider library is linked with, and cuDNN, which it opens when it first needs it. In the
-/// order in which they need each other.
+/// Libraries that the provider library of onnxruntime-gpu 1.31 is linked with, and cuDNN, which it opens on first use.
+/// In dependency order.
 const CUDA: &[(&str, &str)] = &[
     DRIVER,
     ("libcudart.so.13", "CUDA 13"),
@@ -44,7 +44,7 @@ const TENSORRT: &[(&str, &str)] = &[
 
 const RTX: &[(&str, &str)] = &[DRIVER, ("libnvidia-ml.so.1", "the NVIDIA driver")];
 
-/// The system's libraries that `kind` needs. Their names are known for Linux alone.
+/// The system libraries that `kind` needs; known for Linux alone.
 fn libraries(kind: ProviderKind) -> Vec<(&'static str, &'static str)> {
     if !cfg!(target_os = "linux") {
         return Vec::new();
@@ -57,7 +57,7 @@ fn libraries(kind: ProviderKind) -> Vec<(&'static str, &'static str)> {
     }
 }
 
-/// The provider's own library, which stands beside `libonnxruntime`.
+/// The provider's own library, in the folder of `libonnxruntime`.
 fn own_library(kind: ProviderKind) -> Option<&'static str> {
     match (kind, cfg!(windows)) {
         (ProviderKind::Cuda, false) => Some("libonnxruntime_providers_cuda.so"),
@@ -68,14 +68,14 @@ fn own_library(kind: ProviderKind) -> Option<&'static str> {
     }
 }
 
-/// Whether what is needed is known of ONNX Runtime `version`. Later ones may be linked with other libraries.
+/// Whether the needs of ONNX Runtime `version` are known. Later versions may be linked with other libraries.
 pub fn are_known_of(version: &str) -> bool {
     ["1.31.", "1.32."]
         .iter()
         .any(|known| version.starts_with(known))
 }
 
-/// What `kind` needs and does not find, where `runtime` is the path of `libonnxruntime`.
+/// The libraries that `kind` needs and does not find. `runtime` is the path of `libonnxruntime`.
 pub fn missing(kind: ProviderKind, runtime: &Path) -> Vec<Missing> {
     let own = own_library(kind).filter(|name| !runtime.with_file_name(name).is_file());
     let own = own.map(|library| Missing {
@@ -93,7 +93,7 @@ pub fn missing(kind: ProviderKind, runtime: &Path) -> Vec<Missing> {
         .collect()
 }
 
-/// Where NVIDIA's Python packages put their libraries.
+/// The library folders of NVIDIA's Python packages.
 fn package_folders() -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for packages in python::packages() {
@@ -119,12 +119,12 @@ fn is_loadable(name: &str, folders: &[PathBuf]) -> bool {
     places.into_iter().any(|place| keep_loaded(&place).is_ok())
 }
 
-/// Loads a library for the rest of the process, so that one that is linked with it finds it by its name.
+/// Loads a library for the rest of the process, so that libraries linked with it find it by name.
 ///
 /// # Errors
 /// The loader's message.
 pub(super) fn keep_loaded(path: &Path) -> Result<(), String> {
-    // A bare name is the loader's to find, among the system's libraries.
+    // The loader searches the system's libraries for a bare name.
     if path.is_absolute() {
         library::expect_own(path).map_err(|e| e.to_string())?;
     }

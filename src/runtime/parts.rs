@@ -1,4 +1,4 @@
-//! A graph in parts, of which one at a time is loaded: slow, and small.
+//! Weight-streamed denoiser: a graph in parts, loaded one at a time. Slow, with the lowest memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,14 +14,14 @@ use crate::tensor::safetensors_text;
 /// The version of the plan that this engine reads.
 const VERSION: u64 = 1;
 
-/// How a graph is cut: the plan in the metadata of `NAME.parts.safetensors`.
+/// How a graph is divided into parts: the plan in the metadata of `NAME.parts.safetensors`.
 #[derive(Debug, Deserialize)]
 struct Plan {
     version: u64,
     parts: Vec<Part>,
 }
 
-/// A part: the name of its graph in the file, and of what it takes and makes.
+/// A part: the name of its graph in the file, and the names of its inputs and outputs.
 #[derive(Debug, Deserialize)]
 struct Part {
     graph: String,
@@ -29,7 +29,7 @@ struct Part {
     outputs: Vec<String>,
 }
 
-/// A graph whose parts are loaded anew in every run.
+/// A graph whose parts are loaded in every run.
 pub(super) struct Parts {
     graph: GraphFile,
     path: PathBuf,
@@ -39,10 +39,10 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Opens the parts of `graph` in the file `path`. The first is loaded once, to see what it runs on.
+    /// Opens the parts of `graph` in the file `path`. The first part is loaded once to find its provider.
     ///
     /// # Errors
-    /// [`Bundle`](crate::error::ErrorKind::Bundle) where the file is damaged, and as [`Session::load`].
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) if the file is damaged; otherwise as [`Session::load`].
     pub(super) fn open(graph: &GraphFile, path: PathBuf, options: &RuntimeOptions) -> Result<Self> {
         let place = path.display().to_string();
         let damaged = |e: &dyn std::fmt::Display| Error::bundle(format!("damaged parts: {e}"));
@@ -71,7 +71,7 @@ impl Parts {
 }
 
 impl Plan {
-    /// That the version is known and that every value is there before it is needed.
+    /// Checks the version, and that every value is computed before it is used.
     fn check(&self, graph: &GraphFile) -> Result<()> {
         if self.version != VERSION || self.parts.is_empty() {
             return Err(Error::bundle(format!(
@@ -101,7 +101,7 @@ impl Plan {
         }
     }
 
-    /// Whether `name` is needed by a part after the `k`th.
+    /// Whether a part after the `k`th needs `name`.
     fn is_needed_after(&self, k: usize, name: &str) -> bool {
         let later = self.parts.iter().skip(k + 1);
         later

@@ -1,9 +1,9 @@
-//! Where the active Python environment keeps its packages.
+//! Package folders of the active Python environment.
 
 use std::path::{Path, PathBuf};
 
-/// `site-packages` of `VIRTUAL_ENV` and `CONDA_PREFIX`, as far as they are set. Relative ones are ignored: they would lead
-/// into the working folder.
+/// `site-packages` of `VIRTUAL_ENV` and `CONDA_PREFIX`, if set. Relative paths are ignored: they would lead into the
+/// working folder.
 pub(super) fn packages() -> Vec<PathBuf> {
     let prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"];
     let set = prefixes.into_iter().filter_map(std::env::var_os);
@@ -12,7 +12,7 @@ pub(super) fn packages() -> Vec<PathBuf> {
         .collect()
 }
 
-/// `PREFIX/lib/python3.*/site-packages`, newest name first.
+/// `PREFIX/lib/python3.*/site-packages`, in descending order of name.
 fn site_packages(prefix: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(prefix.join("lib"))
         .into_iter()

@@ -1,4 +1,4 @@
-//! Which providers load here, and giving them to sessions.
+//! Checks which providers load, and adds them to sessions.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -12,23 +12,23 @@ use super::provider::{Provider, ProviderKind, TensorrtOptions};
 use super::{RuntimeOptions, library, needs, plugin};
 use crate::error::{Error, Result};
 
-/// Whether a provider loads, and why not.
+/// Whether a provider loads; the error says why not.
 pub type Outcome = std::result::Result<(), String>;
 
-/// A graph without nodes, whose output is a constant: what is needed to make a session of it is what every session needs.
+/// A graph without nodes, whose output is a constant, for a session that needs nothing but the provider.
 const NOTHING: &[u8] = include_bytes!("nothing.onnx");
 
-/// Providers that were tried, and how that ended. It does not change while the process lives.
+/// The providers tried so far, and the outcomes, which do not change while the process lives.
 static TRIED: Mutex<Vec<(Provider, Outcome)>> = Mutex::new(Vec::new());
 
-/// An optional provider that does not load, so that runs go on without it.
+/// An optional provider that does not load and is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct SkippedProvider {
-    /// Which one.
+    /// The provider.
     pub provider: ProviderKind,
     /// Why it does not load.
     pub reason: String,
-    /// What it needs.
+    /// The software that it needs.
     pub remedy: &'static str,
 }
 
@@ -42,12 +42,11 @@ impl fmt::Display for SkippedProvider {
     }
 }
 
-/// Tries all providers that `options` name, and returns the optional ones that do not load.
+/// Tries all providers in `options`, and returns the optional ones that do not load.
 ///
 /// # Errors
-/// [`Config`](crate::error::ErrorKind::Config): an option that is not served.
-/// [`Runtime`](crate::error::ErrorKind::Runtime): no library, or a provider does not load that is not optional. The
-/// message names what is missing and how to install it.
+/// [`Config`](crate::error::ErrorKind::Config): an unsupported option. [`Runtime`](crate::error::ErrorKind::Runtime):
+/// no library, or a required provider does not load; the message names the missing library and how to install it.
 pub fn check_providers(options: &RuntimeOptions) -> Result<Vec<SkippedProvider>> {
     let mut passed_over = Vec::new();
     for provider in options.all_providers() {
@@ -76,10 +75,10 @@ fn refused(kind: ProviderKind, reason: &str) -> Error {
     ))
 }
 
-/// Whether sessions can be made with `provider`, and if not, why. Found out once per process.
+/// Whether sessions can be created with `provider`, and if not, why. Tried once per process.
 ///
 /// # Errors
-/// [`Config`](crate::error::ErrorKind::Config): an option that is not served.
+/// [`Config`](crate::error::ErrorKind::Config): an unsupported option.
 /// [`Runtime`](crate::error::ErrorKind::Runtime): no library.
 pub fn probe(provider: &Provider, options: &RuntimeOptions) -> Result<Outcome> {
     provider.check_replay(options.io_binding)?;
@@ -96,7 +95,7 @@ pub fn probe(provider: &Provider, options: &RuntimeOptions) -> Result<Outcome> {
     }
     let missing = needs::missing(provider.kind(), &loaded.candidate.path);
     let mut outcome = make_session(provider, environment);
-    // What is only opened when it is first needed is missed too late.
+    // A library that is opened on first use would be missed only during the first run.
     let is_fatal = needs::are_known_of(&loaded.version) && !missing.is_empty();
     if outcome.is_err() && !missing.is_empty() || is_fatal {
         let list: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -109,25 +108,25 @@ pub fn probe(provider: &Provider, options: &RuntimeOptions) -> Result<Outcome> {
 fn make_session(provider: &Provider, environment: &Environment) -> Outcome {
     let words = |e: ort::Error| plain(e.message());
     let builder = ort::session::Session::builder(environment).map_err(words)?;
-    // A graph of nothing has nothing to record.
+    // A graph without nodes cannot be captured.
     let mut plain = provider.clone();
     plain.settings.record_nothing();
     let mut builder = append(&plain, None, environment, builder)?;
     builder.commit_from_memory(NOTHING).map(drop).map_err(words)
 }
 
-/// ONNX Runtime's message without its place in ONNX Runtime's sources, on one line.
+/// ONNX Runtime's message on one line, without the position in ONNX Runtime's sources.
 fn plain(message: &str) -> String {
     let start = message.find("Failed to load library").unwrap_or(0);
     let words: Vec<&str> = message[start..].split_whitespace().collect();
     words.join(" ").trim_end_matches('.').to_owned()
 }
 
-/// Gives a session of a graph those of `providers` that load, in order. Of two of one kind, the first that loads is taken.
-/// `engines` is where TensorRT keeps the graph's engines.
+/// Adds those of `providers` that load to a graph's session, in order. Of two of one kind, the first that loads is
+/// used. `engines`: the graph's TensorRT engine cache.
 ///
 /// # Errors
-/// [`Runtime`](crate::error::ErrorKind::Runtime): one does not load that is not optional.
+/// [`Runtime`](crate::error::ErrorKind::Runtime): a required provider does not load.
 pub(super) fn append_all(
     providers: &[Provider],
     engines: Option<&EngineCache>,
@@ -181,7 +180,7 @@ fn dispatch(provider: &Provider, engines: Option<&EngineCache>) -> ExecutionProv
         ProviderKind::Tensorrt => {
             let own = engines.map(|engines| TensorrtOptions::cache_options(engines.folder()));
             for (key, value) in own.into_iter().flatten() {
-                // What is passed through wins.
+                // Options passed through override typed ones.
                 if !provider.options.contains_key(key) {
                     options.insert(key.to_owned(), value);
                 }
@@ -189,7 +188,7 @@ fn dispatch(provider: &Provider, engines: Option<&EngineCache>) -> ExecutionProv
             with_options(ort::ep::TensorRT::default(), options).build()
         }
         ProviderKind::Cpu | ProviderKind::OpenVino | ProviderKind::TensorrtRtx => {
-            // Without the arena every activation is fetched from the system anew, page by page.
+            // Without the arena every activation is allocated from the system anew, page by page.
             ort::ep::CPU::default().with_arena_allocator(true).build()
         }
     }

@@ -1,4 +1,4 @@
-//! Sessions of ONNX Runtime as [`Network`]s.
+//! ONNX Runtime sessions as [`Network`]s.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,47 +21,47 @@ use crate::runtime::provider::{Provider, ProviderKind};
 use crate::runtime::values::{collect, to_value, type_of};
 use crate::runtime::{GraphFile, IoBinding, Role, RuntimeOptions, assignment};
 
-/// The key under which ONNX Runtime takes the folder of external data of a model that it is given in memory.
+/// Session option: the folder of external data of a model loaded from memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 static FIRST_RUN: OnceLock<Instant> = OnceLock::new();
 
-/// When a graph first ran in this process: what came before is start-up.
+/// When the first graph run of this process began; the time before it is start-up.
 pub fn first_run() -> Option<Instant> {
     FIRST_RUN.get().copied()
 }
 
-/// The key of a run's options under which it names arenas that give back what they can.
+/// Run option that names the arenas to shrink after the run.
 const SHRINK_KEY: &str = "memory.enable_memory_arena_shrinkage";
 
 /// One graph loaded into ONNX Runtime.
 pub struct Session {
-    /// Inputs and outputs that stay on the device.
+    /// Inputs and outputs that stay on the device, if any.
     bindings: Option<Bindings>,
     session: ort::session::Session,
     name: String,
     nodes: BTreeMap<String, usize>,
-    /// Options of every run, where the arena is to give back what it can after each or what runs is recorded.
+    /// Options of every run, if the arena is shrunk after each run or the session captures CUDA graphs.
     plain: Option<RunOptions>,
-    /// Where TensorRT keeps engines, which it may build in the first run.
+    /// TensorRT's engine cache; the first run may build an engine.
     engines: Option<EngineCache>,
 }
 
 impl Session {
-    /// Loads `graph`, in the form that suits the providers that `options` give it, and holds its inputs and outputs
-    /// against its kind.
+    /// Loads the variant of `graph` for its providers in `options`, and checks its inputs and outputs against its
+    /// contract.
     ///
     /// # Errors
-    /// [`Runtime`](ErrorKind::Runtime): no library, or a provider that is not optional does not load.
-    /// [`Bundle`](ErrorKind::Bundle): the file is no graph, or lacks an input or output of its contract.
+    /// [`Runtime`](ErrorKind::Runtime): no library, or a required provider does not load.
+    /// [`Bundle`](ErrorKind::Bundle): the file is not a graph, or lacks an input or output of its contract.
     pub fn load(graph: &GraphFile, options: &RuntimeOptions) -> Result<Self> {
         Session::load_with(graph, options, Role::Whole, Ok)
     }
 
-    /// Loads what runs as `role` of `graph`.
+    /// Loads the variant of `graph` with this `role`.
     ///
     /// # Errors
-    /// As [`load`](Self::load), and [`Bundle`](ErrorKind::Bundle) where there is no such part.
+    /// As [`load`](Self::load), and [`Bundle`](ErrorKind::Bundle) if there is no such variant.
     pub(super) fn load_form(
         graph: &GraphFile,
         options: &RuntimeOptions,
@@ -70,7 +70,8 @@ impl Session {
         Session::load_with(graph, options, role, Ok)
     }
 
-    /// As [`load`](Self::load), and how many copies between devices ONNX Runtime put into the graph.
+    /// As [`load`](Self::load); also returns the number of copies between devices that ONNX Runtime inserted into the
+    /// graph.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -106,7 +107,7 @@ impl Session {
         Session::checked(session, graph.name.clone(), engines, (graph, options))
     }
 
-    /// Loads the graph `segment` of the safetensors file `path`; its weights lie in the external data of `graph`.
+    /// Loads the graph `segment` from the safetensors file `path`; its weights are in the external data of `graph`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -141,7 +142,7 @@ impl Session {
         Session::checked(session, name, engines, (graph, options))
     }
 
-    /// A session that runs on what was asked for.
+    /// A session whose nodes run on the requested providers.
     fn checked(
         session: ort::session::Session,
         name: String,
@@ -163,7 +164,7 @@ impl Session {
         Ok(this)
     }
 
-    /// Decides whether inputs and outputs keep their place, and where.
+    /// Decides whether inputs and outputs stay on a device, and on which.
     fn bind(&mut self, providers: &[Provider], wanted: IoBinding) -> Result<()> {
         let runs_on = |provider: &&Provider| self.nodes.contains_key(provider.kind().ort_name());
         let on_cuda = providers
@@ -182,15 +183,15 @@ impl Session {
         Ok(())
     }
 
-    /// How many inputs have been copied to where they stay; 0 where they do not.
+    /// Number of inputs copied to bound tensors; 0 without binding.
     pub fn inputs_copied(&self) -> u64 {
         self.bindings.as_ref().map_or(0, Bindings::copied)
     }
 
-    /// Whether memory that a run took is given back when it is over. Else it stays for the next run, which is faster; but
-    /// for runs on many shapes, together more than any one takes.
+    /// Whether a run's memory is released after the run. Otherwise it is kept for the next run, which is faster; after
+    /// runs on many shapes it is larger than any of them needs.
     pub(super) fn shrink(&mut self, shrink: bool) -> Result<()> {
-        // Devices have arenas of their own, which other keys are about.
+        // Devices have arenas of their own, with other options.
         let on_host = self
             .nodes
             .keys()
@@ -220,8 +221,8 @@ impl Session {
         most.map_or(ProviderKind::Cpu.ort_name(), |(name, _)| name)
     }
 
-    /// A slow run instead of an error is what nobody asked for: some node must run on the first provider that is not
-    /// optional, or on one that comes before it.
+    /// Refuses a silent fallback to a slow provider: some node must run on the first required provider, or on one
+    /// before it.
     fn refuse_silent_fallback(&self, providers: &[Provider]) -> Result<()> {
         let Some(required) = providers.iter().position(|provider| !provider.optional) else {
             return Ok(());

@@ -11,23 +11,23 @@ use crate::runtime::{
     GraphFile, MemoryPolicy, Provider, RuntimeOptions, Session, check, exit, heap, variants,
 };
 
-/// Above this many bytes of graphs, those that run once for a picture give their activations' memory back after it: the time
-/// that takes is nothing beside theirs, and the denoiser's peak and the decoder's do not add up.
+/// Above this many bytes of graphs, the arena of graphs that run once per picture is shrunk after each run, so that
+/// the peaks of denoiser and decoder do not add up. The time it takes is negligible next to theirs.
 const LARGE: u64 = 1 << 30;
 
-/// The sessions of one bundle, loaded when first asked for and released by a [`MemoryPolicy`].
+/// The sessions of one bundle, loaded on first use and released by a [`MemoryPolicy`].
 pub struct Sessions {
     graphs: Vec<GraphFile>,
     options: RuntimeOptions,
     keep: bool,
     is_large: bool,
     loaded: BTreeMap<String, LoadedGraph>,
-    /// Those that are being made.
+    /// Sessions being loaded on other threads.
     pending: BTreeMap<String, JoinHandle<Result<LoadedGraph>>>,
-    /// The segment used last, and its graph's and its own name.
+    /// The last segment used, with the names of its graph and itself.
     segment: Option<(String, String, Session)>,
     providers: BTreeMap<String, String>,
-    /// Whether memory is short: runs then give theirs back.
+    /// Whether runs release their memory, since memory is short.
     shrink: bool,
 }
 
@@ -59,7 +59,7 @@ impl Sessions {
         file.ok_or_else(|| Error::bundle(format!("the bundle has no graph `{graph}`")))
     }
 
-    /// Whether `network` runs once for a picture, and not in every step.
+    /// Whether `network` runs once per picture, rather than in every step.
     fn runs_once(&self, network: &str) -> bool {
         let file = self.file(variants::graph_of(network).0);
         let kind = file.map(|file| file.kind);
@@ -67,7 +67,7 @@ impl Sessions {
         kind.is_ok_and(|kind| !in_steps.contains(&kind))
     }
 
-    /// What loads `network`, here or on another thread.
+    /// A function that loads `network`, on any thread.
     fn loader(&self, network: &str) -> Result<impl FnOnce() -> Result<LoadedGraph> + Send + use<>> {
         check::check_int8(&self.graphs, &self.options)?;
         let (graph, role) = variants::graph_of(network);
@@ -102,12 +102,12 @@ impl Networks for Sessions {
         let (false, Ok(load)) = (there, self.loader(network)) else {
             return;
         };
-        // Nobody waits for this thread if the request ends first: exit does.
+        // Exit waits for this thread even if the request ends first.
         let load = || match exit::enter(None) {
             Some(_entered) => load(),
             None => Err(Error::cancelled()),
         };
-        // Where there is no thread to be had, it is loaded when it is asked for.
+        // If no thread can be started, the network is loaded on first use.
         if let Ok(thread) = thread::Builder::new().spawn(load) {
             self.pending.insert(network.to_owned(), thread);
         }
@@ -138,7 +138,7 @@ impl Networks for Sessions {
             (held.0.as_str(), held.1.as_str()) == (graph, segment)
         };
         if !self.segment.as_ref().is_some_and(there) {
-            // The last one's memory first.
+            // Release the last segment's memory before loading.
             self.segment = None;
             let file = self.file(graph)?;
             let none = || Error::bundle(format!("the graph `{graph}` has no segments"));
@@ -175,10 +175,10 @@ impl Networks for Sessions {
 }
 
 impl Drop for Sessions {
-    /// A process must not end while ONNX Runtime works in it.
+    /// The process must not end while ONNX Runtime runs in it.
     fn drop(&mut self) {
         for (_, thread) in std::mem::take(&mut self.pending) {
-            // It is not needed any more, so a failure does not matter.
+            // The network is not needed any more, so a failure does not matter.
             drop(thread.join());
         }
     }

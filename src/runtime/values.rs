@@ -1,4 +1,4 @@
-//! Tensors on their way into ONNX Runtime and out of it.
+//! Conversion of tensors to and from ONNX Runtime's values.
 
 use half::f16;
 use ndarray::ArrayD;
@@ -7,14 +7,14 @@ use ort::value::{Outlet, Tensor, TensorElementType, TensorRef, ValueRef};
 
 use crate::nets::Input;
 
-/// What the input or output `name` holds; 32-bit floats where there is none.
+/// Element type of the input or output `name`; 32-bit floats if there is none.
 pub(super) fn type_of(outlets: &[Outlet], name: &str) -> TensorElementType {
     let outlet = outlets.iter().find(|outlet| outlet.name() == name);
     let kind = outlet.and_then(|outlet| outlet.dtype().tensor_type());
     kind.unwrap_or(TensorElementType::Float32)
 }
 
-/// An input as ONNX Runtime takes it, borrowed where it can be.
+/// An input as a value of ONNX Runtime, borrowed if possible.
 pub(super) fn to_value<'v>(
     input: &'v Input<'_>,
     as_f16: bool,
@@ -27,7 +27,7 @@ pub(super) fn to_value<'v>(
     })
 }
 
-/// A tensor in the machine's memory as 32-bit floats.
+/// A tensor in host memory as 32-bit floats.
 pub(super) fn to_f32(value: &ValueRef<'_>) -> ort::Result<ArrayD<f32>> {
     Ok(match value.dtype().tensor_type() {
         Some(TensorElementType::Float16) => value.try_extract_array::<f16>()?.mapv(f16::to_f32),
@@ -35,7 +35,7 @@ pub(super) fn to_f32(value: &ValueRef<'_>) -> ort::Result<ArrayD<f32>> {
     })
 }
 
-/// The tensors called `outputs` out of what a run found, in that order.
+/// The tensors called `outputs`, in that order, from a run's outputs.
 pub(super) fn collect(
     found: &SessionOutputs<'_>,
     outputs: &[&str],

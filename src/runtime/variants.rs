@@ -1,4 +1,4 @@
-//! Which variant of a graph runs: bundles hold graphs in variants made for single providers.
+//! Choice of a graph's variant. A bundle holds variants made for one provider each.
 
 #[cfg(feature = "onnx")]
 use std::path::Path;
@@ -15,46 +15,47 @@ use crate::nets::{FeatureCache, GraphInfo, SplitDenoiser};
 use crate::runtime::registration;
 use crate::runtime::{GraphFile, MemoryPolicy, Provider, ProviderKind, RuntimeOptions};
 
-/// A variant of a graph on disk, made for one provider. Its weights lie in the graph's external data.
+/// A graph's variant on disk, made for one provider. Its weights are in the graph's external data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VariantFile {
     /// Its name among the graph's variants.
     pub name: String,
-    /// What it was made for.
+    /// The provider it was made for.
     pub provider: ProviderKind,
     /// Its file.
     pub path: PathBuf,
-    /// What it computes.
+    /// Its role.
     pub role: Role,
-    /// Whether it computes in 8 bits where that costs little: an approximation, taken only if it is asked for.
+    /// Whether it computes in int8 where that costs little quality: an approximation, used on request only.
     pub int8: bool,
     /// See [`GraphInfo::shares_prefix`].
     pub shares_prefix: bool,
-    /// The tensor with the cached features, which the whole makes and the shallow variant takes, where there are both.
+    /// The tensor of cached features, an output of the whole graph and an input of the shallow variant, if there are
+    /// both.
     pub features: Option<String>,
-    /// How many values it makes that later denoiser calls reuse, for each row and latent pixel.
+    /// Number of values that later denoiser calls reuse, for each batch row and latent pixel.
     pub values_per_pixel: usize,
 }
 
-/// What a variant computes.
+/// The role of a variant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// What the graph computes.
+    /// The whole graph.
     #[default]
     Whole,
-    /// The same from features that an earlier run of the whole has made.
+    /// The last layers alone, on features cached by an earlier run of the whole graph (DeepCache).
     Shallow,
-    /// The same in parts, of which one at a time is loaded.
+    /// The whole graph in parts that are loaded one at a time (weight-streamed denoiser).
     Parts,
-    /// The residuals that the ControlNet adds to the UNet.
+    /// The ControlNet alone (split denoiser): the residuals that are added to the UNet.
     Control,
-    /// The same from these residuals.
+    /// The UNet alone, on these residuals.
     Unet,
 }
 
 impl Role {
-    /// What the name of a network in this role ends with, where it is a part of a graph that is loaded alone.
+    /// Suffix of the names of networks in this role, if they are loaded under a name of their own.
     fn suffix(self) -> Option<&'static str> {
         match self {
             Role::Whole | Role::Parts => None,
@@ -65,7 +66,7 @@ impl Role {
     }
 }
 
-/// The graph that the network `name` belongs to, and its role there.
+/// The graph and the role of the network `name`.
 #[cfg(feature = "onnx")]
 pub(super) fn graph_of(name: &str) -> (&str, Role) {
     let roles = [Role::Shallow, Role::Control, Role::Unet].into_iter();
@@ -73,21 +74,21 @@ pub(super) fn graph_of(name: &str) -> (&str, Role) {
     found.next().unwrap_or((name, Role::Whole))
 }
 
-/// Whether the provider runs graphs here, or is optional and does not load.
+/// Whether sessions are given this provider: an optional one that does not load is skipped.
 #[cfg(feature = "onnx")]
 fn is_given(provider: &Provider, options: &RuntimeOptions) -> bool {
     !provider.optional || matches!(registration::probe(provider, options), Ok(Ok(())))
 }
 
-/// Nothing runs graphs here.
+/// Without ONNX Runtime, optional providers are skipped.
 #[cfg(not(feature = "onnx"))]
 fn is_given(provider: &Provider, _: &RuntimeOptions) -> bool {
     !provider.optional
 }
 
 impl GraphFile {
-    /// The variant of this role that was made for the first of the graph's providers that it is given, if any: what is
-    /// made of CUDA's operators loads nowhere else. The one in 8 bits where that is asked for and there is one.
+    /// The variant with this role made for the first provider in use, if any: CUDA's operators, for example, load with
+    /// no other provider. On request an int8 variant, if there is one.
     pub(super) fn variant(&self, options: &RuntimeOptions, role: Role) -> Option<&VariantFile> {
         if !options.variants || self.variants.is_empty() {
             return None;
@@ -104,20 +105,20 @@ impl GraphFile {
         int8.or_else(|| of(false))
     }
 
-    /// Whether the graph runs in 8 bits under `options`.
+    /// Whether the graph runs in int8 under `options`.
     #[cfg(feature = "onnx")]
     pub(super) fn runs_int8(&self, options: &RuntimeOptions) -> bool {
         let whole = self.variant(options, Role::Whole);
         self.parts(options).is_none() && whole.is_some_and(|variant| variant.int8)
     }
 
-    /// The variant in parts, where memory is to be spared.
+    /// The weight-streamed variant, with `memory: least`.
     pub(super) fn parts(&self, options: &RuntimeOptions) -> Option<&VariantFile> {
         let least = options.memory == MemoryPolicy::Least;
         self.variant(options, Role::Parts).filter(|_| least)
     }
 
-    /// How the graph runs under `options`; which provider it runs on is known once it is loaded.
+    /// How the graph runs under `options`. The provider is known only once the graph is loaded.
     pub fn info(&self, options: &RuntimeOptions) -> GraphInfo {
         let parts = self.parts(options);
         let Some(variant) = parts.or_else(|| self.variant(options, Role::Whole)) else {
@@ -146,10 +147,10 @@ impl GraphFile {
         }
     }
 
-    /// The file of what runs as `role` under `options`.
+    /// The file for `role` under `options`.
     ///
     /// # Errors
-    /// [`Bundle`](crate::error::ErrorKind::Bundle) where there is none.
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) if there is none.
     #[cfg(feature = "onnx")]
     pub(super) fn file(&self, options: &RuntimeOptions, role: Role) -> Result<&Path> {
         match self.variant(options, role) {
@@ -162,7 +163,7 @@ impl GraphFile {
         }
     }
 
-    /// The names of the inputs and outputs of what runs as `role`.
+    /// The names of the inputs and outputs of the network with this role.
     #[cfg(feature = "onnx")]
     pub(super) fn contract(
         &self,

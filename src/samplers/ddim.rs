@@ -6,19 +6,18 @@ use crate::error::Result;
 use crate::schedule::{DdimSchedule, DdimStep};
 use crate::tensor::Latent;
 
-/// Denoises `x_t` on every n-th timestep; see [`DdimSchedule`] for how many that are.
+/// Denoises `x_t` on every n-th timestep; see [`DdimSchedule`] for the number of steps.
 ///
-/// With `eta` 0, the default, a step adds no noise; with 1 it adds as much as a DDPM step. Draws once per step, of
-/// `x_t`'s shape, after the model was called, whatever `eta` is. The last step leads to timestep 0.
+/// With `eta` 0, the default, a step adds no noise; with 1 as much as a DDPM step. Draws once per step, of `x_t`'s
+/// shape, after the denoiser call, for any `eta`. The last step leads to timestep 0.
 ///
-/// Source: `DDIMSampler`, diffbir/sampler/ddim_sampler.py at 3f8b530, whose program never sets `eta`.
+/// Source: `DDIMSampler`, diffbir/sampler/ddim_sampler.py at 3f8b530; the reference's program never sets `eta`.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps,
-/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model asked where there is no signal, and what the run
-/// reports.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps,
+/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model at zero SNR, and errors of the run.
 pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let eta = sampling.knobs.eta.unwrap_or(0.0);
+    let eta = sampling.parameters.eta.unwrap_or(0.0);
     let schedule = DdimSchedule::new(sampling.diffusion, sampling.steps, eta)?;
     let total = schedule.steps.len();
     if schedule.steps.iter().any(|step| step.alpha_prod_t == 0.0) {
@@ -42,12 +41,12 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
     Ok(x)
 }
 
-/// The weight of eps in the next latent: the "direction pointing to x_t" of equation 12.
+/// The weight of eps in the next latent, "direction pointing to x_t" in equation 12.
 fn direction(step: &DdimStep) -> f32 {
     (1.0 - step.alpha_prod_t_prev - step.sigma.powi(2)).sqrt()
 }
 
-/// The noise in `x`, and the clean latent, that the network's `output` amounts to.
+/// eps and `pred_x0` from the network's `output` at `x`.
 fn predict(
     parameterization: Parameterization,
     step: &DdimStep,
@@ -56,7 +55,7 @@ fn predict(
 ) -> (Latent, Latent) {
     if parameterization == Parameterization::V {
         if step.alpha_prod_t == 0.0 {
-            // Without signal x is the noise, and v is the clean latent's negative.
+            // At zero SNR x is the noise, and v is the negative clean latent.
             output.mapv_inplace(|v| -v);
             return (x.clone(), output);
         }
@@ -72,7 +71,7 @@ fn predict(
     (output, pred_x0)
 }
 
-/// Restoration guidance moves `pred_x0`, and with it eps, so that both still make up `x`.
+/// Applies restoration guidance to `pred_x0`, and recomputes eps so that both are consistent with `x`.
 fn steer(
     run: &mut Run<'_>,
     step: &DdimStep,

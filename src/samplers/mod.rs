@@ -1,13 +1,14 @@
 //! Samplers: functions from noise to a latent, and the table of their names.
 //!
-//! A sampler is a function of the [`Sampling`] (which schedule, how many steps, how strongly guided, its knobs), the
-//! [`Run`] (model, noise, guidance, observer) and the initial noise `x_T`. How many draws it makes and in which order
-//! is part of its contract, since a result is reproducible only then. Schedules are data of [`schedule`](crate::schedule).
+//! A sampler is a function of the [`Sampling`] (schedule, steps, classifier-free guidance, sampler parameters), the
+//! [`Run`] (model, noise, restoration guidance, observer) and the initial noise `x_T`. The number and order of its
+//! draws are part of its contract, since results would not be reproducible otherwise. Schedules are data of
+//! [`schedule`](crate::schedule).
 
 pub mod ddim;
 pub mod dpm;
 pub mod edm;
-mod knobs;
+mod parameters;
 pub mod spaced;
 mod table;
 pub mod unipc;
@@ -18,75 +19,75 @@ use crate::rng::NoiseSource;
 use crate::schedule::{Diffusion, Fidelity};
 use crate::tensor::{Latent, shape};
 
-pub use knobs::{Knob, Knobs};
+pub use parameters::{SamplerParameter, SamplerParameters};
 pub use table::{SAMPLERS, Sampler, by_name};
 
-/// The inputs of every sampler.
+/// The options of a sampler.
 #[derive(Debug, Clone, Copy)]
 pub struct Sampling<'a> {
-    /// The process that the model was trained on.
+    /// The forward process that the model was trained on.
     pub diffusion: &'a Diffusion,
-    /// Number of steps; each sampler states which ones it can do.
+    /// Number of steps; each sampler documents its limits.
     pub steps: usize,
     /// Classifier-free guidance.
     pub cfg: Cfg,
-    /// What only some samplers use.
-    pub knobs: Knobs,
-    /// What to do where the reference's result is of no use.
+    /// Sampler parameters.
+    pub parameters: SamplerParameters,
+    /// Whether known faults of the reference are fixed or reproduced.
     pub fidelity: Fidelity,
 }
 
 impl<'a> Sampling<'a> {
-    /// `steps` steps on `diffusion`, without guidance and with every knob at the sampler's default.
+    /// `steps` steps on `diffusion`, without guidance and with every parameter at its default.
     pub fn new(diffusion: &'a Diffusion, steps: usize) -> Self {
         Sampling {
             diffusion,
             steps,
             cfg: Cfg::default(),
-            knobs: Knobs::default(),
+            parameters: SamplerParameters::default(),
             fidelity: Fidelity::default(),
         }
     }
 }
 
-/// What a sampler works with.
+/// The model, noise and callbacks of a sampler.
 pub struct Run<'a> {
     /// The denoiser.
     pub model: &'a mut dyn NoiseModel,
-    /// Where noise comes from.
+    /// The noise source.
     pub noise: &'a mut dyn NoiseSource,
     /// Restoration guidance, if any.
     pub guide: Option<&'a mut dyn Guide>,
-    /// Receives every step.
+    /// Receives each step.
     pub observe: &'a mut Observer<'a>,
 }
 
-/// Where a sampler stands after a step.
+/// A sampler's state after a step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepInfo<'a> {
-    /// The step just done, from 0.
+    /// Index of the step just completed, from 0.
     pub index: usize,
     /// Number of steps.
     pub total: usize,
-    /// The training timestep at which the denoiser was asked; fractional for some solvers.
+    /// The model timestep of the denoiser call; fractional for some solvers.
     pub timestep: f32,
     /// The latent after the step, `[N, 4, h, w]`.
     pub x: &'a Latent,
-    /// The clean latent that the denoiser predicted in this step, of the same shape, after restoration guidance.
+    /// The clean latent predicted in this step, of the same shape, after restoration guidance.
     pub pred_x0: &'a Latent,
-    /// The loss of restoration guidance in this step (the mean over its repeats), if it was applied.
+    /// The loss of restoration guidance in this step (mean over its iterations), if any.
     pub guidance_loss: Option<f64>,
 }
 
-/// Receives every step. An error stops the sampler there and becomes its result; so a run is cancelled.
+/// Receives each step. An error stops the sampler and is its result; this is how a run is cancelled.
 pub type Observer<'a> = dyn FnMut(&StepInfo<'_>) -> Result<()> + 'a;
 
 /// A sampler: from the initial noise `x_T`, `[N, 4, h, w]` and standard normal, to the denoised latent.
 pub type SampleFn = fn(&Sampling<'_>, &mut Run<'_>, Latent) -> Result<Latent>;
 
 impl Run<'_> {
-    /// The network's output at `x_t`, made into what is guided by `convert`, under classifier-free guidance as it
-    /// stands at `timestep`.
+    /// The network's output at `x_t`, mapped by `convert`, under classifier-free guidance with the scale at
+    /// `timestep`.
     fn predict(
         &mut self,
         cfg: Cfg,
@@ -98,7 +99,7 @@ impl Run<'_> {
         guided(self.model, x_t, timestep, scale, convert)
     }
 
-    /// Lets restoration guidance move `pred_x0`; `x0_weight` is its weight in the latent that this step leads to.
+    /// Applies restoration guidance to `pred_x0`; `x0_weight` is its weight in the latent of the next step.
     fn steer(&mut self, pred_x0: &mut Latent, timestep: f32, x0_weight: f32) -> Result<()> {
         match &mut self.guide {
             Some(guide) => guide.steer(pred_x0, timestep, x0_weight, self.noise),
@@ -117,7 +118,7 @@ impl Run<'_> {
         Ok(noise)
     }
 
-    /// Hands a step to the observer.
+    /// Passes a step to the observer.
     fn step(
         &mut self,
         (index, total): (usize, usize),
@@ -137,8 +138,8 @@ impl Run<'_> {
     }
 }
 
-/// At zero SNR `x_T` is the noise itself: from eps nothing can be said about `x_0`, and the reference computes
-/// infinity minus infinity.
+/// At zero SNR `x_T` is pure noise: eps carries no information about `x_0`, and the reference computes infinity minus
+/// infinity.
 fn needs_v(sampler: &str, parameterization: Parameterization) -> Result<()> {
     match parameterization {
         Parameterization::V => Ok(()),
@@ -148,7 +149,7 @@ fn needs_v(sampler: &str, parameterization: Parameterization) -> Result<()> {
     }
 }
 
-/// `a * x + b * y`, in this order.
+/// `a * x + b * y`, in this order of operations.
 fn combine(a: f32, x: &Latent, b: f32, y: &Latent) -> Latent {
     let mut sum = x.clone();
     sum.zip_mut_with(y, |x, &y| *x = a * *x + b * y);

@@ -12,19 +12,19 @@ use crate::error::Result;
 use crate::schedule::{SpacedSchedule, SpacedStep};
 use crate::tensor::Latent;
 
-/// Denoises `x_t` in `sampling.steps` steps (2 to the number of training timesteps), highest timestep first, the last
-/// one at timestep 0.
+/// Denoises `x_t` in `sampling.steps` steps (2 to the number of training timesteps), from the highest timestep down to
+/// 0.
 ///
-/// Draws from `noise` once per step, of `x_t`'s shape, after the model was called; the last step's draw is made and
-/// dropped, as in the reference. Arithmetic is in f32 in the reference's order. The uncond branch is not asked for at
-/// a step whose scale is exactly 1 (with `rescale` that is timestep 999).
+/// Draws from `noise` once per step, of `x_t`'s shape, after the denoiser call; the draw of the last step is
+/// discarded, as in the reference. Arithmetic is in f32 in the reference's order of operations. The uncond branch is
+/// skipped in a step with a guidance scale of exactly 1 (with `rescale` that is timestep 999).
 ///
 /// Source: `SpacedSampler`, diffbir/sampler/spaced_sampler.py at 3f8b530.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps,
-/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model with a zero-SNR schedule, and what the model, the
-/// noise source and the observer report.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps,
+/// [`Bundle`](crate::error::ErrorKind::Bundle) for an eps model with a zero-SNR schedule, and errors of the model, the
+/// noise source and the observer.
 pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     let schedule = SpacedSchedule::new(sampling.diffusion, sampling.steps)?;
     let parameterization = sampling.diffusion.parameterization;
@@ -51,7 +51,7 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
     Ok(x)
 }
 
-/// The clean latent that the network's `output` at `x` amounts to.
+/// `pred_x0` from the network's `output` at `x`.
 fn predict_x0(step: &SpacedStep, x: &Latent, mut output: Latent) -> Latent {
     output.zip_mut_with(x, |o, &x| {
         *o = step.x0_from_x * x - step.x0_from_output * *o;
@@ -59,7 +59,7 @@ fn predict_x0(step: &SpacedStep, x: &Latent, mut output: Latent) -> Latent {
     output
 }
 
-/// A draw from the posterior of the step before, given `x` and `pred_x0`.
+/// A sample from the posterior of the previous timestep, given `x` and `pred_x0`.
 fn posterior_sample(step: &SpacedStep, mut x: Latent, pred_x0: &Latent, noise: &Latent) -> Latent {
     ndarray::Zip::from(&mut x)
         .and(pred_x0)
@@ -80,7 +80,7 @@ mod tests {
     use crate::schedule::{Diffusion, DiffusionConfig};
     use ndarray::Array4;
 
-    /// Answers with zeros and counts what it is asked for.
+    /// Returns zeros and counts the calls.
     #[derive(Default)]
     struct Zeros {
         branches: Vec<usize>,

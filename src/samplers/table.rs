@@ -1,44 +1,49 @@
 //! The samplers by the reference's names.
 
 use super::dpm::Prediction::{Data, Noise};
-use super::{Knob, SampleFn, ddim, dpm, edm, spaced, unipc};
+use super::{SampleFn, SamplerParameter, ddim, dpm, edm, spaced, unipc};
 use crate::error::{Error, Result, nearest};
 
-/// One line of the table of samplers.
+/// An entry of the table of samplers.
 #[derive(Debug, Clone, Copy)]
 pub struct Sampler {
-    /// The reference's name for it.
+    /// The reference's name.
     pub name: &'static str,
-    /// The fewest steps it can do.
+    /// The smallest number of steps.
     pub min_steps: usize,
-    /// The knobs that it uses.
-    pub knobs: &'static [Knob],
+    /// The parameters that it uses.
+    pub parameters: &'static [SamplerParameter],
     /// The algorithm.
     pub sample: SampleFn,
 }
 
-const CHURN: &[Knob] = &[Knob::SChurn, Knob::STmin, Knob::STmax, Knob::SNoise];
-const ANCESTRAL: &[Knob] = &[Knob::Eta, Knob::SNoise];
+const CHURN: &[SamplerParameter] = &[
+    SamplerParameter::SChurn,
+    SamplerParameter::STmin,
+    SamplerParameter::STmax,
+    SamplerParameter::SNoise,
+];
+const ANCESTRAL: &[SamplerParameter] = &[SamplerParameter::Eta, SamplerParameter::SNoise];
 
 const fn line(
     name: &'static str,
     min_steps: usize,
-    knobs: &'static [Knob],
+    parameters: &'static [SamplerParameter],
     sample: SampleFn,
 ) -> Sampler {
     Sampler {
         name,
         min_steps,
-        knobs,
+        parameters,
         sample,
     }
 }
 
-/// All samplers. Those from `dpm_s1` on are what the reference's parser accepts apart from the fourteen of its help text;
-/// `unipc` is not in the reference.
+/// All samplers. The first fourteen are in the reference's help text; its parser accepts those from `dpm_s1` on as
+/// well; `unipc` is not in the reference.
 pub const SAMPLERS: &[Sampler] = &[
     line("spaced", 2, &[], spaced::sample),
-    line("ddim", 1, &[Knob::EtaToOne], ddim::sample),
+    line("ddim", 1, &[SamplerParameter::EtaToOne], ddim::sample),
     line("dpm++_m2", 2, &[], |s, r, x| {
         dpm::multistep(s, r, x, Data, 2)
     }),
@@ -47,13 +52,13 @@ pub const SAMPLERS: &[Sampler] = &[
     line("edm_heun", 1, CHURN, edm::heun),
     line("edm_dpm_2", 1, CHURN, edm::dpm_2),
     line("edm_dpm_2_a", 1, ANCESTRAL, edm::dpm_2_ancestral),
-    line("edm_lms", 1, &[Knob::Order(1, 4)], edm::lms),
+    line("edm_lms", 1, &[SamplerParameter::Order(1, 4)], edm::lms),
     line("edm_dpm++_2s_a", 1, ANCESTRAL, edm::dpmpp_2s_ancestral),
     line("edm_dpm++_sde", 1, ANCESTRAL, edm::dpmpp_sde),
     line("edm_dpm++_2m", 1, &[], edm::dpmpp_2m),
     line("edm_dpm++_2m_sde", 1, ANCESTRAL, edm::dpmpp_2m_sde),
     line("edm_dpm++_3m_sde", 1, ANCESTRAL, edm::dpmpp_3m_sde),
-    line("unipc", 1, &[Knob::Order(2, 3)], unipc::sample),
+    line("unipc", 1, &[SamplerParameter::Order(2, 3)], unipc::sample),
     line("dpm_s1", 1, &[], |s, r, x| {
         dpm::singlestep(s, r, x, Noise, 1)
     }),
@@ -92,7 +97,7 @@ pub const SAMPLERS: &[Sampler] = &[
 /// The sampler called `name`.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for a name that is not in [`SAMPLERS`], with the nearest one that is.
+/// [`Option`](crate::error::ErrorKind::Option) for a name that is not in [`SAMPLERS`], with the most similar one.
 pub fn by_name(name: &str) -> Result<&'static Sampler> {
     if let Some(sampler) = SAMPLERS.iter().find(|sampler| sampler.name == name) {
         return Ok(sampler);

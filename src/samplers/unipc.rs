@@ -1,6 +1,7 @@
-//! UniPC (Zhao et al., arXiv 2302.04867): a predictor of order 2 or 3 and a corrector that costs no evaluation.
+//! UniPC (Zhao et al., arXiv 2302.04867): a predictor of order 2 or 3 and a corrector without additional denoiser
+//! calls.
 //!
-//! The variant B2(h) of the clean latent's prediction. Not in the reference.
+//! The variant B2(h) with data prediction. Not in the reference.
 
 use super::dpm::{Coefficients, ModelOutput, ModelTimesteps, Prediction, Solver};
 use super::{Run, Sampling, add_scaled};
@@ -8,20 +9,20 @@ use crate::error::{Error, Result};
 use crate::schedule::linspace;
 use crate::tensor::Latent;
 
-/// Denoises `x_t` with UniPC of `order` 2 (the default) or 3, evenly spaced in time; one evaluation a step, no draws.
-/// The first and last steps are of lower order. Ends at the first training timestep, as the DPM solvers do.
+/// Denoises `x_t` with UniPC of `order` 2 (the default) or 3, evenly spaced in time; one denoiser call per step, no
+/// draws. The first and last steps are of lower order. Ends at the first training timestep, as the DPM solvers do.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and what the run reports.
+/// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and errors of the run.
 pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let (steps, order) = (sampling.steps, sampling.knobs.order.unwrap_or(2));
+    let (steps, order) = (sampling.steps, sampling.parameters.order.unwrap_or(2));
     if steps == 0 {
         return Err(Error::option("steps: expected at least 1, found 0"));
     }
     let solver = Solver::new(sampling, Prediction::Data, ModelTimesteps::True);
     let times = linspace(1.0, solver.schedule.end(), steps + 1);
-    let mut past: Vec<ModelOutput> = Vec::new(); // the latest first
-    let mut x = x_t; // at the latest evaluation's time, corrected
+    let mut past: Vec<ModelOutput> = Vec::new(); // latest first
+    let mut x = x_t; // corrected, at the time of the latest call
     let mut predicted = x.clone();
     for step in 1..=steps {
         let now = solver.call(run, &predicted, times[step - 1], times[step])?;
@@ -37,10 +38,10 @@ pub fn sample(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result
     Ok(predicted)
 }
 
-/// A step from the latest evaluation of a few to another time.
+/// A step from the time of the latest denoiser call to another time.
 struct Step {
     c: Coefficients,
-    /// Where the earlier evaluations lie, in units of the step; negative.
+    /// Times of the earlier calls relative to the latest, in units of the step; negative.
     ratios: Vec<f64>,
     /// The right-hand sides of the order conditions, divided by B(h).
     conditions: Vec<f64>,
@@ -61,10 +62,10 @@ impl Step {
         }
     }
 
-    /// The latent at the step's end, from the evaluations in `past` (equation 5).
+    /// The latent at the step's end, from the model outputs in `past` (predictor, equation 5).
     fn predicted(&self, x: &Latent, past: &[ModelOutput]) -> Latent {
         let mut next = self.c.first(x, &past[0].value);
-        // Of order 2 the paper takes one half, which the order condition also allows.
+        // For order 2 the paper uses one half, which also meets the order condition.
         let weights = match self.ratios.len() {
             1 => vec![0.5],
             n => solve(&self.ratios, &self.conditions[..n]),
@@ -73,7 +74,7 @@ impl Step {
         next
     }
 
-    /// The same with the evaluation `end` at the predicted latent as a further point (equation 3).
+    /// The same with the model output `end` at the predicted latent as a further point (corrector, equation 3).
     fn corrected(&self, x: &Latent, past: &[ModelOutput], end: &ModelOutput) -> Latent {
         let mut next = self.c.first(x, &past[0].value);
         let nodes = [self.ratios.as_slice(), &[1.0]].concat();
@@ -117,8 +118,8 @@ fn conditions(z: f64, count: usize) -> Vec<f64> {
         .collect()
 }
 
-/// The weights of `nodes` for which the sum of `weight * node^k` is `conditions[k]`, for every k below their number:
-/// Vandermonde's system by elimination, for at most three distinct nodes.
+/// The `weights` with `sum(weight * node^k) = conditions[k]` for every k below the number of `nodes`: a Vandermonde
+/// system, solved by elimination, of at most three distinct nodes.
 fn solve(nodes: &[f64], conditions: &[f64]) -> Vec<f64> {
     let n = nodes.len();
     let mut rows: Vec<Vec<f64>> = (0..n)
@@ -128,7 +129,7 @@ fn solve(nodes: &[f64], conditions: &[f64]) -> Vec<f64> {
         })
         .collect();
     for pivot in 0..n {
-        // The leading minors are Vandermonde's of distinct nodes, so no pivot is 0.
+        // The leading minors are Vandermonde determinants of distinct nodes, so no pivot is 0.
         let lead = rows[pivot].clone();
         for (k, row) in rows.iter_mut().enumerate() {
             if k != pivot {

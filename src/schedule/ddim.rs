@@ -3,7 +3,7 @@
 use super::Diffusion;
 use crate::error::{Error, Result};
 
-/// DDIM's timesteps (Song et al., arXiv 2010.02502), in the order of sampling, noisiest first.
+/// DDIM's timesteps (Song et al., arXiv 2010.02502), in sampling order, noisiest first.
 ///
 /// Source: `DDIMSampler.make_schedule`, diffbir/sampler/ddim_sampler.py at 3f8b530.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,21 +23,21 @@ pub struct DdimStep {
     pub sqrt_alpha_prod_t: f32,
     /// `sqrt(1 - alpha_bar)`.
     pub sqrt_beta_prod_t: f32,
-    /// `alpha_bar` where the step leads. For the last step that is timestep 0, not the clean latent.
+    /// `alpha_bar` of the next latent; for the last step that is timestep 0, not the clean latent.
     pub alpha_prod_t_prev: f32,
-    /// The standard deviation of the noise to add (equation 16); 0 where `eta` is 0.
+    /// The standard deviation of the added noise (equation 16); 0 if `eta` is 0.
     pub sigma: f32,
 }
 
 impl DdimSchedule {
-    /// Every `timesteps / steps`-th timestep, plus 1. The number of steps is `steps` rounded up so that the stride is
-    /// whole: 7 becomes 8.
+    /// Every `timesteps / steps`-th timestep, plus 1. `steps` is rounded up to a number with an integer stride: 7
+    /// becomes 8.
     ///
-    /// For a few counts (3, 9, 27, 36, 37 and 1000 of 1000) the highest timestep would lie beyond the schedule, where
-    /// the reference ends with an `IndexError`; the last one of the schedule is taken instead.
+    /// For a few counts (3, 9, 27, 36, 37 and 1000 of 1000) the highest timestep would be beyond the schedule. The
+    /// reference fails there with an `IndexError`; here the last timestep of the schedule replaces it.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) for 0 steps or more than there are timesteps.
+    /// [`Option`](crate::error::ErrorKind::Option) for 0 steps or more than there are training timesteps.
     pub fn new(diffusion: &Diffusion, steps: usize, eta: f64) -> Result<Self> {
         let total = diffusion.timesteps();
         if steps == 0 || steps > total {
@@ -56,7 +56,7 @@ impl DdimSchedule {
             .zip(previous)
             .map(|(&timestep, previous)| DdimStep::new(timestep, alphas[timestep], previous, eta))
             .collect();
-        // Two of 1000 steps would fall on the last timestep.
+        // With 1000 steps, two would be at the last timestep.
         steps.dedup_by_key(|step| step.timestep);
         steps.reverse();
         Ok(DdimSchedule { steps })

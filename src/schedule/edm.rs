@@ -1,9 +1,9 @@
-//! Noise levels in the variance-exploding form that Karras et al. use (arXiv 2206.00364): `x = x_0 + sigma * noise`.
+//! Noise levels in the variance-exploding form of Karras et al. (arXiv 2206.00364): `x = x_0 + sigma * noise`.
 
 use super::{Diffusion, Fidelity};
 use crate::error::{Error, Result};
 
-/// The first cumulative alpha of the reference's schedule, whatever the model was trained with.
+/// The first cumulative alpha of the reference's schedule, for every model.
 const FIRST_ALPHA: f64 = 1e-8;
 
 /// A descending list of noise levels that ends with 0.
@@ -11,21 +11,20 @@ const FIRST_ALPHA: f64 = 1e-8;
 /// Source: `EDMSampler.make_schedule`, diffbir/sampler/edm_sampler.py at 3f8b530.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EdmSchedule {
-    /// `sqrt((1 - alpha_bar) / alpha_bar)`, descending, and a 0: one more than steps.
+    /// `sqrt((1 - alpha_bar) / alpha_bar)`, descending, then 0: one entry more than steps.
     pub sigmas: Vec<f32>,
-    /// The training timestep of each; 0 for the last.
+    /// The training timestep of each level; 0 for the last.
     pub timesteps: Vec<usize>,
 }
 
 impl EdmSchedule {
     /// `steps` noise levels from the last training timestep down, evenly spaced in time.
-    ///
-    /// The reference starts at sigma 10000 for every model. That is right where the last timestep is pure noise; for
-    /// other models it scales `x_T`, and every error of the network, by 700 times too much. With
-    /// [`Fidelity::Sound`] only an infinite sigma is replaced by that value.
+    /// The reference starts at sigma 10000 for every model. That is correct if the last timestep is pure noise. For
+    /// other models it scales `x_T`, and every error of the network, by a factor of 700. With [`Fidelity::Sound`] only
+    /// an infinite sigma is replaced by 10000.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) for 0 steps or more than there are timesteps.
+    /// [`Option`](crate::error::ErrorKind::Option) for 0 steps or more than there are training timesteps.
     pub fn new(diffusion: &Diffusion, steps: usize, fidelity: Fidelity) -> Result<Self> {
         let total = diffusion.timesteps();
         if steps == 0 || steps > total {
@@ -59,7 +58,7 @@ impl EdmSchedule {
         self.sigmas.len() - 1
     }
 
-    /// The training timestep whose noise level is nearest to `sigma`, the noisier one of two equally near.
+    /// The training timestep with the noise level nearest to `sigma`; the noisier one of two equally near.
     pub fn timestep(&self, sigma: f32) -> usize {
         let mut nearest = (f32::INFINITY, 0);
         for (&level, &timestep) in self.sigmas.iter().zip(&self.timesteps) {

@@ -1,14 +1,14 @@
-//! The schedule in continuous time, as DPM-Solver sees it.
+//! The schedule in continuous time, for DPM-Solver.
 
 use super::Diffusion;
 
-/// The log-SNR below which the schedule is cut off.
+/// The schedule is truncated where half the log-SNR falls below this value.
 const LOWEST_LAMBDA: f32 = -5.1;
 
-/// Signal and noise at any time in `(0, 1]`, between the training timesteps by linear interpolation of `log(alpha)`.
+/// Signal and noise at any time in `(0, 1]`, by linear interpolation of `log(alpha)` between training timesteps.
 ///
-/// In f32 throughout: the reference's times, and so the labels that the network is given, come from f32 arithmetic.
-/// Where the log-SNR falls below -5.1 the schedule is cut off there (zero SNR: 986 timesteps of 1000 are left).
+/// In f32 throughout: the reference computes times, and hence model timesteps, in f32. The schedule is truncated where
+/// half the log-SNR falls below -5.1 (zero SNR: 986 of 1000 timesteps remain).
 ///
 /// Source: `NoiseScheduleVP`, diffbir/sampler/dpm_solver_pytorch.py at 3f8b530 (Lu et al., arXiv 2206.00927).
 #[derive(Debug, Clone)]
@@ -37,17 +37,17 @@ impl LogSnrSchedule {
         }
     }
 
-    /// How many training timesteps are left of the schedule.
+    /// Number of training timesteps after truncation.
     pub fn len(&self) -> usize {
         self.times.len()
     }
 
-    /// Whether no timestep is left of it.
+    /// Whether no timestep remains.
     pub fn is_empty(&self) -> bool {
         self.times.is_empty()
     }
 
-    /// The last time, which stands for the first training timestep.
+    /// The last time, that of the first training timestep.
     pub fn end(&self) -> f32 {
         (1.0 / self.len() as f64) as f32
     }
@@ -57,17 +57,17 @@ impl LogSnrSchedule {
         interpolate(time, &self.times, &self.log_alphas)
     }
 
-    /// `alpha`, the share of the signal.
+    /// `alpha`, the signal coefficient.
     pub fn alpha(&self, time: f32) -> f32 {
         self.log_alpha(time).exp()
     }
 
-    /// `sigma`, the share of the noise.
+    /// `sigma`, the noise coefficient.
     pub fn sigma(&self, time: f32) -> f32 {
         (1.0 - (2.0 * self.log_alpha(time)).exp()).sqrt()
     }
 
-    /// `lambda = log(alpha / sigma)`, half the log-SNR. Rises as time falls.
+    /// `lambda = log(alpha / sigma)`, half the log-SNR; it rises as time falls.
     pub fn lambda(&self, time: f32) -> f32 {
         lambda(self.log_alpha(time))
     }
@@ -90,7 +90,7 @@ fn lambda(log_alpha: f32) -> f32 {
     log_alpha - 0.5 * (1.0 - (2.0 * log_alpha).exp()).ln()
 }
 
-/// `count` numbers from `start` to `end`, counted from the nearer end as torch does.
+/// `count` numbers from `start` to `end`, computed from the nearer end, as in torch.
 pub fn linspace(start: f32, end: f32, count: usize) -> Vec<f32> {
     if count < 2 {
         return vec![start; count];
@@ -107,8 +107,7 @@ pub fn linspace(start: f32, end: f32, count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The piecewise linear function through `(xs, ys)`, `xs` ascending, at `x`; beyond the ends the outermost pieces go
-/// on.
+/// The piecewise linear function through `(xs, ys)`, `xs` ascending, at `x`, with linear extrapolation.
 fn interpolate(x: f32, xs: &[f32], ys: &[f32]) -> f32 {
     let above = xs.partition_point(|&known| known < x);
     let i = above.clamp(1, xs.len() - 1) - 1;

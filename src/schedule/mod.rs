@@ -1,7 +1,7 @@
-//! Noise schedules: what the model was trained with, and the subset of timesteps that a sampler visits.
+//! Noise schedules: that of the model's training, and the subset of timesteps that a sampler visits.
 //!
-//! Everything is computed in f64 in the reference's order of operations; what the reference keeps in f32 is rounded
-//! once at the end, by the accessors that return f32. [`LogSnrSchedule`] is the exception, and says why.
+//! Everything is computed in f64 in the reference's order of operations. Values that are f32 in the reference are
+//! rounded once at the end, by the accessors that return f32. [`LogSnrSchedule`] is the documented exception.
 
 mod ddim;
 mod edm;
@@ -36,11 +36,11 @@ pub enum Fidelity {
 pub struct Diffusion {
     betas: Vec<f64>,
     alphas_cumprod: Vec<f64>,
-    /// What the network's output means.
+    /// Prediction type.
     pub parameterization: Parameterization,
 }
 
-/// The constants of a [`Diffusion`], as they stand in a bundle.
+/// The parameters of a [`Diffusion`], as in a bundle's manifest.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DiffusionConfig {
     /// Number of training timesteps. Default: 1000.
@@ -51,7 +51,7 @@ pub struct DiffusionConfig {
     pub linear_end: f64,
     /// Whether the last timestep is pure noise (Lin et al., arXiv 2305.08891). Default: false.
     pub zero_snr: bool,
-    /// What the network's output means. Default: eps.
+    /// Prediction type. Default: eps.
     pub parameterization: Parameterization,
 }
 
@@ -68,11 +68,11 @@ impl Default for DiffusionConfig {
 }
 
 impl Diffusion {
-    /// The schedule that `config` describes.
+    /// The schedule for `config`.
     ///
     /// # Errors
-    /// [`Bundle`](crate::error::ErrorKind::Bundle) for fewer than 2 timesteps, a first or last beta outside
-    /// `(0, 1)`, or betas so large that no schedule is left.
+    /// [`Bundle`](crate::error::ErrorKind::Bundle) for fewer than 2 timesteps, a first or last beta outside `(0, 1)`,
+    /// or betas so large that the schedule vanishes.
     pub fn new(config: &DiffusionConfig) -> Result<Self> {
         if config.timesteps < 2 {
             return Err(Error::bundle(format!(
@@ -112,20 +112,20 @@ impl Diffusion {
         self.betas.len()
     }
 
-    /// `beta_t`: the variance that step `t` adds.
+    /// `beta_t`, the variance added in step `t`.
     pub fn betas(&self) -> &[f64] {
         &self.betas
     }
 
-    /// `alpha_bar_t`, the product of `1 - beta` up to and including `t`: the share of the signal's power left at `t`.
+    /// `alpha_bar_t`, the product of `1 - beta` up to and including `t`: the fraction of the signal's power at `t`.
     pub fn alphas_cumprod(&self) -> &[f64] {
         &self.alphas_cumprod
     }
 
-    /// `sqrt(alpha_bar_t)` and `sqrt(1 - alpha_bar_t)`: the shares of signal and noise in `x_t`.
+    /// `sqrt(alpha_bar_t)` and `sqrt(1 - alpha_bar_t)`: the coefficients of signal and noise in `x_t`.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) for a `timestep` that is not below [`timesteps`](Self::timesteps).
+    /// [`Option`](crate::error::ErrorKind::Option) for a `timestep` of at least [`timesteps`](Self::timesteps).
     pub fn q_coefficients(&self, timestep: usize) -> Result<(f32, f32)> {
         let Some(alpha) = self.alphas_cumprod.get(timestep) else {
             return Err(Error::option(format!(
@@ -136,12 +136,12 @@ impl Diffusion {
         Ok((alpha.sqrt() as f32, (1.0 - alpha).sqrt() as f32))
     }
 
-    /// `x_t`, drawn from `x_0` with the given `noise` of the same shape:
-    /// `sqrt(alpha_bar_t) * x_0 + sqrt(1 - alpha_bar_t) * noise` (DDPM, equation 4).
+    /// `x_t` for `x_0` and `noise` of the same shape: `sqrt(alpha_bar_t) * x_0 + sqrt(1 - alpha_bar_t) * noise` (DDPM,
+    /// equation 4).
     ///
     /// # Errors
-    /// As [`q_coefficients`](Self::q_coefficients), and [`Internal`](crate::error::ErrorKind::Internal) where the
-    /// shapes differ.
+    /// As [`q_coefficients`](Self::q_coefficients), and [`Internal`](crate::error::ErrorKind::Internal) if the shapes
+    /// differ.
     pub fn q_sample(&self, x_0: &Latent, timestep: usize, noise: &Latent) -> Result<Latent> {
         let (signal, sigma) = self.q_coefficients(timestep)?;
         if x_0.dim() != noise.dim() {
@@ -153,7 +153,7 @@ impl Diffusion {
     }
 }
 
-/// Betas whose square roots are evenly spaced.
+/// Betas with evenly spaced square roots (`scaled_linear`).
 fn linear_betas(n: usize, start: f64, end: f64) -> Vec<f64> {
     let (start, end) = (start.sqrt(), end.sqrt());
     let step = (end - start) / (n - 1) as f64;
@@ -167,7 +167,7 @@ fn linear_betas(n: usize, start: f64, end: f64) -> Vec<f64> {
     (0..n).map(|i| root(i) * root(i)).collect()
 }
 
-/// Shifts and scales `sqrt(alpha_bar)` so that its last value is 0 and its first stays, and returns the betas of that.
+/// Shifts and scales `sqrt(alpha_bar)` to a last value of 0 and an unchanged first value, and returns the betas.
 ///
 /// Source: algorithm 1 of Lin et al., arXiv 2305.08891.
 fn zero_terminal_snr(betas: &[f64]) -> Vec<f64> {
@@ -182,7 +182,7 @@ fn zero_terminal_snr(betas: &[f64]) -> Vec<f64> {
     respaced_betas(alphas_cumprod.into_iter())
 }
 
-/// The betas whose cumulative products of `1 - beta` are `alphas_cumprod`.
+/// The betas for given cumulative products of `1 - beta`.
 fn respaced_betas(alphas_cumprod: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut last = 1.0;
     alphas_cumprod
@@ -190,7 +190,6 @@ fn respaced_betas(alphas_cumprod: impl Iterator<Item = f64>) -> Vec<f64> {
         .collect()
 }
 
-/// Running products.
 fn cumprod(factors: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut product = 1.0;
     factors

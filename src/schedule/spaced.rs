@@ -1,11 +1,11 @@
-//! Evenly spaced timesteps, and DDPM's posterior on them.
+//! Evenly spaced timesteps, and the DDPM posterior on them.
 
 use super::{Diffusion, cumprod, respaced_betas};
 use crate::denoise::Parameterization;
 use crate::error::{Error, Result};
 
-/// `count` timesteps spread evenly over `0..total`, ascending, with both ends where `count` is at least 2 and 0 alone
-/// where it is 1. Halves are rounded to even, as Python does.
+/// `count` timesteps evenly spaced over `0..total`, ascending, including both ends (0 alone if `count` is 1). Halves
+/// are rounded to even, as in Python.
 ///
 /// Source: `space_timesteps`, diffbir/sampler/spaced_sampler.py at 3f8b530, with one section.
 ///
@@ -22,7 +22,7 @@ pub fn space_timesteps(total: usize, count: usize) -> Result<Vec<usize>> {
     } else {
         (total - 1) as f64 / (count - 1) as f64
     };
-    // Summed up rather than multiplied, as the reference does: the rounding errors decide ties.
+    // Summed rather than multiplied, as in the reference: the rounding errors decide ties.
     let mut position = 0.0_f64;
     let timesteps = (0..count).map(|_| {
         let timestep = position.round_ties_even() as usize;
@@ -32,13 +32,14 @@ pub fn space_timesteps(total: usize, count: usize) -> Result<Vec<usize>> {
     Ok(timesteps.collect())
 }
 
-/// DDPM (Ho et al., arXiv 2006.11239) restricted to a few timesteps (Nichol and Dhariwal, arXiv 2102.09672, section 4).
+/// DDPM (Ho et al., arXiv 2006.11239) restricted to a subset of timesteps (Nichol and Dhariwal, arXiv 2102.09672,
+/// section 4).
 ///
 /// Every array has one entry per timestep, ascending. Source: `SpacedSampler.make_schedule`,
 /// diffbir/sampler/spaced_sampler.py at 3f8b530.
 #[derive(Debug, Clone)]
 pub struct SpacedSchedule {
-    /// The training timestep that each step stands for.
+    /// The training timestep of each step.
     pub timesteps: Vec<usize>,
     /// `sqrt(alpha_bar)`.
     pub sqrt_alphas_cumprod: Vec<f64>,
@@ -50,11 +51,11 @@ pub struct SpacedSchedule {
     pub sqrt_recipm1_alphas_cumprod: Vec<f64>,
     /// The variance of `x_{i-1}` given `x_i` and `x_0` (DDPM, equation 7); 0 at step 0.
     pub posterior_variance: Vec<f64>,
-    /// Its logarithm, with the value of step 1 at step 0 too.
+    /// Its logarithm, where step 0 has the value of step 1.
     pub posterior_log_variance_clipped: Vec<f64>,
     /// The weight of `x_0` in the mean of `x_{i-1}` given `x_i` and `x_0` (DDPM, equation 7).
     pub posterior_mean_coef1: Vec<f64>,
-    /// The weight of `x_i` in it.
+    /// The weight of `x_i` in that mean.
     pub posterior_mean_coef2: Vec<f64>,
 }
 
@@ -65,23 +66,23 @@ pub struct SpacedStep {
     pub timestep: usize,
     /// The weight of `x_t` in `pred_x0`.
     pub x0_from_x: f32,
-    /// The weight of the network's output that is subtracted in `pred_x0`.
+    /// The weight of the network's output, which is subtracted, in `pred_x0`.
     pub x0_from_output: f32,
     /// The weight of `pred_x0` in the posterior mean.
     pub mean_from_x0: f32,
     /// The weight of `x_t` in the posterior mean.
     pub mean_from_x: f32,
-    /// The standard deviation of the noise to add; 0 at step 0.
+    /// The standard deviation of the added noise; 0 at step 0.
     pub sigma: f32,
 }
 
 impl SpacedSchedule {
-    /// `steps` of `diffusion`'s timesteps.
+    /// A schedule of `steps` of `diffusion`'s timesteps.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) for fewer than 2 steps or more than there are timesteps. A single
-    /// step is refused because the timestep it would visit is 0 while it starts from pure noise; the reference ends
-    /// with an `IndexError` there.
+    /// [`Option`](crate::error::ErrorKind::Option) for fewer than 2 steps or more than there are training timesteps. A
+    /// single step is refused because it would visit timestep 0 but start from pure noise; the reference fails there
+    /// with an `IndexError`.
     pub fn new(diffusion: &Diffusion, steps: usize) -> Result<Self> {
         if steps < 2 {
             return Err(Error::option(format!(
@@ -128,10 +129,10 @@ impl SpacedSchedule {
         self.timesteps.len()
     }
 
-    /// Step `i`, counted from the clean end.
+    /// Step `i`, numbered from the clean end.
     ///
     /// # Panics
-    /// For an `i` that is not below [`steps`](Self::steps).
+    /// If `i` is not below [`steps`](Self::steps).
     pub fn step(&self, i: usize, parameterization: Parameterization) -> SpacedStep {
         let (x0_from_x, x0_from_output) = match parameterization {
             Parameterization::Eps => (
@@ -149,7 +150,7 @@ impl SpacedSchedule {
             x0_from_output: x0_from_output as f32,
             mean_from_x0: self.posterior_mean_coef1[i] as f32,
             mean_from_x: self.posterior_mean_coef2[i] as f32,
-            // The reference takes the root of the variance in f32.
+            // The reference computes the square root of the variance in f32.
             sigma: (self.posterior_variance[i] as f32).sqrt(),
         }
     }
@@ -171,7 +172,7 @@ mod tests {
             prop_assert_eq!((timesteps[0], timesteps[count - 1]), (0, total - 1));
         }
 
-        /// Whatever the steps, a posterior draw turns `q(x_t | x_0)` into `q(x_{t-1} | x_0)`.
+        /// For any number of steps, a posterior sample turns `q(x_t | x_0)` into `q(x_{t-1} | x_0)`.
         #[test]
         fn the_posterior_keeps_the_marginals(steps in 2..=1000_usize, zero_snr in any::<bool>()) {
             let config = DiffusionConfig { zero_snr, ..DiffusionConfig::default() };

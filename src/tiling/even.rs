@@ -1,4 +1,4 @@
-//! Tiles of this engine's own: evenly spread, under smooth weights that sum up to 1.
+//! The engine's own tiles: evenly spaced, with smooth weights that sum to 1.
 
 use std::f64::consts::FRAC_PI_2;
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::{Grid, Layout};
 use crate::error::{Error, Result};
 
-/// The size and overlap of tiles: as few as keep the overlap, spread evenly, so that none lies nearly on another. An
-/// axis shorter than a tile is taken whole.
+/// Size and overlap of tiles: the fewest that keep the overlap, evenly spaced, so that no two tiles nearly coincide.
+/// An axis shorter than a tile is not divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvenTiles {
     /// Edge of a tile.
     pub size: usize,
-    /// The least that neighbours share, less than the size.
+    /// Minimum overlap of neighbours, less than the size.
     pub overlap: usize,
 }
 
@@ -22,7 +22,7 @@ impl EvenTiles {
     /// The windows that cover an array of this size (height, width).
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) where the overlap is not less than the size.
+    /// [`Option`](crate::error::ErrorKind::Option) if the overlap is not less than the size.
     pub fn grid(&self, (height, width): (usize, usize)) -> Result<Grid> {
         let EvenTiles { size, overlap } = *self;
         if overlap >= size {
@@ -33,7 +33,7 @@ impl EvenTiles {
         Ok(Grid::new(Layout::Even(*self), (height, width), 1))
     }
 
-    /// How many windows cover `length` cells: the fewest that keep the overlap.
+    /// Number of windows over `length`: the fewest that keep the overlap.
     pub(super) fn count(&self, length: usize) -> usize {
         if length <= self.size {
             return 1;
@@ -41,14 +41,14 @@ impl EvenTiles {
         (length - self.overlap).div_ceil(self.size - self.overlap)
     }
 
-    /// Where window `k` begins.
+    /// Start of window `k`.
     pub(super) fn start(&self, length: usize, k: usize) -> usize {
         let gaps = self.count(length) - 1;
         let last = length.saturating_sub(self.size);
         (2 * k * last + gaps).checked_div(2 * gaps).unwrap_or(0)
     }
 
-    /// The weight of each cell of window `k`: its [raised cosine](Self::raised_cosine) over the sum of all windows' there.
+    /// The weights of window `k`: its [raised cosine](Self::raised_cosine) divided by the sum of those of all windows.
     pub(super) fn weights(&self, length: usize, k: usize) -> Vec<f64> {
         let size = self.size.min(length);
         let start = self.start(length, k);
@@ -67,7 +67,7 @@ impl EvenTiles {
             .collect()
     }
 
-    /// The windows that share cells with window `k`, itself among them, in ascending order.
+    /// The windows that overlap window `k`, itself included, in ascending order.
     fn overlapping(&self, length: usize, k: usize) -> impl Iterator<Item = usize> {
         let (count, size, start) = (self.count(length), self.size, self.start(length, k));
         let near = move |&j: &usize| self.start(length, j).abs_diff(start) < size;
@@ -75,8 +75,8 @@ impl EvenTiles {
         (first..count).take_while(near)
     }
 
-    /// The weights of window `k`, before they are brought to a sum of 1: a raised cosine across what it shares with each
-    /// neighbour. They sum up to 1 already where no more than two windows overlap.
+    /// The unnormalised weights of window `k`: a raised cosine across the overlap with each neighbour. They sum to 1
+    /// where at most two windows overlap.
     fn raised_cosine(&self, length: usize, k: usize) -> impl Iterator<Item = f64> {
         let size = self.size.min(length);
         let shared = |a: usize| (self.start(length, a) + size - self.start(length, a + 1)) as f64;

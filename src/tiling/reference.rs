@@ -1,4 +1,4 @@
-//! Tiles of the reference: the last ones of a row or column are moved inwards, the weights are Gaussian.
+//! The reference's tiles: the last ones of a row or column are moved inwards, the weights are Gaussian.
 //!
 //! Source: `make_tiled_fn`, `sliding_windows` and `gaussian_weights`, diffbir/utils/common.py at 3f8b530.
 
@@ -16,11 +16,11 @@ use crate::error::{Error, Result};
 pub struct Tiles {
     /// Edge of a tile.
     pub size: usize,
-    /// Distance of two tiles' corners, at most the size.
+    /// Distance between the corners of adjacent tiles, at most the size.
     pub stride: usize,
 }
 
-/// Tiles as they are written: `SIZE`, `SIZE:STRIDE`, or a mapping.
+/// The notations of tiles: `SIZE`, `SIZE:STRIDE`, or a mapping.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -63,16 +63,16 @@ impl FromStr for Tiles {
 }
 
 impl Tiles {
-    /// Whether an array of this size has room for a tile; where not, it is better left whole.
+    /// Whether an array of this size has room for a tile; smaller arrays are not tiled.
     pub fn fit(&self, (height, width): (usize, usize)) -> bool {
         height >= self.size && width >= self.size
     }
 
     /// The windows that cover an array of this size, row by row; the last ones of a row or column are moved inwards.
-    /// What is blended is `scale` times as large.
+    /// `scale` is the ratio of the result's size to the array's.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) where no tile fits, or the stride is 0 or leaves gaps (the
+    /// [`Option`](crate::error::ErrorKind::Option) if no tile fits, or if the stride is 0 or leaves gaps (the
     /// reference returns NaN there).
     pub fn grid(&self, (height, width): (usize, usize), scale: usize) -> Result<Grid> {
         let Tiles { size, stride } = *self;
@@ -85,27 +85,27 @@ impl Tiles {
         Ok(Grid::new(Layout::Reference(*self), (height, width), scale))
     }
 
-    /// How many windows cover `length` cells.
+    /// Number of windows over `length`.
     pub(super) fn count(&self, length: usize) -> usize {
         (length - self.size).div_ceil(self.stride) + 1
     }
 
-    /// Where window `k` begins.
+    /// Start of window `k`.
     pub(super) fn start(&self, length: usize, k: usize) -> usize {
         (k * self.stride).min(length - self.size)
     }
 
-    /// The weights of the rows and of the columns of a tile's result, the same for all tiles.
+    /// The weights of the rows and columns of a tile's result, the same for all tiles.
     pub(super) fn weights(&self, scale: usize) -> (Vec<f64>, Vec<f64>) {
         let edge = self.size * scale;
         (rows(edge), columns(edge))
     }
 
-    /// Runs `f` on every window of `x` `[N, C, H, W]`, one by one, and blends what it returns, `scale` times as large
-    /// and of any number of channels; `on_tile` is called before each.
+    /// Runs `f` on every window of `x` `[N, C, H, W]`, one by one, and blends the results, which are `scale` times as
+    /// large and have any number of channels; `on_tile` is called before each window.
     ///
     /// # Errors
-    /// As [`grid`](Self::grid), and what `on_tile` and `f` report.
+    /// As [`grid`](Self::grid), and those of `on_tile` and `f`.
     pub fn blend(
         &self,
         x: &Array4<f32>,
@@ -122,7 +122,7 @@ impl Tiles {
     }
 }
 
-/// A Gaussian over `length` cells, of a tenth of their number as deviation.
+/// A Gaussian over `length` elements, with a standard deviation of a tenth of their number.
 fn line(length: usize, centre: f64) -> Vec<f64> {
     let variance = 0.01;
     let square = (length * length) as f64;
@@ -139,13 +139,13 @@ fn columns(width: usize) -> Vec<f64> {
     line(width, (width as f64 - 1.0) / 2.0)
 }
 
-/// The centre lies half a cell below the middle, as in the reference.
+/// The centre is half an element below the middle, as in the reference.
 fn rows(height: usize) -> Vec<f64> {
     line(height, height as f64 / 2.0)
 }
 
-/// The weight of each cell of a tile, `[height, width]`. The vertical centre lies half a cell below the middle, as in
-/// the reference.
+/// The weight of each element of a tile, `[height, width]`. The vertical centre is half an element below the middle,
+/// as in the reference.
 pub fn gaussian_weights(width: usize, height: usize) -> Array2<f64> {
     let (columns, rows) = (columns(width), rows(height));
     Array2::from_shape_fn((height, width), |(y, x)| rows[y] * columns[x])

@@ -3,7 +3,7 @@
 use diffbir::denoise::{Branch, Cfg, NoiseModel, Parameterization};
 use diffbir::error::Result;
 use diffbir::rng::{NoiseSource, Replay};
-use diffbir::samplers::{Knobs, Run, Sampling, StepInfo, by_name};
+use diffbir::samplers::{Run, SamplerParameters, Sampling, StepInfo, by_name};
 use diffbir::schedule::{Diffusion, DiffusionConfig, Fidelity};
 use diffbir::tensor::Latent;
 use ndarray::{ArrayD, Axis, Ix5};
@@ -72,7 +72,9 @@ pub fn diffusion_of(case: &Value) -> Diffusion {
 
 /// What a golden case asks of the sampler: of its options those that the sampler uses.
 pub fn sampling_of<'a>(case: &Value, diffusion: &'a Diffusion) -> Sampling<'a> {
-    let used = by_name(case["sampler"].as_str().unwrap()).unwrap().knobs;
+    let used = by_name(case["sampler"].as_str().unwrap())
+        .unwrap()
+        .parameters;
     let asked = |key: &str| {
         let given = &case["hparams"];
         let value = match (case["sampler"].as_str(), key) {
@@ -80,7 +82,7 @@ pub fn sampling_of<'a>(case: &Value, diffusion: &'a Diffusion) -> Sampling<'a> {
             (Some("ddim"), "eta") => &given["ddim_eta"],
             _ => &given[key],
         };
-        used.iter().find(|knob| knob.key() == key)?;
+        used.iter().find(|parameter| parameter.key() == key)?;
         value.as_f64()
     };
     Sampling {
@@ -89,7 +91,7 @@ pub fn sampling_of<'a>(case: &Value, diffusion: &'a Diffusion) -> Sampling<'a> {
             rescale: case["rescale_cfg"].as_bool().unwrap_or(false),
             ..Cfg::default()
         },
-        knobs: Knobs {
+        parameters: SamplerParameters {
             s_churn: asked("s_churn"),
             s_tmin: asked("s_tmin"),
             s_tmax: asked("s_tmax"),

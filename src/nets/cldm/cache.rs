@@ -1,5 +1,5 @@
-//! What a denoiser call keeps for the next ones: its features (DeepCache, Ma et al., arXiv 2312.00858), or the residuals of
-//! its ControlNet.
+//! Reuse between denoiser calls: of UNet features (DeepCache, Ma et al., arXiv 2312.00858), or of ControlNet
+//! residuals.
 
 use ndarray::s;
 
@@ -10,25 +10,25 @@ use crate::nets::{FeatureCache, GraphInfo, SplitDenoiser};
 use crate::tensor::{Latent, stack_batch};
 use crate::tiling::Window;
 
-/// What denoiser calls reuse: a call at timestep `t` may take it from a call that is at most `share * (t + 30)` timesteps
-/// away. The later the step, the faster all this changes, and the fewer steps are left to correct an error: one age for all
-/// timesteps loses about twice as much in the same time (`docs/speed.md`).
+/// Feature-cache policy: a call at timestep `t` may reuse values computed at most `share * (t + 30)` timesteps away.
+/// The limit shrinks with `t` because towards the last steps the values change faster and fewer steps are left to
+/// correct an error; a constant limit loses about twice as much quality for the same speed (`docs/speed.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum CachePolicy {
-    /// Nothing: exact.
+    /// No reuse: exact.
     #[default]
     Off,
-    /// Features, by this share: calls run the last layers alone, see [`FeatureCache`].
+    /// Reuse of UNet features with this share; calls run the last layers alone, see [`FeatureCache`].
     Features(f32),
-    /// The ControlNet's residuals, by this share: calls run the UNet alone, see [`SplitDenoiser`].
+    /// Reuse of ControlNet residuals with this share; calls run the UNet alone, see [`SplitDenoiser`].
     Residuals(f32),
 }
 
-/// Added to a timestep, so that something may be reused near 0 too. Small enough that the last of 50 even steps, which
-/// the picture is made of, is a full call in every preset.
+/// Added to a timestep, so that values may be reused near 0 too. Small enough that the last of 50 even steps, which
+/// determines the picture, is a full call in every preset.
 const BEYOND_THE_LAST: f32 = 30.0;
 
-/// Which networks denoiser calls run on.
+/// The networks of a denoiser call.
 #[derive(Debug, Clone)]
 pub(super) enum Execution {
     Whole,
@@ -51,10 +51,10 @@ impl CachePolicy {
         })
     }
 
-    /// The networks that calls of the denoiser `graph` run on.
+    /// The networks for calls of the denoiser `graph`.
     ///
     /// # Errors
-    /// [`Option`](crate::error::ErrorKind::Option) where the graph's variants do not offer what is to be reused.
+    /// [`Option`](crate::error::ErrorKind::Option) if the graph's variants do not support this policy.
     pub fn networks(self, graph: &str, info: &GraphInfo) -> Result<Vec<String>> {
         Ok(match self.execution(info)? {
             Execution::Whole => vec![graph.to_owned()],
@@ -63,7 +63,7 @@ impl CachePolicy {
         })
     }
 
-    /// How many values are cached between calls for each row and latent pixel.
+    /// Number of cached values for each batch row and latent pixel.
     pub fn values_per_pixel(self, info: &GraphInfo) -> usize {
         match self {
             CachePolicy::Off => 0,
@@ -72,7 +72,7 @@ impl CachePolicy {
         }
     }
 
-    /// How many timesteps away a call may be whose values one at `timestep` reuses.
+    /// The largest distance in timesteps between a call at `timestep` and the call whose values it reuses.
     fn reach(self, timestep: f32) -> f32 {
         match self {
             CachePolicy::Off => 0.0,
@@ -83,18 +83,18 @@ impl CachePolicy {
     }
 }
 
-/// The values of the last full denoiser call, tile by tile.
+/// The cached values of the last full denoiser call, tile by tile.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     /// Its timestep.
     timestep: Option<f32>,
     branches: Vec<Branch>,
-    /// A tile's window (none where the denoiser sees the whole) and its values `[branches * N, C, h, w]`.
+    /// A tile's window (`None`: the whole latent) and its values `[branches * N, C, h, w]`.
     tiles: Vec<(Option<Window>, Vec<Latent>)>,
 }
 
 impl Cache {
-    /// Decides whether a call of `branches` at `timestep` has to run in full, and then drops the values.
+    /// Decides whether a call of `branches` at `timestep` has to run in full; if so, clears the cache.
     pub(super) fn begin(
         &mut self,
         timestep: f32,
@@ -114,7 +114,7 @@ impl Cache {
         true
     }
 
-    /// Keeps the values of `windows`, `[branches * windows * n, C, h, w]` each.
+    /// Caches the values of `windows`, `[branches * windows * n, C, h, w]` each.
     pub(super) fn put(&mut self, values: Vec<Latent>, windows: &[Window], n: usize) -> Result<()> {
         for (k, window) in windows.iter().enumerate() {
             let tile = |value| of_tile(value, k, windows.len(), n);
@@ -127,7 +127,7 @@ impl Cache {
         Ok(())
     }
 
-    /// The values of `windows` for the first `branches` branches, as they were put.
+    /// The cached values of `windows` for the first `branches` branches, in the layout of [`put`](Self::put).
     pub(super) fn of(&self, windows: &[Window], n: usize, branches: usize) -> Result<Vec<Latent>> {
         let gone = || Error::internal("a tile has no cached values");
         let find = |window: Option<Window>| {

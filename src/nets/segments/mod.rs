@@ -1,10 +1,10 @@
-//! A graph run over a whole picture in bands of rows, exactly.
+//! Strip-streamed VAE: a graph runs over a whole picture in horizontal strips, losslessly.
 //!
-//! Group normalisation needs the mean and the deviation of the whole picture, so a VAE that runs on tiles of a picture
-//! is another network on each. Here the graph is cut at its normalisations instead: one segment runs over all bands
-//! before the next one begins, its outputs' statistics are summed up meanwhile, and the next segment is given them.
-//! What a convolution sees beyond a band it is given as halo. The result is the whole graph's to rounding; what it
-//! costs is that the activations between two segments are held, in memory or on disk.
+//! Group normalisation needs mean and variance of the whole picture, so a VAE that runs on plain tiles gives a
+//! different result on each. Instead, the graph is cut at its normalisations into segments. Each segment runs over all
+//! strips before the next one begins; the statistics of its output are accumulated meanwhile and are inputs of the
+//! next segment. Strips overlap by a halo that covers the convolutions' receptive field. The result equals the whole
+//! graph's up to rounding. The price is storage for the activations between two segments, in memory or on disk.
 
 mod plan;
 mod statistics;
@@ -25,50 +25,50 @@ use crate::tiling::OnTile;
 pub use plan::{CanvasSpec, Norm, SegmentPlan, Step};
 use statistics::Sums;
 
-/// Up to this many cells, those of a picture of 2048x2048, every one attends to every other in the middle block. That
-/// takes time with the fourth power of the edge, so above it keys and values are thinned out evenly to a quarter of this:
-/// time then grows with the number of pixels.
+/// Up to this many latent pixels, those of a picture of 2048x2048, attention in the middle block is complete. Its time
+/// grows with the fourth power of the edge, so above the limit keys and values are subsampled evenly to a quarter of
+/// this number; time then grows linearly with the number of pixels.
 pub const MOST_KEYS: usize = 1 << 16;
 
-/// How high bands are.
+/// Height of the strips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BandHeight {
-    /// As high as these bytes allow for what a segment works on.
+    /// As high as this many bytes allow for a segment's working memory.
     Memory(u64),
     /// This many rows of the graph's input.
     Rows(usize),
 }
 
-/// How a graph is run in segments.
+/// A graph and how it runs in strips.
 #[derive(Clone, Copy)]
 pub struct Bands<'a> {
     /// The segments.
     pub plan: &'a SegmentPlan,
     /// The graph's name in the bundle.
     pub graph: &'a str,
-    /// How high bands are.
+    /// Height of the strips.
     pub height: BandHeight,
-    /// Where activations are held.
+    /// Where activations are stored.
     pub place: Place,
-    /// Where files are made.
+    /// Creates the files of activations on disk.
     pub store: &'a Store,
-    /// The most cells that all attend to each other, [`MOST_KEYS`] unless a test says otherwise.
+    /// Maximum number of latent pixels with complete attention: [`MOST_KEYS`], except in tests.
     pub most_keys: usize,
 }
 
-/// What a band costs: bytes per value that goes in or comes out. The band itself, its values after the affine map, the
-/// sigmoid, their product, and the convolution's copies; measured with `diffbir bench`.
+/// Working memory of a strip in bytes per value of input and output: the strip itself, its values after the affine
+/// map, the sigmoid, their product, and the convolution's copies. Measured with `diffbir bench`.
 pub const BYTES_PER_VALUE: u64 = 32;
 
 impl Bands<'_> {
-    /// Runs the graph on an input of `size`, which `read` gives by rows. `on_tile` is called before each band.
+    /// Runs the graph on an input of `size`; `read` returns rows of it. `on_tile` is called before each strip.
     ///
-    /// Where a band runs out of memory it is halved and tried again; what was computed before is kept.
+    /// A strip that runs out of memory is halved and retried; completed strips are kept.
     ///
     /// # Errors
-    /// What the networks and `on_tile` report; [`Resources`](ErrorKind::Resources) where one row does not fit or a
-    /// scratch file fails.
+    /// Errors of the networks and `on_tile`; [`Resources`](ErrorKind::Resources) if one row does not fit or a scratch
+    /// file fails.
     pub fn run(
         &self,
         networks: &mut dyn Networks,
@@ -105,7 +105,7 @@ impl Bands<'_> {
         output.ok_or_else(|| Error::internal("the segments made no output"))
     }
 
-    /// Rows of a step's bands, a multiple of what its scale asks for.
+    /// Height of a step's strips in rows, a multiple of the step's downscaling factor.
     fn rows(&self, step: &Step, size: (usize, usize)) -> usize {
         let (_, down) = self.plan.step_ratio(step);
         let rows = match self.height {
@@ -123,7 +123,7 @@ impl Bands<'_> {
         (rows / down * down).max(down)
     }
 
-    /// The least that bands of one row take, over all steps; `most_keys` as in [`Bands`].
+    /// Working memory of the smallest strips, maximum over all steps; `most_keys` as in [`Bands`].
     pub fn least_bytes(plan: &SegmentPlan, size: (usize, usize), most_keys: usize) -> u64 {
         let bytes = |step: &Step| {
             let (_, down) = plan.step_ratio(step);
@@ -134,14 +134,14 @@ impl Bands<'_> {
         plan.steps.iter().map(bytes).max().unwrap_or(0)
     }
 
-    /// How many bands a step has.
+    /// Number of strips of a step.
     fn count(&self, step: &Step, size: (usize, usize)) -> usize {
         let (height, _) = self.plan.size(&step.bands[0], size);
         height.div_ceil(self.rows(step, size))
     }
 }
 
-/// Bytes that a row of a step's bands takes.
+/// Working memory of one row of a step's strips in bytes.
 fn row_bytes(plan: &SegmentPlan, step: &Step, size: (usize, usize), most_keys: usize) -> u64 {
     let (height, width) = plan.size(&step.bands[0], size);
     let (up, down) = plan.step_ratio(step);
@@ -153,16 +153,16 @@ fn row_bytes(plan: &SegmentPlan, step: &Step, size: (usize, usize), most_keys: u
         true => 0,
         false => keys(height * width, most_keys),
     };
-    // Logits, their softmax, and a copy.
+    // Attention logits, their softmax, and a copy.
     values as u64 * BYTES_PER_VALUE + (width * keys * 12) as u64
 }
 
-/// To how many of `cells` a cell attends, at most.
+/// Number of keys for attention over `cells` latent pixels.
 fn keys(cells: usize, most: usize) -> usize {
     if cells <= most { cells } else { most / 4 }
 }
 
-/// Bytes of what a step is given whole, and of the graph's own copy.
+/// Bytes of a step's whole inputs and of the graph's own copy of them.
 fn whole_bytes(plan: &SegmentPlan, step: &Step, size: (usize, usize), most_keys: usize) -> u64 {
     let bytes = |name: &String| {
         let (height, width) = plan.size(name, size);
@@ -171,7 +171,7 @@ fn whole_bytes(plan: &SegmentPlan, step: &Step, size: (usize, usize), most_keys:
     step.whole.iter().map(bytes).sum()
 }
 
-/// The canvases of a run.
+/// The canvases of a run, by name.
 struct Canvases<'a> {
     bands: &'a Bands<'a>,
     size: (usize, usize),
@@ -181,7 +181,7 @@ struct Canvases<'a> {
 }
 
 impl Canvases<'_> {
-    /// Runs one segment over all bands.
+    /// Runs one segment over all strips.
     fn step(
         &mut self,
         step: &Step,
@@ -216,7 +216,7 @@ impl Canvases<'_> {
         Ok(())
     }
 
-    /// What is the same for all bands: statistics, keys and values.
+    /// Inputs that are the same for all strips: statistics, keys and values.
     fn constant_inputs(&self, step: &Step) -> Result<Vec<(String, Array4<f32>)>> {
         let mut inputs = Vec::new();
         if let Some(norm) = &step.norm {
@@ -234,7 +234,7 @@ impl Canvases<'_> {
         Ok(inputs)
     }
 
-    /// Runs a segment on the rows `core` of its bands and puts what comes out on its canvases.
+    /// Runs a segment on rows `core` of its inputs and writes the outputs to their canvases.
     fn band(
         &mut self,
         step: &Step,
@@ -309,7 +309,7 @@ impl Canvases<'_> {
     }
 }
 
-/// The canvas whole, or every k-th row and column of it with the smallest k that leaves no more than [`keys`].
+/// The whole canvas, or every k-th row and column of it with the smallest k that leaves at most [`keys`] pixels.
 fn thinned(canvas: &Canvas, most: usize) -> Result<Array4<f32>> {
     let (height, width) = canvas.size();
     let most = keys(height * width, most).max(1);
@@ -321,7 +321,7 @@ fn thinned(canvas: &Canvas, most: usize) -> Result<Array4<f32>> {
         return canvas.to_array();
     }
     let mut thin = Array4::zeros((1, canvas.channels(), height.div_ceil(k), width.div_ceil(k)));
-    // From the middle of each block, so that the sample does not lean to a corner.
+    // The middle of each block, so that the sample has no bias towards a corner.
     let place = |i: usize, length: usize| (i * k + k / 2).min(length - 1);
     for band in bands(height.div_ceil(k), 64) {
         let rows = place(band.start, height)..place(band.end - 1, height) + 1;

@@ -1,4 +1,4 @@
-//! How a graph is cut at its normalisations: the contents of `NAME.segments.safetensors`.
+//! A graph's segment plan: the contents of `NAME.segments.safetensors`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,19 @@ use crate::error::{Error, Result};
 /// The version of the plan that this engine reads.
 const VERSION: u64 = 1;
 
-/// Bounds of a plan's figures, above those of any known VAE: with them no count of values or bytes overflows 64 bits.
+/// Limits of a plan's numbers, above those of any known VAE, so that no count of values or bytes overflows 64 bits.
 const MAX_STEPS: usize = 1024;
 const MAX_CHANNELS: usize = 1 << 14;
 const MAX_HALO: usize = 1 << 12;
 
-/// A graph in segments. Each reads canvases band by band and makes new ones; where it normalises, it is given
-/// statistics of the whole canvas, so that bands do not differ from the whole.
+/// A graph cut at its normalisations into segments. Each reads canvases strip by strip and makes new ones. Its
+/// normalisation uses statistics of the whole canvas, so that strips equal the whole.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct SegmentPlan {
     version: u64,
     /// The canvas that is the graph's input.
     pub input: String,
-    /// The canvas that is its output.
+    /// The canvas that is the graph's output.
     pub output: String,
     /// All canvases by name.
     pub canvases: BTreeMap<String, CanvasSpec>,
@@ -29,17 +29,17 @@ pub struct SegmentPlan {
     pub steps: Vec<Step>,
 }
 
-/// A canvas: its channels, and its cells per cell of the graph's input, numerator and denominator.
+/// A canvas: its channels, and its size relative to the graph's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct CanvasSpec {
     /// Channels.
     pub channels: usize,
-    /// Cells per cell of the input in each direction: `[numerator, denominator]`.
+    /// Scale relative to the input, in each direction: `[numerator, denominator]`.
     pub scale: (usize, usize),
 }
 
 impl CanvasSpec {
-    /// Whether its figures are within the bounds of what may be computed with them.
+    /// Whether its numbers are within the limits.
     fn is_sound(&self) -> bool {
         let (up, down) = self.scale;
         [up, down].iter().all(|n| (1..=64).contains(n))
@@ -53,35 +53,35 @@ impl CanvasSpec {
 pub struct Step {
     /// The name of its graph in the file.
     pub graph: String,
-    /// What its first band is normalised with.
+    /// The normalisation of its first input.
     pub norm: Option<Norm>,
-    /// Canvases that are given in bands, as `band_0`, `band_1` …; all have one scale.
+    /// Canvases that it reads strip by strip, as `band_0`, `band_1` …; all have one scale.
     pub bands: Vec<String>,
-    /// Canvases that are given whole, as `whole_0` …: the keys and values of attention.
+    /// Canvases that it reads whole, as `whole_0` …: keys and values of attention.
     #[serde(default)]
     pub whole: Vec<String>,
-    /// Canvases that it makes, as `out_0` …; all have one scale.
+    /// Canvases that it writes, as `out_0` …; all have one scale.
     pub outputs: Vec<String>,
-    /// Rows beyond a band, above and below, that its output depends on.
+    /// Rows above and below a strip that its output depends on.
     pub halo: usize,
 }
 
 /// A group normalisation.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Norm {
-    /// The canvas whose statistics it takes: the step's first band.
+    /// The canvas whose statistics it uses: the step's first input.
     pub canvas: String,
-    /// Groups of channels.
+    /// Number of channel groups.
     pub groups: usize,
-    /// What is added to the variance.
+    /// Added to the variance.
     pub eps: f64,
 }
 
 impl SegmentPlan {
-    /// Parses a plan and checks that every canvas it names is there and made before it is used.
+    /// Parses a plan and checks that every canvas in it is declared, and written before it is read.
     ///
     /// # Errors
-    /// [`Bundle`](crate::error::ErrorKind::Bundle), naming what does not fit.
+    /// [`Bundle`](crate::error::ErrorKind::Bundle), naming the inconsistency.
     pub fn parse(text: &str) -> Result<Self> {
         let plan: SegmentPlan = serde_json::from_str(text)
             .map_err(|e| Error::bundle("not a valid plan of segments").with_source(e))?;
@@ -117,7 +117,7 @@ impl SegmentPlan {
                 ));
             }
             let (Some(first), Some(output)) = (step.bands.first(), step.outputs.first()) else {
-                return Err(wrong("it needs a band and an output"));
+                return Err(wrong("it needs a strip and an output"));
             };
             let one_scale = |names: &[String]| {
                 let scale = self.canvases[&names[0]].scale;
@@ -132,7 +132,7 @@ impl SegmentPlan {
                     || norm.groups == 0
                     || !channels.is_multiple_of(norm.groups)
                 {
-                    return Err(wrong("its normalisation does not fit its first band"));
+                    return Err(wrong("its normalisation does not fit its first strip"));
                 }
             }
             if !matches!(self.ratio(first, output), (1, 1) | (2, 1) | (1, 2)) {
@@ -156,24 +156,24 @@ impl SegmentPlan {
         (up / common, down / common)
     }
 
-    /// Rows of a step's outputs per row of its bands: `(1, 1)`, `(2, 1)` or `(1, 2)`.
+    /// Rows of a step's outputs per row of its inputs: `(1, 1)`, `(2, 1)` or `(1, 2)`.
     pub fn step_ratio(&self, step: &Step) -> (usize, usize) {
         self.ratio(&step.bands[0], &step.outputs[0])
     }
 
-    /// Height and width of a canvas where the graph's input has `size`.
+    /// Height and width of a canvas for an input of `size`.
     pub fn size(&self, canvas: &str, size: (usize, usize)) -> (usize, usize) {
         let (up, down) = self.canvases[canvas].scale;
         (size.0 * up / down, size.1 * up / down)
     }
 
-    /// The number of values of a canvas where the graph's input has `size`.
+    /// Number of values of a canvas for an input of `size`.
     pub fn values(&self, canvas: &str, size: (usize, usize)) -> usize {
         let (height, width) = self.size(canvas, size);
         self.canvases[canvas].channels * height * width
     }
 
-    /// The canvases that no step after number `k` reads, among those that are there by then; never the output.
+    /// The canvases that exist after step `k` and that no later step reads, except the output.
     pub fn done_after(&self, k: usize) -> BTreeSet<&str> {
         let later: BTreeSet<&str> = self.steps[k + 1..].iter().flat_map(Step::inputs).collect();
         let so_far = self.steps[..=k].iter().flat_map(|step| {
@@ -185,13 +185,13 @@ impl SegmentPlan {
             .collect()
     }
 
-    /// The normalisation that a later step applies to `canvas`, so that its statistics are wanted while it is made.
+    /// The normalisation that a later step applies to `canvas`; its statistics are gathered while it is written.
     pub fn norm_of(&self, canvas: &str) -> Option<&Norm> {
         let mut norms = self.steps.iter().filter_map(|step| step.norm.as_ref());
         norms.find(|norm| norm.canvas == canvas)
     }
 
-    /// The most values that canvases hold at any time, without the graph's input (which the caller holds).
+    /// Maximum number of values in all canvases at a time, without the graph's input, which belongs to the caller.
     pub fn most_values(&self, size: (usize, usize)) -> usize {
         let mut there: BTreeSet<&str> = BTreeSet::new();
         let mut most = 0;
@@ -207,7 +207,7 @@ impl SegmentPlan {
 }
 
 impl Step {
-    /// The canvases it reads.
+    /// The canvases that it reads.
     pub fn inputs(&self) -> impl Iterator<Item = &str> {
         self.bands.iter().chain(&self.whole).map(String::as_str)
     }

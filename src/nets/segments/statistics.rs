@@ -1,10 +1,10 @@
-//! Mean and deviation of a canvas, gathered while it is made.
+//! Mean and variance of a canvas, gathered while it is written.
 
 use ndarray::{Array4, ArrayView4};
 
 use super::plan::Norm;
 
-/// Sums over a canvas's channels. In f64: a picture has up to 1e8 cells, and what f32 loses there is visible.
+/// Sums over a canvas's channels, in f64: with up to 1e8 values per channel, f32's rounding errors become visible.
 #[derive(Debug, Clone)]
 pub(super) struct Sums {
     sums: Vec<f64>,

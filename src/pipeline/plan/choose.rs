@@ -1,4 +1,4 @@
-//! From costs and a budget to a plan.
+//! Chooses a plan by costs and budget.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ impl Costs<'_> {
             Place::Disk => 0,
         };
         let resident = |stage| self.resident_bytes(stage, in_memory(stage));
-        // All work is counted, and fits, where graphs stay loaded.
+        // If graphs stay loaded, all working memory is counted already, and fits.
         let available = |stage| match self.keep {
             true => u64::MAX,
             false => budget.saturating_sub(resident(stage)),
@@ -84,7 +84,7 @@ impl Costs<'_> {
             (Stage::Sampling, &graphs.decoder),
         ];
         let fits = |(stage, graph): &(Stage, &Graph)| {
-            // Loading takes more for a moment, which the constant of a run covers.
+            // Loading takes more memory for a moment; the constant term of a run's cost covers it.
             let more = graph.memory.load + graph.memory.run_bytes(1, 0);
             let peak = stages.get(stage);
             peak.is_some_and(|bytes| bytes.0 + more <= budget)
@@ -92,8 +92,8 @@ impl Costs<'_> {
         self.keep || next.iter().all(fits)
     }
 
-    /// Whether pictures may lie in memory: every stage in its smallest form has to fit with them, and they should leave
-    /// most of the memory to the stages.
+    /// Whether pictures can stay in memory: with them, every stage must fit with its smallest working memory, and most
+    /// of the budget should remain for the stages.
     fn pictures_fit(&self, budget: u64) -> bool {
         let fits = |(stage, bytes): (Stage, u64)| bytes + self.pictures(stage) <= budget;
         let are_small = 3 * picture(self.sizes.cond) <= budget / 3;
@@ -124,7 +124,7 @@ impl Costs<'_> {
         }
     }
 
-    /// How many tiles of the denoiser run at once where `spare` bytes are left after one.
+    /// Number of denoiser tiles per call, if `spare` bytes are left next to one tile.
     fn choose_tile_batch(&self, spare: u64) -> usize {
         let one = self.denoiser(1);
         let fits = |batch| self.denoiser(batch).saturating_sub(one) <= spare;
@@ -149,7 +149,7 @@ impl Costs<'_> {
     }
 }
 
-/// The largest of `1..=most` for which `holds` is true, which is so up to some number; 0 if for none.
+/// The largest `k` of `1..=most` with `holds(k)`, which must be monotonic; 0 if there is none.
 fn last_that(most: usize, holds: impl Fn(usize) -> bool) -> usize {
     let (mut known, mut beyond) = (0, most + 1);
     while beyond - known > 1 {
@@ -170,7 +170,7 @@ fn in_strips(
 ) -> (VaePlan, u64) {
     let smallest = smallest_strip(plan, input);
     let canvases = 4 * plan.most_values(input) as u64;
-    // On disk where no strip of a useful height would be left.
+    // On disk if the canvases would leave no room for strips of a useful height.
     let (place, held) = match canvases + 4 * smallest > available {
         true => (Place::Disk, 0),
         false => (Place::Memory, canvases),
@@ -180,7 +180,7 @@ fn in_strips(
     (VaePlan::Bands { height, place }, held + work)
 }
 
-/// The strips of an end of the VAE whose whole ran out of memory: half of what the whole was thought to take.
+/// The strips for a VAE graph that ran out of memory on the whole picture: with half of its estimated working memory.
 pub(in crate::pipeline) fn after_failure(
     memory: &GraphMemory,
     plan: &SegmentPlan,

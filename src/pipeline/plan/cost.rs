@@ -1,4 +1,4 @@
-//! What the stages of a picture take of memory, by the cost model.
+//! Cost model: memory of each stage of a restoration.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +12,22 @@ use crate::nets::vae::DOWNSCALE;
 use crate::tensor::round_up;
 use crate::tiling::{Layout, Tiles};
 
-// Figures that no bundle states. Measured with `diffbir bench --memory` at 512 to 4096 pixels on ONNX Runtime's CPU provider
-// (docs/large-pictures.md), each rounded up; `tests/large.rs` compares plans with what runs take.
+// Constants that no bundle states. Measured with `diffbir bench --memory` at 512 to 4096 pixels on ONNX Runtime's CPU
+// provider (docs/large-pictures.md), each rounded up; `tests/large.rs` compares plans with the memory of real runs.
 
 /// Bytes of the program and ONNX Runtime before a graph is loaded, and of memory that allocators do not return.
 const PROCESS: u64 = 112 << 20;
-/// Bytes that picture rows take at most outside of graphs: eight copies of a block of 32 MiB.
+/// Maximum working memory for picture rows outside of graphs: eight copies of a block of 32 MiB.
 const ROW_BLOCKS: u64 = 256 << 20;
-/// Copies of a picture that the work on its rows makes, where that is less.
+/// Copies of a picture during the work on its rows, if they are smaller than the blocks.
 const ROW_COPIES: u64 = 8;
-/// Bytes per latent pixel that a sampler holds, 16 values of 32 bits: `x_t`, predictions, their history, noise, condition.
+/// Bytes per latent pixel of a sampler, 16 values of 32 bits: `x_t`, predictions, their history, noise, condition.
 const SAMPLER: u64 = 4 * 16;
-/// One part of so many of a budget stays free for what this model does not know.
+/// One part in this many of a budget stays free for memory that the model does not cover.
 pub(super) const MARGIN: u64 = 16;
-/// Bytes of a strip above which a higher one is no faster.
+/// Size of a strip in bytes above which a higher one is no faster.
 pub(super) const LARGEST_STRIP: u64 = 1 << 30;
-/// Tiles at once above which more are no faster: a GPU is busy by then, a CPU from the first on.
+/// Number of tiles per call above which more are no faster: a GPU is saturated by then, a CPU by the first.
 pub(super) const MOST_TILES: usize = 4;
 
 /// One picture's sizes and costs.
@@ -39,7 +39,7 @@ pub(super) struct Costs<'a> {
     pub(super) keep: bool,
     /// The denoiser's tiles.
     pub(super) tiles: Option<Layout>,
-    /// Values that a denoiser call caches for each row and latent pixel.
+    /// Number of cached values of a denoiser call for each batch row and latent pixel.
     pub(super) cache_per_pixel: usize,
 }
 
@@ -77,8 +77,8 @@ impl<'a> Costs<'a> {
         self.pipeline.latent_size(self.sizes.cond)
     }
 
-    /// Bytes that are resident while a stage works, without its own work: the [overhead](Self::overhead) with `pictures` bytes
-    /// of pictures, and loaded graphs.
+    /// Resident bytes during a stage, without its working memory: the [overhead](Self::overhead) with `pictures` bytes
+    /// of pictures, and the loaded graphs.
     pub(super) fn resident_bytes(&self, stage: Stage, pictures: u64) -> u64 {
         let loaded = match self.keep {
             true => self.all_loaded(),
@@ -102,7 +102,7 @@ impl<'a> Costs<'a> {
         }
     }
 
-    /// Bytes apart from graphs: the program, 8-bit pictures, latents, and `pictures` bytes of other pictures.
+    /// Bytes outside of graphs: the program, 8-bit pictures, latents, and `pictures` bytes of other pictures.
     fn overhead(&self, pictures: u64) -> u64 {
         let samples = self.pipeline.options.sampling.samples as u64;
         let eight_bit = 3 * area(self.lq) as u64 + 3 * samples * area(self.sizes.output) as u64;
@@ -110,7 +110,7 @@ impl<'a> Costs<'a> {
         PROCESS + eight_bit + latents + pictures
     }
 
-    /// Bytes of all graphs loaded, each with the memory of its run on the whole, since allocators keep it.
+    /// Bytes of all graphs, each with the working memory of its run on the whole picture, since allocators keep it.
     fn all_loaded(&self) -> u64 {
         let graphs = &self.pipeline.graphs;
         load_bytes(graphs.all())
@@ -120,17 +120,19 @@ impl<'a> Costs<'a> {
             + self.vae_whole(&graphs.decoder.memory, self.latent())
     }
 
-    /// Bytes at the peak where every stage runs whole, pictures are in memory and graphs stay loaded.
+    /// Peak if every stage runs on the whole picture, pictures are in memory and graphs stay loaded.
     pub(super) fn peak_if_all_loaded(&self) -> u64 {
         self.overhead(4 * picture(self.sizes.cond)) + self.all_loaded()
     }
 
-    /// Bytes at a stage's peak, whose own work takes `work`. All work is counted already where graphs stay loaded.
+    /// Peak of a stage with `work` bytes of working memory. If graphs stay loaded, all working memory is counted
+    /// already.
     pub(super) fn stage_peak(&self, stage: Stage, pictures: u64, work: u64) -> u64 {
         self.resident_bytes(stage, pictures) + if self.keep { 0 } else { work }
     }
 
-    /// Bytes of the cleaner's run on a square tile of `edge` pixels, halo included, or on the whole where that is smaller.
+    /// Bytes of the restoration module's run on a square tile of `edge` pixels, halo included, or on the whole picture
+    /// if that is smaller.
     pub(super) fn cleaner(&self, edge: usize) -> u64 {
         let Some(graph) = &self.pipeline.graphs.cleaner else {
             return 0;
@@ -143,19 +145,19 @@ impl<'a> Costs<'a> {
             + picture((h * spec.scale, w * spec.scale))
     }
 
-    /// Bytes of the cleaner's run in the reference's tiles: arrays of the whole too.
+    /// Bytes of the restoration module's run in the reference's tiles, which also needs arrays of the whole picture.
     pub(super) fn reference_cleaner(&self, tiles: Tiles) -> u64 {
         let scale = self.pipeline.cleaner.scale;
         let (h, w) = self.sizes.input;
         self.cleaner(tiles.size) + picture((h, w)) + 2 * picture((h * scale, w * scale))
     }
 
-    /// Bytes of a run of an end of the VAE on the whole.
+    /// Bytes of a VAE graph's run on the whole picture.
     pub(super) fn vae_whole(&self, memory: &GraphMemory, input: (usize, usize)) -> u64 {
         memory.run_bytes(1, area(input)) + picture(self.padded())
     }
 
-    /// Bytes of a denoiser call on all branches of a batch, up to `tile_batch` tiles at once, and of its cache.
+    /// Bytes of a denoiser call on all branches of a batch, `tile_batch` tiles at once, and of its feature cache.
     pub(super) fn denoiser(&self, tile_batch: usize) -> u64 {
         let pipeline = self.pipeline;
         let batch = self.rows();
@@ -168,20 +170,20 @@ impl<'a> Costs<'a> {
         let guidance = graphs.vjp.as_ref();
         let guidance = guidance.map_or(0, |vjp| vjp.memory.run_bytes(batch, whole));
         let call = graphs.denoiser.memory.run_bytes(tiles * batch, pixels);
-        // The tiles that run hold their cache twice.
+        // The cached values of the tiles in the current call exist twice.
         let cached = self.tiled_pixels().saturating_add(tiles * pixels);
         let cache = (4 * self.cache_per_pixel * batch).saturating_mul(cached) as u64;
         call.max(guidance) + cache.min(MAX_COUNTED)
     }
 
-    /// Rows of a batch of all branches.
+    /// Number of batch rows, over all branches.
     fn rows(&self) -> usize {
         let sampling = &self.pipeline.options.sampling;
         let branches = if sampling.cfg_scale == 1.0 { 1 } else { 2 };
         branches * sampling.batch_size.min(sampling.samples)
     }
 
-    /// Latent pixels of all of the denoiser's tiles together, or of the whole.
+    /// Number of latent pixels in all denoiser tiles together, or in the whole latent.
     fn tiled_pixels(&self) -> usize {
         let whole = self.pipeline.padded_latent_size(self.latent());
         match self.tiles.map(|layout| layout.grid(self.latent())) {
@@ -190,12 +192,12 @@ impl<'a> Costs<'a> {
         }
     }
 
-    /// Bytes of the work on picture rows: several copies of a block, or of the picture where that is less.
+    /// Working memory for picture rows: several copies of a block, or of the picture if that is smaller.
     pub(super) fn picture_rows(&self) -> u64 {
         ROW_BLOCKS.min(ROW_COPIES * picture(self.sizes.cond))
     }
 
-    /// Bytes of the 32-bit pictures that there are at a stage.
+    /// Bytes of the 32-bit pictures that exist during a stage.
     pub(super) fn pictures(&self, stage: Stage) -> u64 {
         let cond = picture(self.sizes.cond);
         match stage {
@@ -206,7 +208,7 @@ impl<'a> Costs<'a> {
         }
     }
 
-    /// The smallest peak of each stage, with everything on disk that may be there.
+    /// The smallest peak of each stage, with everything on disk that can be.
     pub(super) fn minimum(&self) -> BTreeMap<Stage, u64> {
         let pipeline = self.pipeline;
         let cleaner = match (pipeline.options.tiling.cleaner, pipeline.halo()) {
@@ -239,7 +241,7 @@ fn load_bytes<'a>(graphs: impl Iterator<Item = &'a Graph>) -> u64 {
     graphs.map(|graph| graph.memory.load).sum()
 }
 
-/// Bytes of the smallest strips of a graph: the widest row, and the keys and values of attention.
+/// Working memory of the smallest strips of a graph: the widest row, and the keys and values of attention.
 pub(super) fn smallest_strip(plan: &SegmentPlan, input: (usize, usize)) -> u64 {
     Bands::least_bytes(plan, input, MOST_KEYS)
 }

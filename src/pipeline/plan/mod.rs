@@ -1,8 +1,8 @@
-//! Which stages run whole and which in tiles, so that a picture fits the memory there is.
+//! The plan of a restoration: which stages run whole and which in tiles, so that a picture fits into memory.
 //!
-//! The exact stages (cleaner, VAE encoder, VAE decoder) give the same values whole and in tiles, so memory decides about
-//! them. The denoiser's tiles change pixels; they follow from the picture's size and the options alone, and memory decides
-//! at most that the picture is refused.
+//! Restoration module, VAE encoder and VAE decoder have lossless tiles (identical to untiled), so available memory
+//! decides how they run. The denoiser's tiles change pixels; they depend only on the picture's size and the options,
+//! and too little memory for them refuses the picture.
 
 mod choose;
 mod cost;
@@ -23,30 +23,31 @@ use crate::tiling::{Layout, Tiles};
 pub(super) use choose::after_failure;
 use cost::{Costs, MARGIN};
 
-/// How one picture is worked on.
+/// How one picture is restored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     /// Height and width of the result.
     pub output: (usize, usize),
-    /// Bytes that the whole process may hold.
+    /// Maximum memory of the whole process.
     pub budget: Bytes,
-    /// Whether graphs may stay loaded when their stage is over.
+    /// Whether graphs may stay loaded after their stage.
     pub keep: bool,
-    /// Where pictures of 32-bit floats are held between the stages.
+    /// Where 32-bit pictures are stored between the stages.
     pub pictures: Place,
     /// Stage 1.
     pub cleaner: CleanerPlan,
     /// The VAE encoder.
     pub encoder: VaePlan,
-    /// The denoiser's tiles, in latent pixels; none where it sees the whole.
+    /// The denoiser's tiles, in latent pixels; `None`: it runs on the whole latent.
     pub denoiser: Option<Layout>,
-    /// How many of them run at once, where memory allows it to the end: the result is the same but for rounding.
+    /// Number of tiles per denoiser call, reduced during the run if memory is short; it changes the result by rounding
+    /// alone.
     pub tile_batch: usize,
     /// The VAE decoder.
     pub decoder: VaePlan,
-    /// Whether a stage's graphs are loaded while the stage before runs: where memory suffices for both.
+    /// Whether a stage's graphs are loaded during the stage before, since memory suffices for both.
     pub ahead: bool,
-    /// Bytes that the process is expected to hold at most in each stage.
+    /// Expected peak of the process in each stage.
     pub stages: BTreeMap<Stage, Bytes>,
 }
 
@@ -54,56 +55,56 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CleanerPlan {
-    /// On the whole picture. Where that runs out of memory after all and there is a halo, in tiles.
+    /// On the whole picture; with a halo, in lossless tiles if that runs out of memory.
     Whole {
         /// See [`Exact`](Self::Exact).
         halo: Option<usize>,
     },
     /// In the reference's tiles.
     Tiles(Tiles),
-    /// In tiles that give the whole's result.
+    /// In lossless tiles.
     Exact {
-        /// A tile's edge in pixels of the input.
+        /// A tile's edge in input pixels.
         tile: usize,
-        /// Pixels that a tile sees beyond it on each side.
+        /// Additional pixels on each side of a tile.
         halo: usize,
     },
 }
 
-/// How an end of the VAE runs.
+/// How the VAE encoder or decoder runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VaePlan {
-    /// On the whole picture. Where that runs out of memory after all, in bands.
+    /// On the whole picture; in strips if that runs out of memory.
     Whole,
-    /// In bands of rows, segment by segment, with the whole's result.
+    /// In horizontal strips, segment by segment, losslessly.
     Bands {
-        /// How high they are.
+        /// Height of the strips.
         height: BandHeight,
-        /// Where activations are held.
+        /// Where activations are stored.
         place: Place,
     },
 }
 
 impl Plan {
-    /// Whether memory suffices for every stage as a whole, pictures included.
+    /// Whether no stage runs in lossless tiles or strips, and pictures are in memory.
     pub fn is_whole(&self) -> bool {
         let vae = [self.encoder, self.decoder];
         let cleaner = !matches!(self.cleaner, CleanerPlan::Exact { .. });
         cleaner && vae == [VaePlan::Whole; 2] && self.pictures == Place::Memory
     }
 
-    /// The most that any stage is expected to take.
+    /// The highest expected peak of all stages.
     pub fn peak(&self) -> Bytes {
         self.stages.values().copied().max().unwrap_or(Bytes(0))
     }
 }
 
 impl Pipeline {
-    /// The sizes on the way of a picture of `lq` (height, width) pixels.
+    /// The sizes during the restoration of a picture of `lq` (height, width) pixels.
     ///
     /// # Errors
-    /// [`Resources`](ErrorKind::Resources) where one of them has more than [`MAX_PIXELS`](super::MAX_PIXELS).
+    /// [`Resources`](ErrorKind::Resources) if one of them has more than [`MAX_PIXELS`](super::MAX_PIXELS).
     pub fn sizes(&self, lq: (usize, usize)) -> Result<Sizes> {
         let tiles = self.options.tiling.cleaner;
         Sizes::of(
@@ -115,15 +116,15 @@ impl Pipeline {
         )
     }
 
-    /// How a picture of `lq` (height, width) pixels is worked on within [`TilingOptions::memory_budget`], else within what
-    /// the system has left, less a tenth. On a device of unknown memory (`networks` are not
-    /// [on the host](crate::nets::NetworkInfo::on_host)) there is no bound without a budget: a stage that runs out of memory
-    /// is then made smaller while it runs.
+    /// The plan for a picture of `lq` (height, width) pixels within [`TilingOptions::memory_budget`], by default
+    /// within the memory that is free, less a tenth. If `networks` run on a device (not [on the
+    /// host](crate::nets::NetworkInfo::on_host)), whose memory is unknown, the default is no bound: a stage that runs
+    /// out of memory is then split while it runs.
     ///
     /// # Errors
-    /// [`Resources`](ErrorKind::Resources) where no plan fits, naming the smallest budget that would do, or where the picture
-    /// would become larger than [`MAX_PIXELS`](super::MAX_PIXELS); [`Option`](ErrorKind::Option) where `networks` do not
-    /// offer what the options ask for.
+    /// [`Resources`](ErrorKind::Resources) if no plan fits, with the smallest sufficient budget, or if the picture
+    /// would become larger than [`MAX_PIXELS`](super::MAX_PIXELS); [`Option`](ErrorKind::Option) if `networks` do not
+    /// support the options.
     ///
     /// [`TilingOptions::memory_budget`]: crate::options::TilingOptions::memory_budget
     pub fn plan(&self, lq: (usize, usize), networks: &dyn Networks) -> Result<Plan> {
@@ -150,7 +151,8 @@ impl Pipeline {
         }
     }
 
-    /// Bytes that the process may hold: the budget given, else what is free on the host, shared with other sets of networks.
+    /// Maximum memory of the process: the budget option, else the free memory of the host, shared with other sets of
+    /// networks.
     fn budget(&self, info: &NetworkInfo) -> u64 {
         let budget = match self.options.tiling.memory_budget {
             Some(bytes) => bytes.0,
@@ -175,7 +177,7 @@ impl Pipeline {
                  little"
             }
             Stage::VaeEncoder | Stage::VaeDecoder if !self.has_segments(stage) => {
-                "; this bundle has no segments to run the VAE in bands: `python -m diffbir_export.segments BUNDLE` adds them"
+                "; this bundle has no segments to run the VAE in strips: `python -m diffbir_export.segments BUNDLE` adds them"
             }
             _ => "",
         };
@@ -197,8 +199,8 @@ impl Pipeline {
     }
 }
 
-/// What this process may hold in all if no budget is given: a tenth stays for others. Without figures of the system's,
-/// memory is taken to be without bound.
+/// Default maximum memory of this process: a tenth of the free memory stays for others. No bound if the system reports
+/// no figures.
 fn free_memory() -> u64 {
     let held = memory::resident().unwrap_or(0);
     memory::available().map_or(u64::MAX, |free| (held + free) / 10 * 9)

@@ -1,4 +1,4 @@
-//! A plan in words.
+//! A plan as text.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::nets::vae::DOWNSCALE;
 use crate::tiling::Layout;
 
 impl fmt::Display for Plan {
-    /// A line for the picture and one for each stage.
+    /// One line for the picture and one for each stage.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (height, width) = self.output;
         let pictures = match self.pictures {

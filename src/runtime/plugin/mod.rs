@@ -1,7 +1,7 @@
-//! Providers that are libraries of their own: finding the library, plugging it into ONNX Runtime, choosing a device.
+//! Plugin providers: finding the library, registering it with ONNX Runtime, choosing a device.
 //!
-//! Where a library is looked for, in this order: the provider's option `library`, the per-user cache, the active Python
-//! environment, and the one that the ONNX Runtime in use belongs to. Nothing here ever installs one.
+//! Search order: the provider's option `library`, the per-user cache, the active Python environment, the environment
+//! of the ONNX Runtime in use. Nothing here installs a library.
 
 mod package;
 
@@ -18,20 +18,20 @@ use super::{devices, library, needs};
 
 pub use package::{OPENVINO, Package, TENSORRT_RTX, package};
 
-/// What a plugin of TensorRT for RTX is linked with, in the order in which they need each other.
+/// Libraries that the TensorRT for RTX plugin is linked with, in dependency order.
 const RTX_LIBRARIES: [&str; 3] = [
     "libcudart.so.",
     "libtensorrt_rtx.so.",
     "libtensorrt_onnxparser_rtx.so.",
 ];
 
-/// The plugins in use: ONNX Runtime takes each once per process.
+/// The registered plugins: ONNX Runtime accepts each once per process.
 static PLUGGED: Mutex<BTreeMap<ProviderKind, PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// Gives a session the device that `provider`, a plugin, asks for.
+/// Adds the device selected by `provider`, a plugin, to a session.
 ///
 /// # Errors
-/// Why it does not load, in words.
+/// Why the provider does not load.
 pub(super) fn append(
     provider: &Provider,
     package: &Package,
@@ -53,7 +53,7 @@ pub(super) fn append(
         [] => "it offers no device here".to_owned(),
         names => format!("it has no such device here, only {}", names.join(", ")),
     })?;
-    // ONNX Runtime takes the options of several providers at once, told apart by their names.
+    // ONNX Runtime expects the options of all providers in one list, with the provider's name as prefix.
     let options: Vec<(String, String)> = provider
         .ort_options()
         .into_iter()
@@ -64,7 +64,7 @@ pub(super) fn append(
         .map_err(|e| e.message().to_owned())
 }
 
-/// Plugs the library in, unless that was done before.
+/// Registers the library, unless it is registered already.
 fn plug(provider: &Provider, package: &Package, environment: &Environment) -> Result<(), String> {
     let named = match &provider.settings {
         Settings::OpenVino(options) => options.library.as_deref(),
@@ -121,8 +121,8 @@ fn find(package: &Package, named: Option<&Path>) -> Result<PathBuf, String> {
     })
 }
 
-/// Loads what stands beside the plugin at `path` and is linked with it. One that cannot be loaded is named by ONNX
-/// Runtime when the plugin is.
+/// Loads the libraries next to the plugin at `path` that it is linked with. If one does not load, ONNX Runtime names
+/// it when the plugin is registered.
 fn load_companions(path: &Path) {
     let folder = path.parent().unwrap_or(Path::new("."));
     let names: Vec<String> = std::fs::read_dir(folder)

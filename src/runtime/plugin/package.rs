@@ -1,4 +1,4 @@
-//! The Python packages that hold plugins.
+//! The Python packages that contain plugins.
 
 use std::path::{Path, PathBuf};
 
@@ -6,18 +6,19 @@ use crate::runtime::library::{cache_dir, installed_dir};
 use crate::runtime::provider::ProviderKind;
 use crate::runtime::python;
 
-/// A Python package that holds a plugin with everything that it is linked with.
+/// A Python package that contains a plugin and the libraries it is linked with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Package {
     /// Its name.
     pub name: &'static str,
-    /// The version that the program installs.
+    /// The version that `diffbir runtime install` installs.
     pub version: &'static str,
-    /// The folder that it fills.
+    /// The folder it installs into.
     pub(super) folder: &'static str,
-    /// The plugin's name between `lib` and the ending.
+    /// The plugin's file name without prefix and extension.
     pub(super) library: &'static str,
-    /// Whether its libraries find each other only by names that the package leaves out, and only once they are loaded.
+    /// Whether its libraries refer to each other by names that the package does not contain (symbolic links, see
+    /// [`complete`](Self::complete)), and need to be loaded first.
     pub(super) needs_links: bool,
 }
 
@@ -39,7 +40,7 @@ pub const TENSORRT_RTX: Package = Package {
     needs_links: true,
 };
 
-/// The package of `kind`, where that is a plugin.
+/// The package of `kind`, if it is a plugin.
 pub fn package(kind: ProviderKind) -> Option<&'static Package> {
     match kind {
         ProviderKind::OpenVino => Some(&OPENVINO),
@@ -58,7 +59,7 @@ impl Package {
         format!("{before}{}{after}", self.library)
     }
 
-    /// Where the library may be.
+    /// Possible paths of the library.
     pub(super) fn places(&self, runtime: &Path) -> Vec<PathBuf> {
         let cached = cache_dir().map(|cache| installed_dir(&cache, self.name, self.version));
         // `…/site-packages/onnxruntime/capi/libonnxruntime.so…`
@@ -74,11 +75,11 @@ impl Package {
             .collect()
     }
 
-    /// What the package leaves to Python: its libraries get the names by which they look for each other. `target` is
-    /// the folder that it was installed into.
+    /// Completes an installation in the folder `target`: creates the symbolic links by which the libraries refer to
+    /// each other, which the package leaves to Python.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Errors of the file system.
     #[cfg(unix)]
     pub fn complete(&self, target: &Path) -> std::io::Result<()> {
         if !self.needs_links {
@@ -96,7 +97,7 @@ impl Package {
         Ok(())
     }
 
-    /// What the package leaves to Python: nothing, here.
+    /// Completes an installation: nothing to do on this system.
     ///
     /// # Errors
     /// None.
@@ -106,7 +107,7 @@ impl Package {
     }
 }
 
-/// `libx.so.1.7.1` is looked for as `libx.so.1` and `libx.so`.
+/// `libx.so.1.7.1` is searched for as `libx.so.1` and `libx.so`.
 fn aliases(name: &str) -> Vec<&str> {
     let Some((stem, version)) = name.split_once(".so.") else {
         return Vec::new();

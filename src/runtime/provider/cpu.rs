@@ -6,6 +6,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CpuOptions {
-    /// Threads. Default: 0, as many as this process may use at once.
+    /// Number of threads. Default: 0, as many as this process may use.
     pub threads: usize,
 }

@@ -1,10 +1,10 @@
-//! The providers by name.
+//! Execution providers by name.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which execution provider.
+/// An execution provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProviderKind {
@@ -14,15 +14,15 @@ pub enum ProviderKind {
     Cuda,
     /// NVIDIA TensorRT.
     Tensorrt,
-    /// NVIDIA TensorRT for RTX, a library of its own that is plugged in.
+    /// NVIDIA TensorRT for RTX, a plugin.
     TensorrtRtx,
-    /// Intel OpenVINO, a library of its own that is plugged in. Its CPU device runs on any x86 processor.
+    /// Intel OpenVINO, a plugin. Its CPU device runs on any x86 processor.
     #[serde(rename = "openvino")]
     OpenVino,
 }
 
 impl ProviderKind {
-    /// All of them.
+    /// All providers.
     pub const ALL: [ProviderKind; 5] = [
         ProviderKind::Cpu,
         ProviderKind::Cuda,
@@ -42,7 +42,7 @@ impl ProviderKind {
         }
     }
 
-    /// The one whose name in a configuration this is.
+    /// The provider with this name in a configuration.
     pub fn by_name(name: &str) -> Option<Self> {
         ProviderKind::ALL
             .into_iter()
@@ -60,7 +60,7 @@ impl ProviderKind {
         }
     }
 
-    /// What a user installs so that the provider can load.
+    /// The software that the provider needs.
     pub fn remedy(self) -> &'static str {
         match self {
             ProviderKind::Cpu => "every build of ONNX Runtime has it",

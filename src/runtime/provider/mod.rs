@@ -1,4 +1,4 @@
-//! Execution providers as options of our own, which the configuration fills.
+//! Execution providers as the configuration describes them, independent of `ort`.
 
 mod cpu;
 mod kind;
@@ -19,18 +19,18 @@ pub use kind::ProviderKind;
 pub use nvidia::{ConvSearch, CudaOptions, TensorrtOptions, TensorrtRtxOptions};
 pub use openvino::{OpenVinoOptions, Precision};
 
-/// Keys and values passed to ONNX Runtime as they are.
+/// Keys and values passed to ONNX Runtime unchanged.
 pub type Untyped = BTreeMap<String, Scalar>;
 
-/// A value that ONNX Runtime takes as text.
+/// A value that is passed to ONNX Runtime as text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Scalar {
-    /// `true` is passed as `1`, `false` as `0`.
+    /// Passed as `1` or `0`.
     Bool(bool),
     /// An integer.
     Int(i64),
-    /// A fraction.
+    /// A floating-point number.
     Float(f64),
     /// Any text.
     Text(String),
@@ -50,20 +50,20 @@ impl fmt::Display for Scalar {
 /// A provider's typed options.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Settings {
-    /// Of the CPU provider.
+    /// CPU.
     Cpu(CpuOptions),
-    /// Of CUDA.
+    /// CUDA.
     Cuda(CudaOptions),
-    /// Of TensorRT.
+    /// TensorRT.
     Tensorrt(TensorrtOptions),
-    /// Of TensorRT for RTX.
+    /// TensorRT for RTX.
     TensorrtRtx(TensorrtRtxOptions),
-    /// Of OpenVINO.
+    /// OpenVINO.
     OpenVino(OpenVinoOptions),
 }
 
 impl Settings {
-    /// The defaults of `kind`.
+    /// The default options of `kind`.
     pub fn of(kind: ProviderKind) -> Self {
         match kind {
             ProviderKind::Cpu => Settings::Cpu(CpuOptions::default()),
@@ -74,7 +74,7 @@ impl Settings {
         }
     }
 
-    /// Whose they are.
+    /// The provider that they belong to.
     pub fn kind(&self) -> ProviderKind {
         match self {
             Settings::Cpu(_) => ProviderKind::Cpu,
@@ -85,7 +85,7 @@ impl Settings {
         }
     }
 
-    /// Puts a provider that has devices by number on this one.
+    /// Sets the device number, for providers that have one.
     pub(super) fn stand_on(&mut self, device: u32) {
         match self {
             Settings::Cuda(options) => options.device_id = device,
@@ -106,7 +106,7 @@ impl Settings {
         }
     }
 
-    /// The device, as CUDA counts them, of a provider whose tensors ONNX Runtime copies there and back.
+    /// The CUDA device number, for providers whose tensors ONNX Runtime can copy to and from the device.
     pub fn cuda_device(&self) -> Option<u32> {
         match self {
             Settings::Cuda(options) => Some(options.device_id),
@@ -129,11 +129,11 @@ impl Settings {
 /// One execution provider and its options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Provider {
-    /// Which one, and its typed options.
+    /// The provider and its typed options.
     pub settings: Settings,
     /// Skips a provider that cannot load instead of failing. Default: false.
     pub optional: bool,
-    /// The provider's own options, passed through as they are. They win over typed ones. Default: none.
+    /// The provider's own options, passed through unchanged; they override typed ones. Default: none.
     pub options: Untyped,
 }
 
@@ -147,12 +147,12 @@ impl Provider {
         }
     }
 
-    /// Which one.
+    /// The provider.
     pub fn kind(&self) -> ProviderKind {
         self.settings.kind()
     }
 
-    /// Threads of the CPU provider; 0, as many as this process may use at once, where it is another one.
+    /// Threads of the CPU provider; 0 (as many as this process may use) for other providers.
     pub fn threads(&self) -> usize {
         match &self.settings {
             Settings::Cpu(options) => options.threads,
@@ -160,7 +160,7 @@ impl Provider {
         }
     }
 
-    /// Whether it works in the machine's own memory.
+    /// Whether it runs in host memory.
     pub fn on_host(&self) -> bool {
         match &self.settings {
             Settings::Cpu(_) => true,
@@ -169,7 +169,7 @@ impl Provider {
         }
     }
 
-    /// Whether it records a graph's kernels and replays them.
+    /// Whether it captures CUDA graphs.
     pub fn records(&self) -> bool {
         match &self.settings {
             Settings::Cuda(options) => options.cuda_graph,
@@ -179,7 +179,8 @@ impl Provider {
         }
     }
 
-    /// Refuses `cuda_graph` where inputs do not stay in one place: ONNX Runtime would replay a graph on its first ones.
+    /// Refuses `cuda_graph` unless inputs stay at fixed addresses: ONNX Runtime would replay the graph on its first
+    /// inputs.
     ///
     /// # Errors
     /// [`Config`](crate::error::ErrorKind::Config).
@@ -195,7 +196,7 @@ impl Provider {
         }
     }
 
-    /// Keys and values as ONNX Runtime is given them: typed options, then those passed through.
+    /// Keys and values as passed to ONNX Runtime: typed options, overridden by those passed through.
     pub fn ort_options(&self) -> BTreeMap<String, String> {
         let typed = self.settings.ort_options().into_iter();
         let untyped = self.options.iter();
@@ -206,7 +207,7 @@ impl Provider {
     }
 }
 
-/// `1` or `0`, as most of ONNX Runtime's options have it.
+/// `1` or `0`, as most of ONNX Runtime's options expect.
 fn flag(x: bool) -> String {
     u8::from(x).to_string()
 }

@@ -1,7 +1,7 @@
 //! Options of NVIDIA's providers.
 //!
-//! Keys are those of ONNX Runtime 1.31 (`cuda_provider_options.h`, `tensorrt_provider_options.h`) and of version 0.5.0 of
-//! the plugin for RTX (`tensorrt_rtx_provider_options.h`).
+//! Keys are those of ONNX Runtime 1.31 (`cuda_provider_options.h`, `tensorrt_provider_options.h`) and of version 0.5.0
+//! of the TensorRT for RTX plugin (`tensorrt_rtx_provider_options.h`).
 
 use std::path::{Path, PathBuf};
 
@@ -12,16 +12,16 @@ use super::Provider;
 use super::flag;
 use crate::memory::Bytes;
 
-/// How cuDNN's algorithms for convolutions are found.
+/// How cuDNN's convolution algorithms are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConvSearch {
-    /// Each is timed when a shape is first seen: a slow first run, the fastest afterwards.
+    /// Every algorithm is timed when a shape first occurs: slow first run, fastest afterwards.
     #[default]
     Exhaustive,
-    /// cuDNN guesses.
+    /// By cuDNN's heuristic.
     Heuristic,
-    /// One algorithm for all.
+    /// The same algorithm for all.
     Default,
 }
 
@@ -29,17 +29,19 @@ pub enum ConvSearch {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CudaOptions {
-    /// The device, as CUDA counts them. Default: 0.
+    /// CUDA device number. Default: 0.
     pub device_id: u32,
-    /// Bytes of device memory that a session's arena may take; cuDNN's and CUDA's own come besides. Default: no limit.
+    /// Maximum size of a session's arena in bytes of device memory, without the memory of cuDNN and CUDA themselves.
+    /// Default: no limit.
     pub memory_limit: Option<Bytes>,
-    /// Records a graph's kernels once for each shape and replays them. Default: false.
+    /// Captures a CUDA graph for each shape and replays it. Default: false.
     pub cuda_graph: bool,
-    /// Products of 32-bit floats in 19 bits: faster, and not what the reference computes. Default: false.
+    /// Computes 32-bit products in TF32: faster, with a result that differs from the reference's. Default: false.
     pub tf32: bool,
-    /// How algorithms for convolutions are found. Default: exhaustive.
+    /// How convolution algorithms are chosen. Default: exhaustive.
     pub conv_search: ConvSearch,
-    /// The arena grows by what is asked for instead of by powers of two: less memory, more allocations. Default: false.
+    /// The arena grows by the requested size instead of by powers of two: less memory, more allocations. Default:
+    /// false.
     pub tight_arena: bool,
 }
 
@@ -57,11 +59,11 @@ impl CudaOptions {
         let mut options = vec![
             ("device_id", self.device_id.to_string()),
             ("enable_cuda_graph", flag(self.cuda_graph)),
-            // ONNX Runtime's own default has changed.
+            // ONNX Runtime's own default has changed between versions.
             ("use_tf32", flag(self.tf32)),
             ("cudnn_conv_algo_search", search.to_owned()),
             ("arena_extend_strategy", arena.to_owned()),
-            // Its fast kernel takes an fp16 layer normalisation's mean and variance in fp16.
+            // The fast kernel computes an fp16 layer normalisation's mean and variance in fp16.
             ("enable_skip_layer_norm_strict_mode", flag(true)),
         ];
         options.extend(limit("gpu_mem_limit", self.memory_limit));
@@ -69,20 +71,21 @@ impl CudaOptions {
     }
 }
 
-/// Options of TensorRT. Shapes of its profiles are passed through: `trt_profile_min_shapes`, `_opt_` and `_max_`.
+/// Options of TensorRT. Shapes of optimisation profiles are passed through: `trt_profile_min_shapes`, `_opt_` and
+/// `_max_`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TensorrtOptions {
-    /// The device, as CUDA counts them. Default: 0.
+    /// CUDA device number. Default: 0.
     pub device_id: u32,
-    /// Layers may work in 16 bits. Default: false.
+    /// Allows layers to compute in fp16. Default: false.
     pub fp16: bool,
-    /// A folder in which engines and the timings of layers are kept: building one takes minutes. Each graph has a folder
-    /// in it, named by everything that the engine depends on. Default: none, engines are built anew.
+    /// Folder for engines and layer timings: building an engine takes minutes. Engines are in subfolders, named by
+    /// everything that they depend on. Default: none, engines are rebuilt for every session.
     pub engine_cache: Option<PathBuf>,
-    /// Records a graph's kernels once for each shape and replays them. Default: false.
+    /// Captures a CUDA graph for each shape and replays it. Default: false.
     pub cuda_graph: bool,
-    /// Bytes of device memory that a layer may work in. Default: as much as there is.
+    /// Maximum workspace of a layer in bytes of device memory. Default: no limit.
     pub memory_limit: Option<Bytes>,
 }
 
@@ -100,7 +103,7 @@ impl TensorrtOptions {
         options
     }
 
-    /// Engines and timings are kept in `folder`.
+    /// Options that cache engines and timings in `folder`.
     pub(in crate::runtime) fn cache_options(folder: &Path) -> [(&'static str, String); 4] {
         let folder = folder.to_string_lossy().into_owned();
         [
@@ -116,20 +119,20 @@ impl TensorrtOptions {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TensorrtRtxOptions {
-    /// The plugin's library. Default: none, it is looked for in the per-user cache and in Python environments.
+    /// The plugin's library. Default: none, search in the per-user cache and in Python environments.
     pub library: Option<PathBuf>,
-    /// The device: its place among those that the provider offers, from 0. Default: 0.
+    /// Index of the device among those that the provider offers. Default: 0.
     pub device_id: u32,
-    /// A folder in which kernels that were compiled for the device are kept. Default: none.
+    /// Folder for kernels compiled for the device. Default: none.
     pub runtime_cache: Option<PathBuf>,
-    /// Records a graph's kernels once and replays them. Refused, see [`Provider::check_replay`]. Default: false.
+    /// Captures a CUDA graph and replays it. Refused, see [`Provider::check_replay`]. Default: false.
     pub cuda_graph: bool,
-    /// Bytes of device memory that a layer may work in. Default: as much as there is.
+    /// Maximum workspace of a layer in bytes of device memory. Default: no limit.
     pub memory_limit: Option<Bytes>,
 }
 
 impl TensorrtRtxOptions {
-    /// The device is chosen by the one that the session is given, not by an option.
+    /// Without the device: a session is given it directly, not by an option.
     pub(super) fn ort_options(&self) -> Vec<(&'static str, String)> {
         let mut options = vec![("enable_cuda_graph", flag(self.cuda_graph))];
         options.extend(limit("nv_max_workspace_size", self.memory_limit));

@@ -1,26 +1,26 @@
 //! Options of OpenVINO.
 //!
-//! The plugin (1.8.1) takes the device from the one that the session is given, and everything else as properties of
-//! OpenVINO in the option `load_config`: JSON, a mapping of properties for each family of devices. What older builds of
-//! the provider took as options of their own (`num_of_threads`, `precision` …) it passes over with a warning.
+//! The plugin (1.8.1) is given the device directly and everything else as OpenVINO properties in the option
+//! `load_config`: JSON, a mapping of properties for each device family. It ignores, with a warning, the separate
+//! options of older builds of the provider (`num_of_threads`, `precision` …).
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// In what the networks compute.
+/// Precision of the networks' computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 32-bit floats, as the graphs have them.
+    /// 32-bit floats, as in the graphs.
     #[default]
     F32,
-    /// 16-bit floats, where the device has them.
+    /// 16-bit floats, if the device supports them.
     F16,
-    /// bfloat16, where the device has it.
+    /// bfloat16, if the device supports it.
     Bf16,
-    /// As OpenVINO thinks best for the device: often not 32 bits.
+    /// OpenVINO's default for the device: often not 32 bits.
     Auto,
 }
 
@@ -28,13 +28,13 @@ pub enum Precision {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OpenVinoOptions {
-    /// The plugin's library. Default: none, it is looked for in the per-user cache and in Python environments.
+    /// The plugin's library. Default: none, search in the per-user cache and in Python environments.
     pub library: Option<PathBuf>,
-    /// OpenVINO's name of the device: `CPU`, `GPU`, `GPU.1`, `NPU`. Default: `CPU`.
+    /// OpenVINO's device name: `CPU`, `GPU`, `GPU.1`, `NPU`. Default: `CPU`.
     pub device: String,
-    /// Threads on the CPU. Default: 0, as many as OpenVINO thinks best.
+    /// Threads on the CPU. Default: 0, OpenVINO's choice.
     pub threads: usize,
-    /// In what the networks compute. Default: f32.
+    /// Precision of the networks' computation. Default: f32.
     pub precision: Precision,
 }
 

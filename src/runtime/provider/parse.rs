@@ -1,4 +1,4 @@
-//! One execution provider as it is written: `cpu`, or `cuda: { device_id: 0, options: { … } }`.
+//! Parsing of an execution provider: `cpu`, or `cuda: { device_id: 0, options: { … } }`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::{Provider, ProviderKind, Settings, Untyped};
 use crate::error::{Error, Result, nearest};
 use crate::wording;
 
-/// Options that are paths: `~/` is the user's home, and what is relative is taken from the configuration's folder.
+/// Options that are paths: `~/` is the user's home, relative paths are resolved against the configuration's folder.
 const PATHS: [&str; 3] = ["library", "engine_cache", "runtime_cache"];
 
 /// Options of every provider.
@@ -34,7 +34,7 @@ impl<'de> Deserialize<'de> for Provider {
 }
 
 impl Serialize for Provider {
-    /// The name alone where every option is at its default.
+    /// Writes the name alone if every option is at its default.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let name = self.kind().name();
         if *self == Provider::new(self.kind()) {
@@ -64,7 +64,7 @@ impl Settings {
         value.and_then(serde_json::from_value)
     }
 
-    /// Takes relative paths from `folder`.
+    /// Resolves relative paths against `folder`.
     pub(in crate::runtime) fn resolve_paths(&mut self, folder: &Path) {
         let paths = match self {
             Settings::Tensorrt(options) => vec![&mut options.engine_cache],
@@ -143,7 +143,7 @@ fn settings(kind: ProviderKind, options: Map<String, Value>) -> Result<Settings>
     })
 }
 
-/// The options of a provider, whose keys are those of the defaults.
+/// A provider's options; the known keys are those of the defaults.
 fn typed<T: Default + Serialize + DeserializeOwned>(
     kind: ProviderKind,
     mut options: Map<String, Value>,
@@ -171,7 +171,7 @@ fn typed<T: Default + Serialize + DeserializeOwned>(
     })
 }
 
-/// Refuses options that OpenVINO's plugin ignores, naming the key that has the effect.
+/// Refuses options that OpenVINO's plugin ignores, with the key to use instead.
 fn refuse_without_effect(provider: &Provider) -> Result<()> {
     const INSTEAD: [(&str, &str); 6] = [
         ("device_type", "openvino.device"),
@@ -193,7 +193,7 @@ fn refuse_without_effect(provider: &Provider) -> Result<()> {
     }
 }
 
-/// `~/` is the user's home.
+/// Expands `~/` to the user's home.
 fn at_home(path: &str) -> String {
     match (path.strip_prefix("~/"), dirs::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest).to_string_lossy().into_owned(),

@@ -14,7 +14,7 @@ fn variant(name: &str, provider: ProviderKind, role: Role) -> VariantFile {
     }
 }
 
-/// A denoiser; int8 comes first, so that its place decides nothing.
+/// A denoiser; int8 comes first, so that the order decides nothing.
 fn denoiser(has_int8: bool) -> GraphFile {
     use ProviderKind::{Cpu, Cuda};
     let exact = [
@@ -68,7 +68,7 @@ fn the_first_providers_variant_is_taken() {
     assert_eq!(of(&[Cuda]).as_deref(), Some("cuda"));
     assert_eq!(of(&[Cuda, Cpu]).as_deref(), Some("cuda"));
     assert_eq!(of(&[Cpu]).as_deref(), Some("cpu"));
-    // TensorRT does not know CUDA's operators, though CUDA stands behind it.
+    // TensorRT cannot run CUDA's operators, although CUDA is next in the list.
     assert_eq!(of(&[Tensorrt, Cuda, Cpu]), None);
     let mut without = on(vec![Provider::new(Cuda)]);
     without.variants = false;

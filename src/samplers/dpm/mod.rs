@@ -1,11 +1,11 @@
 //! DPM-Solver and DPM-Solver++ (Lu et al., arXiv 2206.00927 and 2211.01095) of order 1 to 3, evenly spaced in time.
 //!
-//! Both are exponential integrators in `lambda`, half the log-SNR: DPM-Solver of the noise, DPM-Solver++ of the clean
-//! latent. No draws. They end at the first training timestep, not at the clean latent. Source: `DPMSolverSampler`,
-//! diffbir/sampler/dpms_sampler.py, and diffbir/sampler/dpm_solver_pytorch.py at 3f8b530.
+//! Both are exponential integrators in `lambda`, half the log-SNR: DPM-Solver in the noise prediction, DPM-Solver++ in
+//! the data prediction. No draws. They end at the first training timestep, not at the clean latent. Source:
+//! `DPMSolverSampler`, diffbir/sampler/dpms_sampler.py, and diffbir/sampler/dpm_solver_pytorch.py at 3f8b530.
 //!
-//! With zero SNR the reference's table of noise levels is shorter than its model timesteps assume (see [`LogSnrSchedule`]), so
-//! that noise level and model timestep disagree by up to 1.4 %. That is kept.
+//! At zero SNR the reference's table of noise levels is shorter than its model timesteps assume (see
+//! [`LogSnrSchedule`]), so noise level and model timestep disagree by up to 1.4 %. This is reproduced.
 
 mod multistep;
 mod singlestep;
@@ -19,25 +19,25 @@ use crate::tensor::Latent;
 pub use multistep::multistep;
 pub use singlestep::singlestep;
 
-/// What the solver integrates.
+/// Prediction type of the solver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prediction {
-    /// The noise: DPM-Solver.
+    /// Noise prediction: DPM-Solver.
     Noise,
-    /// The clean latent: DPM-Solver++.
+    /// Data prediction (the clean latent): DPM-Solver++.
     Data,
 }
 
-/// How a time becomes the timestep at which the network is called.
+/// Conversion of a time to a model timestep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ModelTimesteps {
-    /// As if the schedule had 1000 timesteps: the reference's.
+    /// For a schedule of 1000 timesteps, as in the reference.
     Stretched,
-    /// The timestep that the time stands for.
+    /// For the actual length of the schedule.
     True,
 }
 
-/// A schedule and what is integrated on it.
+/// A schedule and the prediction type on it.
 pub(super) struct Solver<'a> {
     sampling: &'a Sampling<'a>,
     pub(super) schedule: LogSnrSchedule,
@@ -45,10 +45,10 @@ pub(super) struct Solver<'a> {
     timesteps: ModelTimesteps,
 }
 
-/// An evaluation of the network.
+/// The result of a denoiser call.
 pub(super) struct ModelOutput {
     pub(super) time: f32,
-    /// The noise or the clean latent, whichever is integrated.
+    /// The noise or the clean latent, according to the prediction type.
     pub(super) value: Latent,
     /// The clean latent.
     pub(super) pred_x0: Latent,
@@ -68,7 +68,7 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// The training timestep, fractional, at which the network is called for `time`.
+    /// The model timestep, fractional, for `time`.
     pub(super) fn model_timestep(&self, time: f32) -> f32 {
         let count = match self.timesteps {
             ModelTimesteps::Stretched => self.sampling.diffusion.timesteps(),
@@ -77,7 +77,7 @@ impl<'a> Solver<'a> {
         (time - self.schedule.end()) * count as f32
     }
 
-    /// Calls the network at `x` and `time`. The step that this begins leads to `next`.
+    /// Calls the denoiser at `x` and `time`, in a step that leads to `next`.
     pub(super) fn call(
         &self,
         run: &mut Run<'_>,
@@ -113,7 +113,7 @@ impl<'a> Solver<'a> {
         })
     }
 
-    /// The weights of a step from `from` to `to`, `h` apart in `lambda`.
+    /// The coefficients of a step from `from` to `to` of size `h` in `lambda`.
     pub(super) fn coefficients(&self, from: f32, to: f32, h: f32) -> Coefficients {
         let schedule = &self.schedule;
         match self.prediction {
@@ -142,14 +142,14 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// The distance of two times in `lambda`.
+    /// The difference of two times in `lambda`.
     pub(super) fn distance(&self, from: f32, to: f32) -> f32 {
         self.schedule.lambda(to) - self.schedule.lambda(from)
     }
 }
 
-/// The weights of an exponential step:
-/// `x_weight * x - gain * phi_1 * value + gain * phi_2 * first derivative - gain * phi_3 * second derivative`.
+/// The coefficients of an exponential integrator step: `x_weight * x - gain * phi_1 * value + gain * phi_2 * first
+/// derivative - gain * phi_3 * second derivative`.
 pub(super) struct Coefficients {
     pub(super) x_weight: f32,
     pub(super) gain: f32,
@@ -159,7 +159,7 @@ pub(super) struct Coefficients {
 }
 
 impl Coefficients {
-    /// The part of a step that every order has.
+    /// The first-order part of a step.
     pub(super) fn first(&self, x: &Latent, value: &Latent) -> Latent {
         super::combine(self.x_weight, x, -(self.gain * self.phi_1), value)
     }

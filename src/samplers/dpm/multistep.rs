@@ -1,4 +1,4 @@
-//! The multistep method: one evaluation a step, earlier ones are remembered.
+//! The multistep method: one denoiser call per step, with the outputs of earlier steps.
 
 use super::{ModelOutput, ModelTimesteps, Prediction, Solver, scaled_difference};
 use crate::error::{Error, Result};
@@ -6,14 +6,14 @@ use crate::samplers::{Run, Sampling, add_scaled};
 use crate::schedule::linspace;
 use crate::tensor::Latent;
 
-/// Below this many steps the last ones are of lower order.
+/// Below this number of steps the last ones are of lower order.
 const FEW_STEPS: usize = 10;
 
-/// Denoises `x_t` with the multistep solver of `order` 1 to 3; the first steps are of lower order, and with fewer
-/// than 10 steps the last ones too. At least `order` steps.
+/// Denoises `x_t` with the multistep solver of `order` 1 to 3, in at least `order` steps. The first steps are of lower
+/// order, and with fewer than 10 steps the last ones too.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for fewer steps than the order, and what the run reports.
+/// [`Option`](crate::error::ErrorKind::Option) for fewer steps than the order, and errors of the run.
 pub fn multistep(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
@@ -29,7 +29,7 @@ pub fn multistep(
     }
     let solver = Solver::new(sampling, prediction, ModelTimesteps::Stretched);
     let times = linspace(1.0, solver.schedule.end(), steps + 1);
-    let mut past: Vec<ModelOutput> = Vec::new(); // the latest first
+    let mut past: Vec<ModelOutput> = Vec::new(); // latest first
     let mut x = x_t;
     for step in 1..=steps {
         past.insert(0, solver.call(run, &x, times[step - 1], times[step])?);
@@ -45,7 +45,7 @@ pub fn multistep(
     Ok(x)
 }
 
-/// A step to the time `to`, of the order that the number of evaluations in `past` allows.
+/// A step to the time `to`; the number of outputs in `past` determines its order.
 fn update(solver: &Solver<'_>, x: &Latent, past: &[ModelOutput], to: f32) -> Latent {
     let now = &past[0];
     let h = solver.distance(now.time, to);

@@ -1,4 +1,4 @@
-//! The singlestep method: each step evaluates the network as often as its order says and forgets.
+//! The singlestep method: a step of order n makes n denoiser calls and uses no earlier outputs.
 
 use super::{ModelOutput, ModelTimesteps, Prediction, Solver, scaled_difference};
 use crate::error::{Error, Result};
@@ -6,11 +6,11 @@ use crate::samplers::{Run, Sampling, add_scaled};
 use crate::schedule::linspace;
 use crate::tensor::Latent;
 
-/// Denoises `x_t` with the singlestep solver of `order` 1 to 3. `steps` counts evaluations: it is made up of steps of
-/// that order and one or two of lower order at the end. The observer receives each step.
+/// Denoises `x_t` with the singlestep solver of `order` 1 to 3. `steps` is the number of denoiser calls (NFE): they
+/// are divided into steps of that order and one or two of lower order at the end. The observer receives each step.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and what the run reports.
+/// [`Option`](crate::error::ErrorKind::Option) for 0 steps, and errors of the run.
 pub fn singlestep(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
@@ -37,7 +37,7 @@ pub fn singlestep(
     Ok(x)
 }
 
-/// The orders of the steps that use up `evaluations`.
+/// The orders of the steps that take `evaluations` denoiser calls in all.
 fn orders(evaluations: usize, order: usize) -> Vec<usize> {
     let whole = vec![order; evaluations / order];
     match (order, evaluations % order) {
@@ -47,7 +47,7 @@ fn orders(evaluations: usize, order: usize) -> Vec<usize> {
     }
 }
 
-/// A step of `order` from `from` to `to`, and its first evaluation.
+/// A step of `order` from `from` to `to`, and its first model output.
 fn update(
     solver: &Solver<'_>,
     run: &mut Run<'_>,
@@ -58,7 +58,7 @@ fn update(
 ) -> Result<(Latent, ModelOutput)> {
     let h = solver.distance(from, to);
     let inner = linspace(from, to, order + 1);
-    // Where the inner times lie on the step, in lambda.
+    // Position of the intermediate times on the step, in lambda.
     let share = |i: usize| solver.distance(inner[0], inner[i]) / solver.distance(inner[0], to);
     let inner_time = |r: f32| solver.schedule.time(solver.schedule.lambda(from) + r * h);
     let c = solver.coefficients(from, to, h);

@@ -1,4 +1,4 @@
-//! Ancestral samplers: each step goes below its level, and noise brings it back up.
+//! Ancestral samplers: each step goes down to `sigma_down`, then noise raises it to `sigma_next`.
 
 use super::{Edm, dpm_2_step, dpmpp_1_step, euler_step, x0_weight};
 use crate::error::Result;
@@ -17,10 +17,10 @@ pub(super) fn ancestral_step(sigma: f32, sigma_next: f32, eta: f32) -> (f32, f32
     ((var_next - sigma_up.powi(2)).sqrt(), sigma_up)
 }
 
-/// Euler's method. One evaluation a step; one draw, after it, in all but the last.
+/// Euler's method. One denoiser call per step; one draw after it, except in the last step.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps, and what the run reports.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and errors of the run.
 pub fn euler_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     solve(
         sampling,
@@ -30,7 +30,7 @@ pub fn euler_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) 
     )
 }
 
-/// DPM-Solver-2. Two evaluations a step, one in the last; draws as [`euler_ancestral`].
+/// DPM-Solver-2. Two denoiser calls per step, one in the last; draws as [`euler_ancestral`].
 ///
 /// # Errors
 /// As [`euler_ancestral`].
@@ -38,7 +38,7 @@ pub fn dpm_2_ancestral(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) 
     solve(sampling, run, x_t, dpm_2_step)
 }
 
-/// DPM-Solver++(2S) (Lu et al., arXiv 2211.01095). Evaluations and draws as [`dpm_2_ancestral`].
+/// DPM-Solver++(2S) (Lu et al., arXiv 2211.01095). Denoiser calls and draws as [`dpm_2_ancestral`].
 ///
 /// # Errors
 /// As [`euler_ancestral`].
@@ -69,15 +69,15 @@ pub fn dpmpp_2s_ancestral(
     )
 }
 
-/// Walks down the levels: `step` from `sigma` to `sigma_down`, then noise of `sigma_up`.
+/// The sampler's loop: `step` from `sigma` to `sigma_down`, then noise of standard deviation `sigma_up`.
 fn solve(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
     x_t: Latent,
     step: impl Fn(&Edm<'_>, &mut Run<'_>, &Latent, (f32, f32), &Latent) -> Result<Latent>,
 ) -> Result<Latent> {
-    let eta = sampling.knobs.eta.unwrap_or(1.0) as f32;
-    let s_noise = sampling.knobs.s_noise.unwrap_or(1.0) as f32;
+    let eta = sampling.parameters.eta.unwrap_or(1.0) as f32;
+    let s_noise = sampling.parameters.s_noise.unwrap_or(1.0) as f32;
     let (edm, mut x) = Edm::start(sampling, x_t)?;
     for i in 0..edm.steps() {
         let (sigma, sigma_next) = (edm.sigmas()[i], edm.sigmas()[i + 1]);

@@ -1,14 +1,14 @@
-//! Solvers of the probability flow ODE with optional noise before each step (Karras et al., algorithm 2).
+//! Solvers of the probability flow ODE with optional churn, noise added before each step (Karras et al., algorithm 2).
 
 use super::{Edm, derivative, dpm_2_step, euler_step, x0_weight};
 use crate::error::Result;
 use crate::samplers::{Run, Sampling, add_scaled};
 use crate::tensor::Latent;
 
-/// Euler's method, first order. One draw and one evaluation a step.
+/// Euler's method, first order. One draw and one denoiser call per step.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps, and what the run reports.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and errors of the run.
 pub fn euler(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     solve(
         sampling,
@@ -20,7 +20,7 @@ pub fn euler(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<
     )
 }
 
-/// Heun's method, second order: two evaluations a step, one in the last. One draw a step.
+/// Heun's method, second order. One draw and two denoiser calls per step, one call in the last.
 ///
 /// # Errors
 /// As [`euler`].
@@ -50,7 +50,7 @@ pub fn heun(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<L
     )
 }
 
-/// DPM-Solver-2: the derivative is taken in the middle of the step. Evaluations and draws as [`heun`].
+/// DPM-Solver-2: the derivative at the midpoint of the step. Denoiser calls and draws as [`heun`].
 ///
 /// # Errors
 /// As [`euler`].
@@ -58,7 +58,7 @@ pub fn dpm_2(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<
     solve(sampling, run, x_t, dpm_2_step)
 }
 
-/// Walks down the levels by `step` from `sigma_hat` to `sigma_next`, which receives the denoised latent at the first.
+/// The sampler's loop: `step` from `sigma_hat` to `sigma_next`, given the denoised latent at `sigma_hat`.
 fn solve(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
@@ -69,10 +69,10 @@ fn solve(
     for i in 0..edm.steps() {
         let sigma = edm.sigmas()[i];
         let sigma_hat = sigma * (gamma(sampling, sigma, edm.steps()) + 1.0);
-        // Drawn in every step, used or not, as in the reference.
+        // Drawn in every step even if unused, as in the reference.
         let noise = run.randn_like(&x)?;
         if sigma_hat > sigma {
-            let s_noise = sampling.knobs.s_noise.unwrap_or(1.0) as f32;
+            let s_noise = sampling.parameters.s_noise.unwrap_or(1.0) as f32;
             let noise_std = (sigma_hat.powi(2) - sigma.powi(2)).sqrt();
             x.zip_mut_with(&noise, |x, &n| *x += n * s_noise * noise_std);
         }
@@ -84,13 +84,13 @@ fn solve(
     Ok(x)
 }
 
-/// How much a step's noise level is raised, relative to it.
+/// The relative increase of a step's noise level by churn.
 fn gamma(sampling: &Sampling<'_>, sigma: f32, steps: usize) -> f32 {
-    let knobs = &sampling.knobs;
-    let range = knobs.s_tmin.unwrap_or(0.0)..=knobs.s_tmax.unwrap_or(300.0);
+    let parameters = &sampling.parameters;
+    let range = parameters.s_tmin.unwrap_or(0.0)..=parameters.s_tmax.unwrap_or(300.0);
     if !range.contains(&f64::from(sigma)) {
         return 0.0;
     }
-    let gamma = knobs.s_churn.unwrap_or(0.0) / steps as f64;
+    let gamma = parameters.s_churn.unwrap_or(0.0) / steps as f64;
     gamma.min(2.0_f64.sqrt() - 1.0) as f32
 }

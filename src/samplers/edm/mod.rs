@@ -1,17 +1,17 @@
-//! The samplers of k-diffusion: noise levels in variance-exploding form, a denoiser in place of the network's output.
+//! The samplers of k-diffusion: noise levels in variance-exploding form, with the denoised latent as model output.
 //!
 //! | here | Karras et al. (arXiv 2206.00364) |
 //! |---|---|
 //! | `sigma` | the noise level t_i, `x = x_0 + sigma * noise` |
-//! | `sigma_next` | the noise level that a step leads to, t_{i+1} |
-//! | `sigma_hat`, `gamma` | the level raised by churn, t^_i, and by how much (algorithm 2) |
-//! | `sigma_down`, `sigma_up` | the level that an ancestral step goes down to, and that of the noise added then |
+//! | `sigma_next` | the noise level after a step, t_{i+1} |
+//! | `sigma_hat`, `gamma` | the level after churn, t^_i, and its relative increase (algorithm 2) |
+//! | `sigma_down`, `sigma_up` | the level before the noise of an ancestral step, and the noise's standard deviation |
 //! | `denoised` | D(x; sigma), the estimate of x_0 |
 //! | `d` | dx / dsigma = (x - denoised) / sigma, equation 3 |
 //! | `c_in`, `c_out`, `c_skip` | the preconditioning of section 5 |
 //!
-//! Arithmetic is in f32 in the reference's order: in an ancestral step `sigma_down` loses digits to cancellation, and
-//! only f32 loses the same ones. Source: `EDMSampler`, diffbir/sampler/edm_sampler.py, and
+//! Arithmetic is in f32 in the reference's order of operations: in an ancestral step `sigma_down` loses digits to
+//! cancellation, and only f32 loses the same ones. Source: `EDMSampler`, diffbir/sampler/edm_sampler.py, and
 //! diffbir/sampler/k_diffusion.py at 3f8b530.
 
 mod ancestral;
@@ -37,7 +37,7 @@ struct Edm<'a> {
 }
 
 impl<'a> Edm<'a> {
-    /// The schedule of `sampling`, and `x_T` at its first noise level.
+    /// The schedule of `sampling`, and `x_T` scaled to its first noise level.
     fn start(sampling: &'a Sampling<'a>, x_t: Latent) -> Result<(Self, Latent)> {
         let schedule = EdmSchedule::new(sampling.diffusion, sampling.steps, sampling.fidelity)?;
         let scale = (1.0 + schedule.sigmas[0].powi(2)).sqrt();
@@ -45,18 +45,17 @@ impl<'a> Edm<'a> {
         Ok((Edm { sampling, schedule }, x))
     }
 
-    /// The noise levels, a 0 at the end.
+    /// The noise levels, with a 0 at the end.
     fn sigmas(&self) -> &[f32] {
         &self.schedule.sigmas
     }
 
-    /// Number of steps.
     fn steps(&self) -> usize {
         self.schedule.steps()
     }
 
-    /// D(x; sigma). The network is called at the timestep whose noise level is nearest. `x0_weight` is its weight in the
-    /// latent that the step leads to, for restoration guidance.
+    /// D(x; sigma). The network is called at the timestep with the nearest noise level. `x0_weight` is the weight of
+    /// the result in the latent of the next step, for restoration guidance.
     fn denoised(
         &self,
         run: &mut Run<'_>,
@@ -78,7 +77,6 @@ impl<'a> Edm<'a> {
         Ok(denoised)
     }
 
-    /// Reports step `i`.
     fn report(&self, run: &mut Run<'_>, i: usize, x: &Latent, denoised: &Latent) -> Result<()> {
         let timestep = self.schedule.timesteps[i] as f32;
         run.step((i, self.steps()), timestep, x, denoised)
@@ -97,7 +95,6 @@ fn derivative(x: &Latent, sigma: f32, denoised: &Latent) -> Latent {
     d
 }
 
-/// Euler method.
 fn euler_step(x: &Latent, sigma: f32, sigma_next: f32, denoised: &Latent) -> Latent {
     let dt = sigma_next - sigma;
     let mut next = x.clone();
@@ -105,14 +102,14 @@ fn euler_step(x: &Latent, sigma: f32, sigma_next: f32, denoised: &Latent) -> Lat
     next
 }
 
-/// DPM-Solver++(1) between two levels given as `t = -log(sigma)`: exact where the denoised latent is constant. `t_next` may
-/// be infinite, where it leads to `denoised`.
+/// DPM-Solver++(1) between two levels given as `t = -log(sigma)`: exact for a constant denoised latent. An infinite
+/// `t_next` leads to `denoised`.
 fn dpmpp_1_step(x: &Latent, t: f32, t_next: f32, denoised: &Latent) -> Latent {
     let (x_weight, x0_weight) = ((-t_next).exp() / (-t).exp(), -(t - t_next).exp_m1());
     combine(x_weight, x, x0_weight, denoised)
 }
 
-/// DPM-Solver-2: the derivative is taken at the level in the middle, on a logarithmic scale.
+/// DPM-Solver-2: the derivative is taken at the geometric mean of the two levels.
 fn dpm_2_step(
     edm: &Edm<'_>,
     run: &mut Run<'_>,

@@ -1,20 +1,20 @@
-//! Deterministic solvers that use the denoised latents of earlier steps.
+//! Deterministic multistep solvers, which use the denoised latents of earlier steps.
 
 use super::{Edm, derivative, dpmpp_1_step, x0_weight};
 use crate::error::Result;
 use crate::samplers::{Run, Sampling, add_scaled, combine};
 use crate::tensor::Latent;
 
-/// The linear multistep method (Adams and Bashforth) of `order` 1 to 4; its first steps are of lower order. One
-/// evaluation a step, no draws.
+/// The linear multistep method (Adams-Bashforth) of `order` 1 to 4; its first steps are of lower order. One denoiser
+/// call per step, no draws.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps, and what the run reports.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and errors of the run.
 pub fn lms(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let order = sampling.knobs.order.unwrap_or(1);
+    let order = sampling.parameters.order.unwrap_or(1);
     let (edm, mut x) = Edm::start(sampling, x_t)?;
     let sigmas: Vec<f64> = edm.sigmas().iter().map(|&sigma| sigma.into()).collect();
-    let mut derivatives: Vec<Latent> = Vec::new(); // the latest first
+    let mut derivatives: Vec<Latent> = Vec::new(); // latest first
     for i in 0..edm.steps() {
         let (sigma, sigma_next) = (edm.sigmas()[i], edm.sigmas()[i + 1]);
         let denoised = edm.denoised(run, &x, sigma, x0_weight(sigma, sigma_next))?;
@@ -32,7 +32,8 @@ pub fn lms(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<La
     Ok(x)
 }
 
-/// The integral from `from` to `to` of the polynomial that is 1 at `known[j]` and 0 at the other `known`, at most 4.
+/// The integral from `from` to `to` of the Lagrange polynomial that is 1 at `known[j]` and 0 at the other `known`, at
+/// most 4.
 fn lagrange_integral(known: &[f64], j: usize, from: f64, to: f64) -> f64 {
     let basis = |x: f64| -> f64 {
         let others = known.iter().enumerate().filter(|(k, _)| *k != j);
@@ -40,13 +41,13 @@ fn lagrange_integral(known: &[f64], j: usize, from: f64, to: f64) -> f64 {
             .map(|(_, &other)| (x - other) / (known[j] - other))
             .product()
     };
-    // Gauss's rule with two points is exact up to the third degree.
+    // Gauss-Legendre quadrature with two points is exact up to the third degree.
     let (middle, half) = ((from + to) / 2.0, (to - from) / 2.0);
     let offset = half / 3.0_f64.sqrt();
     half * (basis(middle - offset) + basis(middle + offset))
 }
 
-/// DPM-Solver++(2M) (Lu et al., arXiv 2211.01095). One evaluation a step, no draws.
+/// DPM-Solver++(2M) (Lu et al., arXiv 2211.01095). One denoiser call per step, no draws.
 ///
 /// # Errors
 /// As [`lms`].

@@ -1,8 +1,8 @@
 //! Solvers of the reverse SDE, driven by a Brownian path.
 //!
-//! The path's seed is the first thing drawn, whatever `eta` is; nothing else is. All end with the denoised latent of
-//! the last level. Where the reference cannot do a single step (`edm_dpm++_2m_sde`, `edm_dpm++_3m_sde`: a variable that
-//! was never set), that latent is the result.
+//! The only draw from the noise source is the path's seed, at the start and for any `eta`. All solvers end with the
+//! denoised latent of the last level. The reference fails on a single step of `edm_dpm++_2m_sde` and
+//! `edm_dpm++_3m_sde` (unset variable); here that latent is the result.
 
 use super::ancestral::ancestral_step;
 use super::{Edm, combine, dpmpp_1_step, euler_step, x0_weight};
@@ -11,7 +11,7 @@ use crate::rng::Path;
 use crate::samplers::{Run, Sampling, add_scaled};
 use crate::tensor::{Latent, shape};
 
-/// A schedule with the path that drives it.
+/// A schedule with its Brownian path.
 struct Driven<'a> {
     edm: Edm<'a>,
     path: Box<dyn Path>,
@@ -28,13 +28,13 @@ impl<'a> Driven<'a> {
         let driven = Driven {
             edm,
             path,
-            eta: sampling.knobs.eta.unwrap_or(1.0) as f32,
-            s_noise: sampling.knobs.s_noise.unwrap_or(1.0) as f32,
+            eta: sampling.parameters.eta.unwrap_or(1.0) as f32,
+            s_noise: sampling.parameters.s_noise.unwrap_or(1.0) as f32,
         };
         Ok((driven, x))
     }
 
-    /// Adds the path's increment from `sigma` to `sigma_next`, `sigma_up` times.
+    /// Adds the path's increment from `sigma` to `sigma_next`, times `sigma_up`.
     fn add_noise(
         &mut self,
         x: &mut Latent,
@@ -47,7 +47,7 @@ impl<'a> Driven<'a> {
         Ok(())
     }
 
-    /// Adds the noise of a step of `h` in `log(sigma)`, unless `eta` is 0.
+    /// Adds the noise of a step of size `h` in `log(sigma)`, unless `eta` is 0.
     fn add_step_noise(
         &mut self,
         x: &mut Latent,
@@ -65,10 +65,10 @@ impl<'a> Driven<'a> {
     }
 }
 
-/// DPM-Solver++ for the SDE: two evaluations and two increments a step; one evaluation and no increment in the last.
+/// DPM-Solver++ for the SDE: two denoiser calls and two increments per step; one call and no increment in the last.
 ///
 /// # Errors
-/// [`Option`](crate::error::ErrorKind::Option) for an unusable number of steps, and what the run reports.
+/// [`Option`](crate::error::ErrorKind::Option) for an invalid number of steps, and errors of the run.
 pub fn dpmpp_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
     solve(
         sampling,
@@ -84,7 +84,7 @@ pub fn dpmpp_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Res
     )
 }
 
-/// Walks down the levels by `step` from `sigma` to `sigma_next`, which receives the denoised latent at the first.
+/// The sampler's loop: `step` from `sigma` to `sigma_next`, given the denoised latent at `sigma`.
 fn solve(
     sampling: &Sampling<'_>,
     run: &mut Run<'_>,
@@ -102,7 +102,7 @@ fn solve(
     Ok(x)
 }
 
-/// DPM-Solver++ with the middle at `r` = 1/2.
+/// DPM-Solver++ with the midpoint at `r` = 1/2.
 fn dpmpp_sde_step(
     driven: &mut Driven<'_>,
     run: &mut Run<'_>,
@@ -113,7 +113,7 @@ fn dpmpp_sde_step(
     let (t, t_next) = (-sigma.ln(), -sigma_next.ln());
     let r = 0.5;
     let s = t + (t_next - t) * r;
-    // Levels go through their logarithm and back, as in the reference.
+    // Levels are converted to logarithms and back, as in the reference.
     let (sigma, sigma_mid, sigma_next) = ((-t).exp(), (-s).exp(), (-t_next).exp());
 
     // Step 1
@@ -123,14 +123,14 @@ fn dpmpp_sde_step(
     let weight = x0_weight(sigma_mid, sigma_next);
     let denoised_2 = driven.edm.denoised(run, &x_2, sigma_mid, weight)?;
 
-    // Step 2: with this `r` the second denoised latent alone counts.
+    // Step 2: for this `r` the weight of the first denoised latent is 0.
     let (sigma_down, sigma_up) = ancestral_step(sigma, sigma_next, driven.eta);
     let mut next = dpmpp_1_step(x, t, -sigma_down.ln(), &denoised_2);
     driven.add_noise(&mut next, (sigma, sigma_next), sigma_up)?;
     Ok(next)
 }
 
-/// DPM-Solver++(2M) for the SDE, midpoint form: one evaluation a step; one increment in all but the last.
+/// DPM-Solver++(2M) for the SDE, midpoint form: one denoiser call per step; one increment, except in the last.
 ///
 /// # Errors
 /// As [`dpmpp_sde`].
@@ -163,12 +163,12 @@ pub fn dpmpp_2m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> 
     )
 }
 
-/// DPM-Solver++(3M) for the SDE, v2.1's default: one evaluation a step; one increment in all but the last.
+/// DPM-Solver++(3M) for the SDE, v2.1's default: one denoiser call per step; one increment, except in the last.
 ///
 /// # Errors
 /// As [`dpmpp_sde`].
 pub fn dpmpp_3m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> Result<Latent> {
-    let mut old: Vec<(Latent, f32)> = Vec::new(); // denoised latents and step sizes, the latest first
+    let mut old: Vec<(Latent, f32)> = Vec::new(); // denoised latents and step sizes, latest first
     solve(
         sampling,
         run,
@@ -191,7 +191,7 @@ pub fn dpmpp_3m_sde(sampling: &Sampling<'_>, run: &mut Run<'_>, x_t: Latent) -> 
     )
 }
 
-/// The terms of second and third order, as far as earlier steps are known.
+/// The second- and third-order terms, as far as earlier steps are available.
 fn correct(x: &mut Latent, denoised: &Latent, (h, h_eta): (f32, f32), old: &[(Latent, f32)]) {
     let phi_2 = (-h_eta).exp_m1() / h_eta + 1.0;
     match old {

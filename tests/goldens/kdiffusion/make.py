@@ -124,11 +124,11 @@ def brownian(x: torch.Tensor, case: dict, noise: list) -> Callable:
 
 def run(case: dict) -> dict[str, np.ndarray]:
     """One trajectory's arrays."""
-    function, knobs, _ = SAMPLERS[case["sampler"]]
+    function, parameters, _ = SAMPLERS[case["sampler"]]
     torch.manual_seed(case["seed"])
     x_T, c_img, noise = torch.randn(SHAPE), torch.randn(SHAPE), []
     x = x_T * torch.sqrt(1 + schedule()[0][0] ** 2)
-    options = {name: case["options"][name] for name in knobs}
+    options = {name: case["options"][name] for name in parameters}
     if case["sampler"] in BROWNIAN:
         options["noise_sampler"] = brownian(x, case, noise)
     randn_like = torch.randn_like
