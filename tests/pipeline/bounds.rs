@@ -28,10 +28,13 @@ fn refused(lq: (usize, usize), change: impl Fn(&mut Options)) -> Error {
     errors.into_iter().next().unwrap()
 }
 
+/// Sets an option.
+type Change = fn(&mut Options);
+
 #[test]
 fn options_out_of_bounds_are_option_errors() {
     const HUGE: usize = usize::MAX / 64 * 64;
-    let changes: &[(&str, fn(&mut Options))] = &[
+    let changes: &[(&str, Change)] = &[
         ("restore.upscale", |o| o.restore.upscale = 1e6),
         ("restore.upscale", |o| o.restore.upscale = 1e300),
         ("restore.upscale", |o| o.restore.upscale = f64::NAN),

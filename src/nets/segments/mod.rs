@@ -245,12 +245,10 @@ impl Canvases<'_> {
         let plan = self.bands.plan;
         let (height, width) = plan.size(&step.bands[0], self.size);
         let seen = core.start.saturating_sub(step.halo)..(core.end + step.halo).min(height);
-        let bands: Vec<(String, Array4<f32>)> = step
-            .bands
-            .iter()
-            .enumerate()
-            .map(|(i, name)| Ok((format!("band_{i}"), self.rows(name, seen.clone())?)))
-            .collect::<Result<_>>()?;
+        let bands = step.bands.iter().enumerate();
+        let bands =
+            bands.map(|(i, name)| Ok((format!("band_{i}"), self.rows(name, seen.clone())?)));
+        let bands: Vec<(String, Array4<f32>)> = bands.collect::<Result<_>>()?;
         let inputs: Vec<(&str, Input<'_>)> = bands
             .iter()
             .chain(constant)
