@@ -43,8 +43,8 @@ def test_more_than_8_bits_are_restored_to_16(engine, colours, restored, form):
     deep = image.array(np.uint16)
     assert (deep % 257 != 0).any(), "8 bits widened"
     np.testing.assert_allclose(image.array(np.float32), deep / 65535, atol=1e-7)
-    # The same picture, but for its rounding.
-    assert np.abs(deep / 257 - restored).max() <= 0.51
+    # The same picture: 8 bits are cut off as in the reference, 16 are the nearest.
+    assert np.abs(deep / 257 - restored).max() <= 1
     np.testing.assert_array_equal(image.array(), (deep.astype(int) + 128) // 257)
 
 
