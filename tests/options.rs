@@ -7,8 +7,6 @@ mod fronts;
 #[path = "common/program.rs"]
 #[allow(dead_code)] // what the other tests of the program use
 mod program;
-#[path = "options/samples.rs"]
-mod samples;
 
 use std::path::Path;
 

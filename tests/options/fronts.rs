@@ -1,4 +1,5 @@
 //! Every option through every front: `--set`, a file, its flag, and the C ABI's text, settings and structure.
+//! `python/tests/test_options.py` runs the same table through the Python package.
 
 use std::ffi::{CStr, CString};
 use std::ptr;
@@ -11,10 +12,40 @@ use diffbir::capi::{
     diffbir_request_set_options, diffbir_string_free,
 };
 use diffbir::config::keys;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::program::{Program, tiny};
-use super::samples::{SAMPLES, beside};
+
+/// A value for every key that is not its default, from `samples.json`.
+#[derive(Deserialize)]
+struct Sample {
+    key: String,
+    value: Value,
+    /// What its flag takes, if that is not the value's text.
+    flag: Option<String>,
+    /// Other settings that the option needs to be accepted.
+    #[serde(default)]
+    with: Vec<String>,
+    /// What the message names if no engine can be made with it on this machine.
+    refused: Option<String>,
+}
+
+fn samples() -> Vec<Sample> {
+    serde_json::from_str(include_str!("samples.json")).unwrap()
+}
+
+impl Sample {
+    fn setting(&self) -> String {
+        format!("{}={}", self.key, self.value)
+    }
+
+    /// A configuration file.
+    fn yaml(&self) -> String {
+        let (section, name) = self.key.split_once('.').unwrap();
+        format!("{section}: {{ {name}: {} }}", self.value)
+    }
+}
 
 fn value_of(config: &Value, key: &str) -> Value {
     let (section, name) = key.split_once('.').unwrap();
@@ -23,7 +54,7 @@ fn value_of(config: &Value, key: &str) -> Value {
 
 #[test]
 fn every_key_has_a_sample() {
-    let sampled: Vec<&str> = SAMPLES.iter().map(|(key, ..)| *key).collect();
+    let sampled: Vec<String> = samples().into_iter().map(|sample| sample.key).collect();
     let known: Vec<String> = keys().map(|key| key.path()).collect();
     assert_eq!(sampled, known);
 }
@@ -38,27 +69,21 @@ fn every_option_reaches_the_configuration_through_every_front_of_the_program() {
         serde_yaml::from_str(&run.stdout()).unwrap()
     };
     let defaults = config(&[]);
-    for (key, yaml, typed) in SAMPLES {
-        let mut others: Vec<String> = Vec::new();
-        for setting in beside(key) {
-            others.extend(["--set".to_owned(), (*setting).to_owned()]);
-        }
-        let others: Vec<&str> = others.iter().map(String::as_str).collect();
-        let expected: Value = serde_yaml::from_str(yaml).unwrap();
-        let setting = format!("{key}={yaml}");
-        let by_set = config(&[&others[..], &["--set", &setting]].concat());
-        let (section, name) = key.split_once('.').unwrap();
-        let file = program.dir().join("c.yaml");
-        std::fs::write(&file, format!("{section}: {{ {name}: {yaml} }}")).unwrap();
+    for sample in samples() {
+        let key = &sample.key;
+        let others = sample.with.iter().map(String::as_str);
+        let others: Vec<&str> = others.flat_map(|setting| ["--set", setting]).collect();
+        let by_set = config(&[&others[..], &["--set", &sample.setting()]].concat());
+        std::fs::write(program.dir().join("c.yaml"), sample.yaml()).unwrap();
         let by_file = config(&[&others[..], &["--config", "c.yaml"]].concat());
-        assert_ne!(value_of(&defaults, key), expected, "{key} is its default");
-        assert_eq!(value_of(&by_set, key), expected, "{key} by --set");
+        assert_ne!(value_of(&defaults, key), sample.value, "{key}: its default");
+        assert_eq!(value_of(&by_set, key), sample.value, "{key} by --set");
         assert_eq!(by_set, by_file, "{key}");
-        if let Some(flag) = flags.get(*key) {
-            let given = typed.unwrap_or(yaml);
-            let flag = match given {
-                "" => flag.clone(),
-                given => format!("{flag}={given}"),
+        if let Some(flag) = flags.get(key) {
+            let flag = match (&sample.flag, &sample.value) {
+                (Some(given), _) if given.is_empty() => flag.clone(),
+                (Some(given), _) | (None, Value::String(given)) => format!("{flag}={given}"),
+                (None, value) => format!("{flag}={value}"),
             };
             let by_flag = config(&[&others[..], &[&flag]].concat());
             assert_eq!(by_set, by_flag, "{flag}");
@@ -112,26 +137,16 @@ fn ended(error: *mut diffbir_error) -> Result<(), String> {
 fn every_option_reaches_an_engine_of_the_c_abi() {
     // Makes sure that there is an ONNX Runtime to be found.
     let _program = Program::new();
-    // These decide whether an engine can be made here at all; the program's fronts have them above.
-    let elsewhere = [
-        "runtime.library",
-        "runtime.providers",
-        "runtime.graphs",
-        "runtime.devices",
-        "runtime.options",
-        "runtime.warm_up",
-        "runtime.int8",
-        "sampling.prompt",
-    ];
-    for (key, yaml, _) in SAMPLES.iter().filter(|(key, ..)| !elsewhere.contains(key)) {
-        let expected: Value = serde_yaml::from_str(yaml).unwrap();
-        let others: Vec<String> = beside(key).iter().map(|x| (*x).to_owned()).collect();
-        let set = [&others[..], &[format!("{key}={yaml}")]].concat();
-        let (section, name) = key.split_once('.').unwrap();
-        let text = format!("{section}: {{ {name}: {yaml} }}");
-        let by_set = engine_configuration(None, &set).unwrap();
-        let by_text = engine_configuration(Some(&text), &others).unwrap();
-        assert_eq!(value_of(&by_set, key), expected, "{key}");
+    for sample in samples() {
+        let key = &sample.key;
+        let set = [&sample.with[..], &[sample.setting()]].concat();
+        let by_set = engine_configuration(None, &set);
+        let by_text = engine_configuration(Some(&sample.yaml()), &sample.with);
+        match (&by_set, &sample.refused) {
+            (Ok(config), _) => assert_eq!(value_of(config, key), sample.value, "{key}"),
+            (Err(message), Some(named)) => assert!(message.contains(named), "{key}: {message}"),
+            (Err(message), None) => panic!("{key}: {message}"),
+        }
         assert_eq!(by_set, by_text, "{key}");
     }
 }
