@@ -1,9 +1,10 @@
 //! The ledger of batch runs: the file `.diffbir-ledger.jsonl` in the output folder. It records the input, the settings
 //! and the SHA-256 of every result, so that a run interrupted at any moment can be resumed.
 //!
-//! A result's line is written and synced before the result is renamed into place, with the SHA-256 of its bytes. So a
-//! file at the path of a result is finished if its hash matches, and a foreign file if it differs or has no line; a
-//! missing result is made. No other state exists, whenever a run is killed.
+//! A result's line is written and synced before the result is renamed into place, with the SHA-256 of its bytes and of
+//! the file that it replaces. So a file at the path of a result is finished if its hash matches, still to be replaced if
+//! it is the replaced one, and a foreign file if it differs or has no line; a missing result is made. No other state
+//! exists, whenever a run is killed.
 //!
 //! Paths are relative to the input and output folders, so both may be moved. Several runs may write into one folder,
 //! also concurrently: each claims the names of its results while it runs.
@@ -182,6 +183,7 @@ impl Ledger {
         let line = Line::Made(Made {
             result: name(result),
             bytes: Identity::of(temporary)?,
+            replaces: Identity::of(&self.folder.join(result)).ok(),
             input: name(&begun.picture.name),
             input_bytes: begun.bytes.clone(),
             caption: begun.picture.caption.clone(),
@@ -352,7 +354,14 @@ impl<'a> Judge<'a> {
             return Ok(Standing::Replaced);
         };
         let again = "remove it to have it made again, or choose --overwrite";
-        if !made.bytes.is_of(&self.folder.join(result))? {
+        let file = self.folder.join(result);
+        if !made.bytes.is_of(&file)? {
+            // Killed between the line and the renaming.
+            if let Some(earlier) = &made.replaces
+                && earlier.is_of(&file)?
+            {
+                return Ok(Standing::Replaced);
+            }
             let why = format!("was changed after it was made: {again}");
             return Err(self.refusal(result, &why));
         }

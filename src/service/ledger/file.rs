@@ -59,6 +59,9 @@ pub(super) struct Made {
     pub result: String,
     /// State of the file.
     pub bytes: Identity,
+    /// State of the file that it replaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Identity>,
     /// The picture's path below the folder of inputs.
     pub input: String,
     /// State of the input file.

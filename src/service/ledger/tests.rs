@@ -181,6 +181,25 @@ fn what_was_to_be_replaced_is_replaced_by_the_run_that_goes_on() {
 }
 
 #[test]
+fn a_file_that_was_not_replaced_yet_is_replaced_by_the_run_that_goes_on() {
+    let folders = Folders::new();
+    let a = folders.picture("a");
+    let result = folders.path("out/a.png");
+    std::fs::write(&result, "an earlier result").unwrap();
+    let planned = std::slice::from_ref(&a);
+    let ledger = folders.open(1, planned, Existing::Overwrite).unwrap();
+    record(&ledger, &folders, &a);
+    drop(ledger);
+    assert_eq!(folders.resumed(1, &a).unwrap(), Standing::Replaced);
+    let ledger = folders.open(1, planned, Existing::Overwrite).unwrap();
+    record(&ledger, &folders, &a);
+    drop(ledger);
+    std::fs::write(&result, "a file of the user").unwrap();
+    let error = folders.resumed(1, &a).err().unwrap().to_string();
+    assert!(error.contains("was changed after it was made"), "{error}");
+}
+
+#[test]
 fn a_run_that_lives_keeps_its_names_to_itself() {
     let folders = Folders::new();
     let (a, b) = (folders.picture("a"), folders.picture("b"));
