@@ -451,7 +451,7 @@ typedef struct diffbir_options {
   uint32_t samples;
   /**
    * `setting_count` strings `key=value` that override the fields above: any key of the sections `restore`,
-   * `sampling`, `guidance`, `tiling`, `input` and `output`, such as `tiling.cldm=512:256`.
+   * `size`, `sampling`, `guidance`, `tiling`, `input` and `output`, such as `tiling.cldm=512:256` or `size.width=1920`.
    */
   const char *const *settings;
   /**

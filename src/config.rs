@@ -6,6 +6,7 @@
 mod files;
 mod keys;
 mod layers;
+mod name_pattern;
 
 use std::path::PathBuf;
 
@@ -13,8 +14,9 @@ use serde::Serialize;
 
 use crate::declare::Section;
 use crate::error::{Error, Result};
-use crate::options::{GuidanceOptions, TilingOptions};
-use crate::options::{Options, RestoreOptions, SamplingOptions};
+use crate::options::{
+    GuidanceOptions, Options, RestoreOptions, SamplingOptions, SizeOptions, TilingOptions,
+};
 use crate::runtime::RuntimeOptions;
 
 pub use crate::declare::Key;
@@ -23,6 +25,7 @@ pub use files::{
     OutputOptions,
 };
 pub use layers::{ConfigLayer, Layers, Origin, resolutions};
+pub use name_pattern::{Field, NamePattern, short};
 
 /// Every option of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -66,6 +69,7 @@ impl Config {
 pub fn keys() -> impl Iterator<Item = &'static Key> {
     [
         RestoreOptions::KEYS,
+        SizeOptions::KEYS,
         SamplingOptions::KEYS,
         GuidanceOptions::KEYS,
         TilingOptions::KEYS,

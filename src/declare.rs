@@ -79,7 +79,7 @@ where
 }
 
 /// Declares a section; see the [module](self). Fields with a default come first; after `optional:` those that may be
-/// unset, `Option`s with the default `None`. The parentheses hold the `clap` attributes of a field, `(skip)` if it has
+/// unset, `Option`s with the default `None` or, after `=`, another. The parentheses hold the `clap` attributes of a field, `(skip)` if it has
 /// no flag.
 macro_rules! options {
     (
@@ -87,7 +87,7 @@ macro_rules! options {
         struct $name:ident, layer $layer:ident, section $section:literal;
         $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $([$low:expr, $high:expr],)? ($($arg:tt)+);)*
         optional:
-        $($(#[doc = $odoc:literal])+ $ofield:ident: $otype:ty, $([$olow:expr, $ohigh:expr],)? ($($oarg:tt)+);)*
+        $($(#[doc = $odoc:literal])+ $ofield:ident: $otype:ty $(= $odefault:expr)?, $([$olow:expr, $ohigh:expr],)? ($($oarg:tt)+);)*
     ) => {
         $(#[doc = $about])+
         #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -98,7 +98,10 @@ macro_rules! options {
 
         impl Default for $name {
             fn default() -> Self {
-                $name { $($field: $default,)* $($ofield: None,)* }
+                $name {
+                    $($field: $default,)*
+                    $($ofield: crate::declare::options!(@default $($odefault)?),)*
+                }
             }
         }
 
@@ -155,6 +158,8 @@ macro_rules! options {
             range: crate::declare::options!(@range $([$low, $high])?),
         }
     };
+    (@default $default:expr) => { Some($default) };
+    (@default) => { None };
     (@range [$low:expr, $high:expr]) => { Some(($low, $high)) };
     (@range) => { None };
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::Path;
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -199,6 +200,20 @@ impl<T: fmt::Display> fmt::Display for OneLine<T> {
                 true => write!(f, "{}", c.escape_default()),
                 false => f.write_char(c),
             })
+    }
+}
+
+/// A path on one line: as [`OneLine`], with bytes that are no UTF-8 as `\xFF`.
+pub(crate) struct Shown<'a>(pub &'a Path);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.as_os_str().as_encoded_bytes().utf8_chunks() {
+            OneLine(chunk.valid()).fmt(f)?;
+            let mut invalid = chunk.invalid().iter();
+            invalid.try_for_each(|byte| write!(f, "\\x{byte:02X}"))?;
+        }
+        Ok(())
     }
 }
 

@@ -72,6 +72,28 @@ fn too_large(most: u64) -> Error {
     Error::new(ErrorKind::FileTooLarge, message)
 }
 
+/// What begins the text of a path that is no UTF-8; see [`to_text`].
+const BYTES: &str = "bytes:";
+
+/// A path as text, one text for each path: itself if it is UTF-8, else `bytes:` and its bytes, all but letters, digits
+/// and `/._-` percent-encoded. A path that begins with `bytes:` is written in that way too.
+pub fn to_text(path: &Path) -> String {
+    let path = path.as_os_str();
+    match path.to_str() {
+        Some(text) if !text.starts_with(BYTES) => text.to_owned(),
+        _ => path
+            .as_encoded_bytes()
+            .iter()
+            .fold(BYTES.to_owned(), |text, &byte| match byte {
+                b'/' | b'.' | b'_' | b'-' => text + char::from(byte).encode_utf8(&mut [0; 4]),
+                _ if byte.is_ascii_alphanumeric() => {
+                    text + char::from(byte).encode_utf8(&mut [0; 4])
+                }
+                _ => text + &format!("%{byte:02X}"),
+            }),
+    }
+}
+
 /// Opens a lock file, creating it if missing. Links are not followed, and nothing is truncated.
 ///
 /// # Errors
@@ -170,6 +192,20 @@ mod tests {
         if chown(&file, Some(12345), None).is_ok() {
             let error = expect_own(&file).unwrap_err().to_string();
             assert!(error.contains("owned by user 12345"), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_are_told_apart_as_text() {
+        use std::os::unix::ffi::OsStrExt;
+        for (path, text) in [
+            (&b"a/\xc3\xa9 %.png"[..], "a/\u{e9} %.png"),
+            (b"a/\xe9 %.png", "bytes:a/%E9%20%25.png"),
+            (b"bytes:a/%E9", "bytes:bytes%3Aa/%25E9"),
+            (b"a\n", "a\n"),
+        ] {
+            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+            assert_eq!(to_text(path), text);
         }
     }
 

@@ -21,7 +21,7 @@ mod tiff;
 use std::fmt;
 use std::path::Path;
 
-use ndarray::Array3;
+use ndarray::{Array3, s};
 
 use crate::error::{Error, Result};
 use crate::files::read_file;
@@ -128,6 +128,16 @@ impl Kept {
     pub fn alpha_in(&self, height: usize, width: usize) -> Option<Alpha> {
         let alpha = self.alpha.as_ref();
         alpha.map(|alpha| alpha::resized(alpha, height, width))
+    }
+
+    /// Of transparency only the part of `size` (height, width) from `origin` on, which is the part that is restored.
+    pub fn crop(&mut self, (top, left): (usize, usize), (height, width): (usize, usize)) {
+        if let Some(alpha) = &mut self.alpha
+            && alpha.dim() != (height, width)
+        {
+            let part = alpha.slice(s![top..top + height, left..left + width]);
+            *alpha = part.to_owned();
+        }
     }
 
     /// What of it a file of `format` does not carry.

@@ -3,6 +3,7 @@
 mod denoiser_tiles;
 mod guidance;
 mod sampling;
+mod size;
 mod speed;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ pub use crate::tiling::Tiles;
 pub use denoiser_tiles::{AUTO_TILES, AUTO_WHOLE, DenoiserTiles};
 pub use guidance::{GuidanceLayer, GuidanceOptions, SemanticsOption};
 pub use sampling::{SamplingLayer, SamplingOptions, SeedMode, StartPoint, Strength};
+pub use size::{Frame, MAX_EDGE, PixelSize, SizeLayer, SizeMode, SizeOptions, Target};
 pub use speed::Speed;
 
 /// Every option that affects the pixels of a result. The default is DiffBIR v1's published command;
@@ -25,6 +27,8 @@ pub use speed::Speed;
 pub struct Options {
     /// Task, size, colours.
     pub restore: RestoreOptions,
+    /// The result's size, instead of a factor.
+    pub size: SizeOptions,
     /// The sampler and its noise.
     pub sampling: SamplingOptions,
     /// Restoration guidance.
@@ -40,9 +44,27 @@ impl Options {
     /// [`Option`](crate::error::ErrorKind::Option), naming the value and what is accepted.
     pub fn validate(&self) -> Result<()> {
         self.restore.check_ranges()?;
+        self.size.check_ranges()?;
+        self.target()?;
         self.sampling.validate()?;
         self.guidance.validate()?;
         self.tiling.validate()
+    }
+
+    /// The result's size that is asked for.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option): more than one value, or none.
+    pub fn target(&self) -> Result<Target> {
+        self.size.target(self.restore.upscale)
+    }
+
+    /// The same by a factor, where sizes are given otherwise: `restore.upscale`, or its default if a size is set.
+    pub fn by_factor(mut self) -> (Options, f64) {
+        let factor = self.restore.upscale.unwrap_or(DEFAULT_UPSCALE);
+        self.restore.upscale = Some(factor);
+        self.size = SizeOptions::default();
+        (self, factor)
     }
 
     /// The same without the memory options, which do not affect the result.
@@ -86,13 +108,14 @@ pub enum Cleaner {
     None,
 }
 
+/// `restore.upscale` by default.
+pub const DEFAULT_UPSCALE: f64 = 4.0;
+
 options! {
     /// Task, size, colours.
     struct RestoreOptions, layer RestoreLayer, section "restore";
     /// Task: sr, face (aligned faces) or denoise, if the bundle supports it.
     task: String = "sr".to_owned(), (long = "task");
-    /// Output size over input size.
-    upscale: f64 = 4.0, [0.001, 1000.0], (long = "upscale", allow_negative_numbers = true);
     /// Stage-1 network: the task's, or none to condition on the upscaled input directly.
     cleaner: Cleaner = Cleaner::Task, (long = "cleaner");
     /// Colour correction: where the colours of the result come from.
@@ -100,6 +123,8 @@ options! {
     /// sound: fix known faults of the original code; reference: reproduce them bit by bit.
     fidelity: Fidelity = Fidelity::Sound, (long = "fidelity");
     optional:
+    /// Output size over input size. Unset where a size is set.
+    upscale: f64 = DEFAULT_UPSCALE, [0.001, 1000.0], (long = "upscale", allow_negative_numbers = true, num_args = 1);
 }
 
 options! {

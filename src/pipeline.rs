@@ -127,7 +127,7 @@ impl Pipeline {
             .flatten()
     }
 
-    /// Restores `lq` to the requested number of samples `[upscale * H, upscale * W, 3]`, according to `plan` (see
+    /// Restores `lq` to the requested number of samples of the requested size, according to `plan` (see
     /// [`plan`](Self::plan)).
     ///
     /// Draws, for each batch of samples in order: `x_T`; the noise on the condition, if enabled; then the draws

@@ -4,14 +4,20 @@
 
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/field.rs"]
+mod field;
 #[path = "cli/frames.rs"]
 mod frames;
 #[path = "cli/hostile.rs"]
 mod hostile;
+#[path = "cli/names.rs"]
+mod names;
 #[path = "common/program.rs"]
 mod program;
 #[path = "cli/results.rs"]
 mod results;
+#[path = "cli/sizes.rs"]
+mod sizes;
 
 use std::path::Path;
 
@@ -235,7 +241,11 @@ fn two_inputs_for_one_result_are_refused_before_work() {
     let two = write(program.dir(), "a.bmp", &picture(16, 16));
     let run = program.tiny_bundle(&["restore", &one, &two, "-o", "out"]);
     run.code(2);
-    run.says(&["would both be written"]);
+    run.says(&[
+        "a.png and",
+        "a.bmp would all be written to out/a.png",
+        "--name",
+    ]);
     assert!(program.files("out").is_empty());
 }
 

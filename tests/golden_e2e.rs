@@ -115,7 +115,7 @@ impl Recorded {
         };
         let mut options = Options::default();
         options.restore.task = self.task().to_owned();
-        options.restore.upscale = self.index["upscale"].as_f64().unwrap();
+        options.restore.upscale = self.index["upscale"].as_f64();
         let sampling = &mut options.sampling;
         sampling.sampler = text("sampler_type");
         sampling.steps = integer("steps");

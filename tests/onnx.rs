@@ -42,7 +42,7 @@ fn request(side: usize) -> Request {
     });
     let options = Options {
         restore: RestoreOptions {
-            upscale: 1.0,
+            upscale: Some(1.0),
             ..RestoreOptions::default()
         },
         sampling: SamplingOptions {

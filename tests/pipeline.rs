@@ -78,7 +78,7 @@ fn request(height: usize, width: usize, upscale: f64, steps: usize) -> Request {
     });
     let options = Options {
         restore: RestoreOptions {
-            upscale,
+            upscale: Some(upscale),
             ..RestoreOptions::default()
         },
         sampling: SamplingOptions {
@@ -329,8 +329,8 @@ fn bad_options_are_refused_before_any_network_runs() {
     };
     assert!(refused(&|r| r.options.sampling.steps = 0).contains("at least 2"));
     assert!(refused(&|r| r.options.sampling.steps = 1001).contains("at most 1000"));
-    assert!(refused(&|r| r.options.restore.upscale = f64::NAN).contains("upscale"));
-    assert!(refused(&|r| r.options.restore.upscale = 0.0).contains("upscale"));
+    assert!(refused(&|r| r.options.restore.upscale = Some(f64::NAN)).contains("upscale"));
+    assert!(refused(&|r| r.options.restore.upscale = Some(0.0)).contains("upscale"));
     assert!(refused(&|r| r.options.sampling.cfg_scale = f64::NAN).contains("cfg_scale"));
     assert!(
         refused(&|r| r.options.sampling.sampler = "spacd".into()).contains("did you mean `spaced`")

@@ -53,7 +53,7 @@ fn a_plan_takes_no_more_memory_for_a_large_picture() {
     let (networks, _) = fakes::FakeNetworks::of(&bundle);
     let engine = Engine::from_networks(bundle, Box::new(networks));
     let mut options = Options::default();
-    options.restore.upscale = 1.0;
+    options.restore.upscale = Some(1.0);
     options.tiling.memory_budget = Some("100000TB".parse().unwrap());
     for tiles in [
         DenoiserTiles::Auto,

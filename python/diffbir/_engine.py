@@ -407,8 +407,8 @@ class Engine:
             steps: sampling steps.
             samples: how many samples to make.
             settings: strings `key=value` that go over all of these: any key of the sections
-                `restore`, `sampling`, `guidance`, `tiling`, `input` and `output`, such as
-                `tiling.cldm=512:256`.
+                `restore`, `size`, `sampling`, `guidance`, `tiling`, `input` and `output`, such as
+                `tiling.cldm=512:256` or `size.width=1920`.
             progress: receives a `Progress`, on the library's thread; its value is ignored.
                 What it raises stops the request and is raised from here.
             cancel: lets others stop the request.

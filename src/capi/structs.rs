@@ -92,7 +92,7 @@ pub struct diffbir_options {
     /// Number of samples. 0: unset.
     pub samples: u32,
     /// `setting_count` strings `key=value` that override the fields above: any key of the sections `restore`,
-    /// `sampling`, `guidance`, `tiling`, `input` and `output`, such as `tiling.cldm=512:256`.
+    /// `size`, `sampling`, `guidance`, `tiling`, `input` and `output`, such as `tiling.cldm=512:256` or `size.width=1920`.
     pub settings: *const *const c_char,
     /// Number of settings.
     pub setting_count: usize,

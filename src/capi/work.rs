@@ -238,7 +238,7 @@ fn layer(options: &diffbir_options) -> Outcome<ConfigLayer> {
     let count = |value: u32| (value != 0).then_some(value as usize);
     let mut layer = ConfigLayer::default();
     layer.restore.task = optional_text("task", options.task)?;
-    layer.restore.upscale = number(options.upscale);
+    layer.restore.upscale = number(options.upscale).map(Some);
     layer.sampling.sampler = optional_text("sampler", options.sampler)?;
     layer.sampling.prompt = optional_text("prompt", options.prompt)?;
     layer.sampling.negative_prompt = optional_text("negative_prompt", options.negative_prompt)?;

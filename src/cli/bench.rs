@@ -15,11 +15,12 @@ use std::process::Command;
 
 use crate::bundle::Bundle;
 use crate::cancel::Cancel;
-use crate::cli::args::{Bench, Size};
+use crate::cli::args::Bench;
 use crate::cli::report::Reporter;
 use crate::cli::say;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::options::PixelSize;
 use crate::service::{Opened, Silent, startup};
 
 /// Runs the command.
@@ -84,7 +85,7 @@ fn measure(opened: Opened, what: &str) -> Result<()> {
         ))
     };
     let (what, size) = what.split_once('=').ok_or_else(wrong)?;
-    let size: Size = size.parse().map_err(|_| wrong())?;
+    let size: PixelSize = size.parse().map_err(|_| wrong())?;
     let Opened { bundle, config, .. } = opened;
     startup::load(&config.runtime, &Silent)?;
     let value = match what {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cancel::Cancel;
 use crate::cli::args::Demo;
-use crate::cli::inputs::{self, Job, Results, STAGE1};
+use crate::cli::inputs::{self, Job, STAGE1};
 use crate::cli::report::Reporter;
 use crate::cli::restore::Run;
 use crate::cli::sheet;
@@ -26,18 +26,10 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<
     let output = &mut opened.config.output;
     output.existing = Existing::Overwrite;
     output.save_stages = Some(stages.clone());
-    let pictures = bundles::demo()?
-        .join("pictures")
-        .to_string_lossy()
-        .into_owned();
-    let results = Results {
-        output: &args.output,
-        stages: Some(&stages),
-        samples: opened.config.options.sampling.samples,
-        format: OutputFormat::Png,
-        existing: Existing::Overwrite,
-    };
-    let jobs = inputs::plan(&[pictures], false, results)?.jobs;
+    output.format = OutputFormat::Png;
+    output.name = None;
+    let pictures = bundles::demo()?.join("pictures");
+    let jobs = inputs::plan(&[pictures], false, &args.output, &opened.config)?.jobs;
     let service = opened.start(args.engine.bundle.verify, reporter)?;
     reporter.start(&service, jobs.len());
     if service.engine.bundle().manifest().weights.source == "random" {
@@ -52,6 +44,7 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<
         noise: Noise::Seed,
         cancel,
         in_order: false,
+        refused: Vec::new(),
         ledger: None,
     };
     let tally = run.all(&jobs)?;
@@ -70,12 +63,7 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<
 fn write_sheet(jobs: &[Job], stages: &Path, path: &Path) -> Result<()> {
     let mut rows = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let stem = job
-            .output
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let stem = job.stem.to_string_lossy().into_owned();
         let stage1 = job.stage(stages, STAGE1, 0);
         let read = |path: &Path| {
             imageio::read(path, DecodeOptions::up_to(DEFAULT_MAX_PIXELS))
@@ -87,7 +75,7 @@ fn write_sheet(jobs: &[Job], stages: &Path, path: &Path) -> Result<()> {
             pictures: vec![
                 ("before".to_owned(), read(&job.input)?),
                 ("stage 1".to_owned(), read(&stage1)?),
-                ("after".to_owned(), read(&job.file(0))?),
+                ("after".to_owned(), read(&job.outputs[0])?),
             ],
         });
     }

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::cli::inputs::Job;
 use crate::cli::report::Reporter;
-use crate::error::{OneLine, Result};
+use crate::error::{Result, Shown};
+use crate::files::to_text;
 use crate::imageio;
 
 use crate::service::{Service, Source};
@@ -16,10 +17,7 @@ pub fn print(service: &Service, job: &Job, reporter: &Reporter) -> Result<()> {
     let plan = service
         .engine
         .plan((header.height, header.width), &options)?;
-    let record = json!({ "event": "plan", "input": job.input, "plan": plan });
-    reporter.picture(
-        &record,
-        &format!("{}: {plan}", OneLine(job.input.display())),
-    );
+    let record = json!({ "event": "plan", "input": to_text(&job.input), "plan": plan });
+    reporter.picture(&record, &format!("{}: {plan}", Shown(&job.input)));
     Ok(())
 }

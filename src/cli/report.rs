@@ -5,17 +5,18 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::args::Reporting;
-use crate::cli::inputs::Job;
+use crate::cli::inputs::{Job, LeftOut};
 use crate::cli::tally::Tally;
 use crate::cli::{install, say};
-use crate::error::{Error, ErrorKind, OneLine, Result};
+use crate::error::{Error, ErrorKind, OneLine, Result, Shown};
+use crate::files::to_text;
 use crate::memory;
 use crate::pipeline::{Event, Samples, Stage, StepInfo};
 use crate::runtime::{self, SkippedProvider};
@@ -36,6 +37,7 @@ pub struct Reporter {
     mode: Mode,
     start: Instant,
     batch: Mutex<Progress>,
+    left_out: OnceLock<LeftOut>,
 }
 
 impl Reporter {
@@ -48,13 +50,24 @@ impl Reporter {
             _ => Mode::Lines,
         };
         let batch = Mutex::new(Progress::of(0, 0));
-        Reporter { mode, start, batch }
+        Reporter {
+            mode,
+            start,
+            batch,
+            left_out: OnceLock::new(),
+        }
     }
 
     /// Seconds from the program's start until a graph first ran, if one did.
     pub fn startup_seconds(&self) -> Option<f64> {
         let ran = runtime::first_run()?;
         Some(ran.saturating_duration_since(self.start).as_secs_f64())
+    }
+
+    /// What the search for inputs left out, which is reported at the end.
+    pub fn left_out(&self, left_out: LeftOut) {
+        // Set once, before the work.
+        let _ = self.left_out.set(left_out);
     }
 
     /// A message that concerns no single picture.
@@ -72,9 +85,9 @@ impl Reporter {
         let bundle = service.engine.bundle();
         let loaded = service.loaded;
         self.json(json!({
-            "event": "start", "version": env!("CARGO_PKG_VERSION"), "bundle": bundle.dir(),
+            "event": "start", "version": env!("CARGO_PKG_VERSION"), "bundle": to_text(bundle.dir()),
             "bundle_sha256": bundle.hash(), "family": bundle.manifest().family, "inputs": inputs,
-            "runtime": { "library": loaded.candidate.path, "version": loaded.version },
+            "runtime": { "library": to_text(&loaded.candidate.path), "version": loaded.version },
         }));
     }
 
@@ -96,11 +109,11 @@ impl Reporter {
                 if let Mode::Bars(bar) = &self.mode {
                     bar.set_position(bar.length().unwrap_or(1));
                 }
-                self.json(json!({ "event": "stage", "input": input, "stage": stage.name(), "seconds": seconds }));
+                self.json(json!({ "event": "stage", "input": to_text(input), "stage": stage.name(), "seconds": seconds }));
             }
             // A plan is reported if not everything fits the memory at once.
             Event::Planned(plan) if !plan.is_whole() => {
-                Reporter::note(self, &format!("{}: {plan}", OneLine(input.display())));
+                Reporter::note(self, &format!("{}: {plan}", Shown(input)));
             }
             Event::Planned(_)
             | Event::Loaded(..)
@@ -133,7 +146,7 @@ impl Reporter {
             }
             Mode::Lines | Mode::Quiet => {}
             Mode::Json => self.json(json!({
-                "event": "step", "input": input, "first_sample": samples.first, "step": step, "total": total,
+                "event": "step", "input": to_text(input), "first_sample": samples.first, "step": step, "total": total,
                 "timestep": info.timestep, "guidance_loss": info.guidance_loss
             })),
         }
@@ -148,7 +161,7 @@ impl Reporter {
         let provenance = serde_json::to_value(&done.restored.provenance)
             .map_err(|e| Error::internal("the provenance cannot be written").with_source(e))?;
         let record = json!({
-            "event": "picture", "status": "done", "input": job.input, "outputs": job.files().collect::<Vec<_>>(), "width": width,
+            "event": "picture", "status": "done", "input": to_text(&job.input), "outputs": outputs(job), "width": width,
             "height": height, "dropped": done.dropped, "seconds": done.seconds, "plan": done.restored.plan,
             "provenance": provenance,
         });
@@ -159,11 +172,11 @@ impl Reporter {
     /// A picture was skipped because its result exists.
     pub fn skipped(&self, job: &Job) {
         let record = json!({
-            "event": "picture", "status": "skipped", "input": job.input, "outputs": job.files().collect::<Vec<_>>()
+            "event": "picture", "status": "skipped", "input": to_text(&job.input), "outputs": outputs(job)
         });
         self.picture(
             &record,
-            &format!("{} exists, skipped", OneLine(job.file(0).display())),
+            &format!("{} exists, skipped", Shown(&job.outputs[0])),
         );
     }
 
@@ -186,14 +199,14 @@ impl Reporter {
 
     /// A picture failed; reported in every mode.
     pub fn failure(&self, input: &Path, error: &Error) {
-        let line = format!("error: {}: {error}", OneLine(input.display()));
+        let line = format!("error: {}: {error}", Shown(input));
         match &self.mode {
             Mode::Bars(bar) => bar.println(say::shown(&line)),
             Mode::Lines | Mode::Quiet => say::error(&line),
             Mode::Json => {}
         }
         let mut record = json!({
-            "event": "picture", "input": input, "status": "failed", "error": error_value(error)
+            "event": "picture", "input": to_text(input), "status": "failed", "error": error_value(error)
         });
         let mut batch = self.progress_of_batch();
         batch.count(false, &mut record);
@@ -211,6 +224,11 @@ impl Reporter {
         if let Mode::Bars(bar) = &self.mode {
             bar.finish_and_clear();
         }
+        if let Some(left_out) = self.left_out.get().filter(|left_out| !left_out.is_empty())
+            && !matches!(self.mode, Mode::Json)
+        {
+            self.note(&format!("left out: {left_out}"));
+        }
         let counts = format!("{done} done, {skipped} skipped, {failed} failed");
         match &self.mode {
             Mode::Json => self.json(json!({
@@ -218,6 +236,7 @@ impl Reporter {
                 "seconds": self.start.elapsed().as_secs_f64(), "startup_seconds": self.startup_seconds(),
                 "peak_memory_bytes": memory::peak(),
                 "pictures_per_minute": self.progress_of_batch().per_minute(), "passed_over": without,
+                "left_out": self.left_out.get(),
             })),
             Mode::Bars(_) | Mode::Lines if *failed > 0 => say::error(&counts),
             _ => {}
@@ -266,10 +285,13 @@ fn summary(job: &Job, (width, height): (usize, usize), done: &Done) -> String {
     let seconds = done.seconds.get("total").copied().unwrap_or(0.0);
     let mut line = format!(
         "{} -> {} ({width}x{height}, {seconds:.1} s)",
-        OneLine(job.input.display()),
-        match job.samples {
-            1 => OneLine(job.file(0).display()).to_string(),
-            n => format!("{} … {}", job.file(0).display(), job.file(n - 1).display()),
+        Shown(&job.input),
+        match job.outputs.as_slice() {
+            [first, .., last] => format!("{} … {}", Shown(first), Shown(last)),
+            outputs => outputs
+                .iter()
+                .map(|output| Shown(output).to_string())
+                .collect(),
         },
     );
     if !done.dropped.is_empty() {
@@ -361,8 +383,9 @@ fn bar() -> ProgressBar {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    Shown(Path::new(path.file_name().unwrap_or(path.as_os_str()))).to_string()
+}
+
+fn outputs(job: &Job) -> Vec<String> {
+    job.outputs.iter().map(|output| to_text(output)).collect()
 }

@@ -9,13 +9,13 @@ use anyhow::Context;
 
 use crate::cancel::Cancel;
 use crate::cli::args::Restore;
-use crate::cli::inputs::{self, Job, Results};
+use crate::cli::inputs::{self, Job};
 use crate::cli::report::Reporter;
 use crate::cli::tally::Tally;
 use crate::cli::{defect, frames, plan};
 use crate::config::Existing;
 use crate::engine::Noise;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Shown};
 use crate::imageio;
 use crate::pipeline::{Canvas, Event, Intermediate};
 use crate::service::ledger::{Begun, Ledger, Planned, Standing};
@@ -32,28 +32,28 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
     if args.frames && output.existing != Existing::Overwrite {
         output.existing = Existing::Resume;
     }
-    let named: Vec<String> = args.inputs.iter().chain(&args.input).cloned().collect();
-    let results = Results {
-        output: &args.output,
-        stages: output.save_stages.as_deref(),
-        samples: opened.config.options.sampling.samples,
-        format: output.format,
-        existing: output.existing,
-    };
-    let found = inputs::plan(&named, args.recursive, results)?;
-    found.notes.iter().for_each(|note| reporter.note(note));
-    let mut jobs = found.jobs;
+    let named: Vec<PathBuf> = args.inputs.iter().chain(&args.input).cloned().collect();
+    let found = inputs::plan(&named, args.recursive, &args.output, &opened.config)?;
+    reporter.left_out(found.left_out);
+    let (mut jobs, mut refused) = (found.jobs, found.refused);
+    if !refused.is_empty() && (args.frames || jobs.is_empty()) {
+        let (input, error) = refused.remove(0);
+        let others = refused.iter();
+        others.for_each(|(input, error)| reporter.failure(input, error));
+        return Err(error.at(Shown(&input)).into());
+    }
     if args.frames {
         frames::order(&mut jobs, &opened.config.input, reporter)?;
     }
     let service = opened.start(args.bundle.verify, reporter)?;
-    reporter.start(&service, jobs.len());
+    reporter.start(&service, jobs.len() + refused.len());
     let mut run = Run {
         service: &service,
         reporter,
         noise,
         cancel,
         in_order: args.frames,
+        refused,
         ledger: None,
     };
     if found.is_folder {
@@ -77,6 +77,8 @@ pub struct Run<'a> {
     pub cancel: &'a Cancel,
     /// Whether results must be finished in the order of the jobs.
     pub in_order: bool,
+    /// Inputs that are not restored, with the reason.
+    pub refused: Vec<(PathBuf, Error)>,
     /// The ledger, if the output is a folder.
     pub ledger: Option<Ledger>,
 }
@@ -87,7 +89,8 @@ impl Run<'_> {
         let stages = self.service.config.output.save_stages.as_deref();
         let stages = |job: &Job| stages.map(|stages| stages.join(&job.folder));
         let mut folders: BTreeSet<PathBuf> = jobs.iter().filter_map(stages).collect();
-        let outputs = jobs.iter().filter_map(|job| job.output.parent());
+        let outputs = jobs.iter().flat_map(|job| &job.outputs);
+        let outputs = outputs.filter_map(|output| output.parent());
         folders.extend(outputs.map(Path::to_owned));
         let mut folders = folders.iter();
         folders.try_for_each(|folder| imageio::check_writable(folder))
@@ -124,7 +127,8 @@ impl Run<'_> {
     pub fn all(&self, jobs: &[Job]) -> anyhow::Result<Tally> {
         self.check_writable(jobs)?;
         let to_make = jobs.iter().filter(|job| !job.skip).count();
-        self.reporter.batch(jobs.len(), to_make);
+        let refused = self.refused.len();
+        self.reporter.batch(jobs.len() + refused, to_make + refused);
         self.each(jobs, self.workers(), |job| self.one(job))
     }
 
@@ -142,7 +146,13 @@ impl Run<'_> {
         workers: usize,
         work: impl Fn(&Job) -> Result<()> + Sync,
     ) -> anyhow::Result<Tally> {
-        let tally = Mutex::new(Tally::default());
+        for (input, error) in &self.refused {
+            self.reporter.failure(input, error);
+        }
+        let tally = Mutex::new(Tally {
+            failed: self.refused.len(),
+            ..Tally::default()
+        });
         service::queue::each(jobs, workers, |job| self.counted(job, &tally, &work))?;
         self.ledger.as_ref().map_or(Ok(()), Ledger::close)?;
         let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -173,9 +183,9 @@ impl Run<'_> {
                     tally.too_large += usize::from(error.kind() == ErrorKind::Resources);
                     tally.defects += usize::from(error.kind() == ErrorKind::Internal);
                 });
-                self.reporter.failure(&job.input, &error);
+                self.reporter.failure(&job.input, &reason(job, error));
             }
-            Err(error) => return Err(error).with_context(|| job.input.display().to_string()),
+            Err(error) => return Err(error).with_context(|| Shown(&job.input).to_string()),
         }
         Ok(())
     }
@@ -221,7 +231,9 @@ impl Run<'_> {
 
     fn write(&self, job: &Job, k: usize, done: &Done, begun: Option<&Begun>) -> Result<()> {
         let output = &self.service.config.output;
-        let path = &job.file(k);
+        let Some(path) = job.outputs.get(k) else {
+            return Err(Error::internal("a sample that was not planned"));
+        };
         if output.existing == Existing::Skip && path.exists() {
             return Ok(());
         }
@@ -263,6 +275,14 @@ impl Run<'_> {
             &imageio::encode_png(&rgb.into(), &BTreeMap::new())?,
             replace,
         )
+    }
+}
+
+/// `error`, or why the input is no file at all.
+fn reason(job: &Job, error: Error) -> Error {
+    match inputs::address(&job.input) {
+        Some(why) => Error::input(why),
+        None => error,
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::NamePattern;
 use crate::declare::options;
 use crate::imageio::{DecodeOptions, Depth, EncodeOptions, Format};
 
@@ -106,6 +107,9 @@ options! {
         (long = "no-metadata", num_args = 0, default_missing_value = "false",
          help = "Do not write into the PNG how it was made");
     optional:
+    /// Names of results in a folder, without ending: text and the fields {name} (the input's name), {ext} (its ending),
+    /// {index}, {sample}, {seed}, {scale}, {size}, {task}. Unset: {name}.
+    name: NamePattern, (long = "name", value_name = "PATTERN", num_args = 1);
     /// Folder for the stage-1, decoded and colour-corrected images, as PNG. Unset: they are not written.
     save_stages: PathBuf, (long = "save-stages", value_name = "DIR", num_args = 1);
 }

@@ -9,7 +9,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::{Config, InputLayer, OutputLayer, keys};
 use crate::error::{Error, Result};
-use crate::options::{GuidanceLayer, Options, RestoreLayer, SamplingLayer, TilingLayer};
+use crate::options::{GuidanceLayer, Options, RestoreLayer, SamplingLayer, SizeLayer, TilingLayer};
 use crate::runtime::RuntimeLayer;
 use crate::wording;
 use crate::yaml;
@@ -24,6 +24,8 @@ pub struct ConfigLayer {
     pub bundle: Option<PathBuf>,
     /// Task, size, colours.
     pub restore: RestoreLayer,
+    /// The result's size, instead of a factor.
+    pub size: SizeLayer,
     /// The sampler, its noise and its prompts.
     pub sampling: SamplingLayer,
     /// Restoration guidance.
@@ -53,6 +55,7 @@ impl ConfigLayer {
         Ok(ConfigLayer {
             bundle: section(&mut tree, "bundle")?,
             restore: section(&mut tree, "restore")?,
+            size: section(&mut tree, "size")?,
             sampling: section(&mut tree, "sampling")?,
             guidance: section(&mut tree, "guidance")?,
             tiling: section(&mut tree, "tiling")?,
@@ -66,7 +69,11 @@ impl ConfigLayer {
         if let Some(bundle) = self.bundle {
             config.bundle = Some(bundle);
         }
-        self.restore.apply(&mut config.options.restore);
+        let (restore, size) = (&mut config.options.restore, &mut config.options.size);
+        let upscale = self.restore.upscale;
+        self.size.clear(upscale, size, &mut restore.upscale);
+        self.restore.apply(restore);
+        self.size.apply(size);
         self.sampling.apply(&mut config.options.sampling);
         self.guidance.apply(&mut config.options.guidance);
         self.tiling.apply(&mut config.options.tiling);
@@ -216,6 +223,10 @@ impl Layers {
     /// [`Option`](crate::error::ErrorKind::Option).
     pub fn resolve(&self, base: &Options) -> Result<Config> {
         RESOLUTIONS.fetch_add(1, Ordering::Relaxed);
+        for (origin, layer) in &self.0 {
+            let checked = layer.size.check(layer.restore.upscale);
+            checked.map_err(|e| origin.blame(e))?;
+        }
         let config = self.merged(base, self.0.len());
         match config.validate() {
             Ok(()) => Ok(config),

@@ -23,12 +23,11 @@ impl Engine {
     pub fn warm_up(&self, (height, width): (usize, usize), options: &Options) -> Result<()> {
         // Two concurrent warm-ups would deadlock on each other's sets.
         let turn = self.warming.lock();
-        let upscale = options.restore.upscale;
+        let (mut options, upscale) = options.clone().by_factor();
         let of_lq = |length: usize| ((length as f64 / upscale) as usize).max(1);
         let (height, width) = (of_lq(height), of_lq(width));
-        self.check(options)?.sizes((height, width))?;
+        self.check(&options)?.sizes((height, width))?;
         let lq = Rgb::from_elem((height, width, 3), GREY);
-        let mut options = options.clone();
         options.sampling.steps = options.sampling.steps.min(STEPS);
         let request = Request::new(lq, options);
         let pipeline = self.check(&request.options)?;

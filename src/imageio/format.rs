@@ -56,7 +56,7 @@ impl Format {
     pub fn endings(self) -> &'static [&'static str] {
         match self {
             Format::Png => &["png"],
-            Format::Jpeg => &["jpg", "jpeg"],
+            Format::Jpeg => &["jpg", "jpeg", "jfif", "jpe"],
             Format::Webp => &["webp"],
             Format::Tiff => &["tif", "tiff"],
             Format::Bmp => &["bmp"],

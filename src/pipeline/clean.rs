@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use ndarray::s;
+
 use super::event::Timer;
 use super::run::Run;
 use super::{CleanerPlan, Event, Intermediate, Lq, Samples, Stage};
@@ -52,12 +54,15 @@ impl Run<'_> {
     fn cleaner_input(&self, lq: Lq<'_>) -> Result<Canvas> {
         let enlarges_first = self.pipeline.cleaner.scale == 1;
         let sizes = &self.sizes;
+        let ((top, left), (height, width)) = (sizes.origin, sizes.part);
+        let part = s![top..top + height, left..left + width, ..];
         let input = match lq.pixels {
             Pixels::U8(rgb) => {
+                let rgb = rgb.slice(part);
                 let enlarged = match enlarges_first {
                     true => {
                         let checkpoint = || self.events.checkpoint();
-                        resize::stoppable_pillow_bicubic(rgb.view(), sizes.output, &checkpoint)?
+                        resize::stoppable_pillow_bicubic(rgb, sizes.output, &checkpoint)?
                     }
                     false => rgb.to_owned(),
                 };
@@ -67,6 +72,7 @@ impl Run<'_> {
                 })?
             }
             Pixels::U16(rgb) => {
+                let rgb = rgb.slice(part);
                 let (h, w, _) = rgb.dim();
                 let plain = self.filled((h, w), (h, w), |y, x, c| {
                     f32::from(rgb[[y, x, c]]) / 65535.0

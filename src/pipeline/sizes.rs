@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::cleaner::CleanerSpec;
+use crate::options::Target;
 use crate::resize;
 
 /// Maximum aspect ratio of the networks' input. More extreme pictures are padded by reflection: without that, bringing
@@ -15,6 +16,10 @@ pub const MAX_PIXELS: usize = 1 << 31;
 /// The sizes (height, width) during a restoration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
+    /// First row and column of the part of the picture that is restored.
+    pub origin: (usize, usize),
+    /// Its size.
+    pub part: (usize, usize),
     /// Of the stage-1 input, before it is resized for the network.
     pub input: (usize, usize),
     /// Of the restoration module's input.
@@ -30,8 +35,8 @@ pub struct Sizes {
 impl Sizes {
     /// The sizes for a picture of `lq` pixels.
     ///
-    /// The picture is enlarged before a restoration module that keeps the size; a module that upscales (BSRNet)
-    /// receives the picture as it is. A short edge below `min_short_edge` is enlarged to it, before the module for
+    /// The part of it that `target` frames is enlarged before a restoration module that keeps the size; a module that upscales (BSRNet)
+    /// receives it as it is. A short edge below `min_short_edge` is enlarged to it, before the module for
     /// SwinIR, after it for the others and for SwinIR in the reference's tiles.
     ///
     /// Source: `SwinIRPipeline`, `BSRNetPipeline` and `SCUNetPipeline`, diffbir/pipeline.py at 3f8b530.
@@ -40,22 +45,25 @@ impl Sizes {
     /// [`Resources`](ErrorKind::Resources) if one of them has more than [`MAX_PIXELS`].
     pub(super) fn of(
         lq: (usize, usize),
-        upscale: f64,
+        target: Target,
         spec: CleanerSpec,
         min_short_edge: usize,
         tiles_fit: impl Fn((usize, usize)) -> bool,
     ) -> Result<Self> {
         let lq = bounded("the picture", lq)?;
-        let upscaled = |(h, w), what| bounded(what, resize::upscaled_size(h, w, upscale));
-        let output = upscaled(lq, "the result")?;
-        let unpadded = if spec.scale == 1 { output } else { lq };
+        let frame = target.frame(lq);
+        let output = bounded("the result", frame.output)?;
+        let unpadded = if spec.scale == 1 { output } else { frame.part };
         let input = bounded(
             "stage 1 with the padding of a strip",
             within_aspect(unpadded),
         )?;
         let padded_output = match spec.scale {
             1 => input,
-            _ => upscaled(input, "the result with the padding of a strip")?,
+            _ => bounded(
+                "the result with the padding of a strip",
+                frame.of_padded(input),
+            )?,
         };
         let to_short_edge = |(h, w): (usize, usize)| match h.min(w) >= min_short_edge {
             true => (h, w),
@@ -71,6 +79,8 @@ impl Sizes {
             false => to_short_edge((network.0 * spec.scale, network.1 * spec.scale)),
         };
         Ok(Sizes {
+            origin: frame.origin,
+            part: frame.part,
             input,
             network: bounded("stage 1", network)?,
             cond: bounded("stage 2", cond)?,
@@ -89,8 +99,8 @@ fn bounded(what: &str, (height, width): (usize, usize)) -> Result<(usize, usize)
     Err(Error::new(
         ErrorKind::Resources,
         format!(
-            "{what} would have {width}x{height} pixels, more than {MAX_PIXELS}: choose a smaller restore.upscale, or restore \
-             the picture in pieces"
+            "{what} would have {width}x{height} pixels, more than {MAX_PIXELS}: choose a smaller restore.upscale or size, or \
+             restore the picture in pieces"
         ),
     ))
 }
@@ -130,7 +140,8 @@ mod tests {
             enlarge_first: true,
         };
         for scale in [1, 4, 16] {
-            let sizes = |lq, upscale| Sizes::of(lq, upscale, spec(scale), 512, |_| false);
+            let sizes =
+                |lq, upscale| Sizes::of(lq, Target::Factor(upscale), spec(scale), 512, |_| false);
             for (lq, upscale) in [
                 ((1, 10_000_000), 4.0),
                 ((usize::MAX, 1), 1.0),
@@ -144,6 +155,11 @@ mod tests {
             }
             assert!(sizes((16, 16), 4.0).is_ok());
         }
-        assert!(Sizes::of((32_768, 65_536), 1.0, spec(1), 512, |_| false).is_ok());
+        assert!(
+            Sizes::of((32_768, 65_536), Target::Factor(1.0), spec(1), 512, |_| {
+                false
+            })
+            .is_ok()
+        );
     }
 }

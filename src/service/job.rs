@@ -113,9 +113,11 @@ impl Service {
         self.warn_of_prompts(&options, host)?;
         let Picture {
             pixels,
-            kept,
+            mut kept,
             mut dropped,
         } = picture;
+        let frame = options.target()?.frame(pixels.size());
+        kept.crop(frame.origin, frame.part);
         dropped.extend(
             job.format
                 .into_iter()

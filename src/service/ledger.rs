@@ -247,6 +247,25 @@ impl Known {
         })
     }
 
+    /// The results in `folder`, if it has a ledger.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn if_any(folder: &Path) -> Result<Option<Self>> {
+        let known = Known::of(folder)?;
+        Ok(Some(known).filter(|known| !known.names.is_empty()))
+    }
+
+    /// Whether these are the results in `folder`.
+    pub fn is_of(&self, folder: &Path) -> bool {
+        folder.canonicalize().is_ok_and(|real| real == self.folder)
+    }
+
+    /// Knows no result any more.
+    pub fn forget(&mut self) {
+        self.names.clear();
+    }
+
     /// Whether `path` is such a result.
     pub fn contains(&self, path: &Path) -> bool {
         let is_known = |path: PathBuf| {

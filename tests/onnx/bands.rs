@@ -36,7 +36,7 @@ fn request(lq: Rgb, tiling: TilingOptions) -> Request {
         tiling,
         ..Options::default()
     };
-    options.restore.upscale = 1.0;
+    options.restore.upscale = Some(1.0);
     options.sampling.steps = 2;
     Request::new(lq, options)
 }

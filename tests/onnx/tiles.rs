@@ -101,7 +101,7 @@ fn flat_gradient(height: usize, width: usize) -> Rgb {
 fn request(lq: Rgb, upscale: f64, steps: usize) -> Request {
     let options = Options {
         restore: RestoreOptions {
-            upscale,
+            upscale: Some(upscale),
             ..RestoreOptions::default()
         },
         sampling: SamplingOptions {

@@ -35,9 +35,9 @@ type Change = fn(&mut Options);
 fn options_out_of_bounds_are_option_errors() {
     const HUGE: usize = usize::MAX / 64 * 64;
     let changes: &[(&str, Change)] = &[
-        ("restore.upscale", |o| o.restore.upscale = 1e6),
-        ("restore.upscale", |o| o.restore.upscale = 1e300),
-        ("restore.upscale", |o| o.restore.upscale = f64::NAN),
+        ("restore.upscale", |o| o.restore.upscale = Some(1e6)),
+        ("restore.upscale", |o| o.restore.upscale = Some(1e300)),
+        ("restore.upscale", |o| o.restore.upscale = Some(f64::NAN)),
         ("guidance.repeat", |o| {
             o.guidance.repeat = Some(1_000_000_000)
         }),
@@ -91,11 +91,11 @@ fn pictures_that_are_too_large_are_resource_errors() {
         (1 << 40, 1 << 40),
         (usize::MAX, 1),
     ] {
-        let error = refused(lq, |o| o.restore.upscale = 4.0);
+        let error = refused(lq, |o| o.restore.upscale = Some(4.0));
         assert_eq!(error.kind(), ErrorKind::Resources, "{lq:?}: {error}");
         assert!(error.to_string().contains("restore.upscale"), "{error}");
     }
-    let error = refused((1 << 20, 1 << 10), |o| o.restore.upscale = 1000.0);
+    let error = refused((1 << 20, 1 << 10), |o| o.restore.upscale = Some(1000.0));
     assert_eq!(error.kind(), ErrorKind::Resources, "{error}");
 }
 

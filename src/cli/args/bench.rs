@@ -7,33 +7,14 @@ use clap::Args;
 use super::groups::EngineArgs;
 use crate::config::Layers;
 use crate::error::Result;
-
-/// Height and width, at most 65536, as typed: `WIDTHxHEIGHT`, or the edge of a square.
-#[derive(Debug, Clone, Copy)]
-pub struct Size(pub usize, pub usize);
-
-const EDGES: std::ops::RangeInclusive<usize> = 1..=65536;
-
-impl std::str::FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let (width, height) = text.split_once('x').unwrap_or((text, text));
-        match (height.parse(), width.parse()) {
-            (Ok(height), Ok(width)) if EDGES.contains(&height) && EDGES.contains(&width) => {
-                Ok(Size(height, width))
-            }
-            _ => Err("expected an edge or WIDTHxHEIGHT, in pixels, at most 65536".to_owned()),
-        }
-    }
-}
+use crate::options::PixelSize;
 
 /// `diffbir bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
     /// The result's size in pixels: an edge, or WIDTHxHEIGHT [default: the bundle's short edge squared]
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["memory", "graphs"])]
-    pub size: Option<Size>,
+    pub size: Option<PixelSize>,
     /// Timed runs, after one that is not timed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..),
         conflicts_with_all = ["memory", "graphs"])]
@@ -56,7 +37,7 @@ pub struct Bench {
         default_value = "512,1024,2048",
         requires = "memory"
     )]
-    pub sizes: Vec<Size>,
+    pub sizes: Vec<PixelSize>,
     /// Measure the memory of each graph instead
     #[arg(long)]
     pub graphs: bool,

@@ -20,7 +20,7 @@ pub(super) const MODEL: &[&str] = &[
 ];
 /// All sections.
 pub(super) const ALL: &[&str] = &[
-    "bundle", "runtime", "restore", "sampling", "guidance", "tiling", "input", "output",
+    "bundle", "runtime", "restore", "size", "sampling", "guidance", "tiling", "input", "output",
 ];
 
 /// The bundle and the configuration.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Cli;
 use crate::config::{Config, InputLayer, Key, OutputLayer, keys};
-use crate::options::{GuidanceLayer, RestoreLayer, SamplingLayer, TilingLayer};
+use crate::options::{GuidanceLayer, RestoreLayer, SamplingLayer, SizeLayer, TilingLayer};
 use crate::runtime::RuntimeLayer;
 
 /// Text after the program's help.
@@ -58,8 +58,9 @@ pub fn command() -> clap::Command {
 
 /// The keys that have a flag, by the flag's id.
 pub fn keys_of_flags() -> BTreeMap<String, &'static Key> {
-    let sections: [(&str, clap::Command); 7] = [
+    let sections: [(&str, clap::Command); 8] = [
         ("restore", flags_of::<RestoreLayer>()),
+        ("size", flags_of::<SizeLayer>()),
         ("sampling", flags_of::<SamplingLayer>()),
         ("guidance", flags_of::<GuidanceLayer>()),
         ("tiling", flags_of::<TilingLayer>()),

@@ -12,8 +12,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ConfigLayer, InputLayer, Layers, OutputLayer};
 use crate::error::Result;
+use crate::options::SizeLayer;
 
-pub use bench::{Bench, Size};
+pub use bench::Bench;
 use groups::{BundleArgs, EngineArgs, ExistingArgs, ModelArgs, RuntimeArgs};
 pub use help::{command, parse};
 pub use table::{flags, option_table};
@@ -62,10 +63,10 @@ pub enum Command {
 pub struct Restore {
     /// Files, folders and globs
     #[arg(required_unless_present = "input")]
-    pub inputs: Vec<String>,
+    pub inputs: Vec<PathBuf>,
     /// The reference's spelling of an input.
     #[arg(long, hide = true)]
-    pub input: Option<String>,
+    pub input: Option<PathBuf>,
     /// A picture file (png, jpg, webp, tif, bmp) for one input, else a folder
     #[arg(short, long)]
     pub output: PathBuf,
@@ -98,6 +99,8 @@ pub struct RestoreArgs {
     #[command(flatten)]
     output: OutputLayer,
     #[command(flatten)]
+    size: SizeLayer,
+    #[command(flatten)]
     existing: ExistingArgs,
     #[command(flatten)]
     model: ModelArgs,
@@ -112,6 +115,7 @@ impl RestoreArgs {
         Ok(ConfigLayer {
             input: self.input.clone(),
             output,
+            size: self.size.clone(),
             runtime: self.runtime.layer()?,
             ..self.model.layer()?
         })

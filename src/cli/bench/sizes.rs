@@ -7,12 +7,13 @@ use serde_json::json;
 
 use super::{child, picture};
 use crate::bundle::Bundle;
-use crate::cli::args::{Bench, Size};
+use crate::cli::args::Bench;
 use crate::cli::report::Reporter;
 use crate::config::Config;
-use crate::engine::{Engine, Request};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::memory::{self, Bytes};
+use crate::options::PixelSize;
 use crate::pipeline::Event;
 
 /// Measures whole restorations of several sizes.
@@ -22,7 +23,7 @@ pub(super) fn run(
     bundle: &Bundle,
     reporter: &Reporter,
 ) -> Result<()> {
-    for &Size(height, width) in &args.sizes {
+    for &PixelSize(height, width) in &args.sizes {
         let point = child::<RunPoint>(config, bundle, &format!("restore={width}x{height}"))?;
         let all =
             |of: fn(&StagePoint) -> u64| Bytes(point.stages.values().map(of).max().unwrap_or(0));
@@ -65,12 +66,11 @@ struct StagePoint {
 }
 
 /// In a child process: restores a picture to `size`.
-pub(super) fn measure(bundle: Bundle, config: &Config, size: Size) -> Result<RunPoint> {
-    let options = config.options.clone();
+pub(super) fn measure(bundle: Bundle, config: &Config, size: PixelSize) -> Result<RunPoint> {
     let engine = Engine::open(bundle, config.runtime.clone());
-    let lq = picture::of(size, options.restore.upscale);
+    let request = picture::request(size, &config.options);
     let mut measured = Vec::new();
-    let restored = engine.restore(&Request::new(lq, options), &mut |event| {
+    let restored = engine.restore(&request, &mut |event| {
         match event {
             Event::Started(_) => memory::forget_peak(),
             Event::Finished(stage, seconds) => {

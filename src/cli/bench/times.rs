@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use super::watch::{Run, Spread, Watch};
 use super::{picture, tensors::Tensors};
 use crate::cancel::Cancel;
-use crate::cli::args::{Bench, Size};
+use crate::cli::args::Bench;
 use crate::cli::report::Reporter;
 use crate::cli::say;
 use crate::engine::{Engine, Request, Restored};
 use crate::error::{Error, Result};
 use crate::memory::{self, Bytes};
+use crate::options::PixelSize;
 use crate::pipeline::Stage;
 use crate::runtime::{Loaded, RuntimeOptions};
 use crate::service::Service;
@@ -28,9 +29,8 @@ pub(super) fn run(
 ) -> Result<()> {
     let engine = &service.engine;
     let edge = engine.bundle().manifest().min_short_edge;
-    let size = args.size.unwrap_or(Size(edge, edge));
-    let options = service.config.options.clone();
-    let mut request = Request::new(picture::of(size, options.restore.upscale), options);
+    let size = args.size.unwrap_or(PixelSize(edge, edge));
+    let mut request = picture::request(size, &service.config.options);
     request.cancel = cancel.clone();
 
     let mut tensors = args.tensors.as_ref().map(|_| Tensors::default());

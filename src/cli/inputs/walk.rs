@@ -1,9 +1,11 @@
 //! Finds the input files named by arguments: files, folders and patterns.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use super::glob;
+use super::left_out::LeftOut;
+use crate::error::{Error, Result, Shown};
 use crate::imageio::is_picture_name;
 use crate::service::ledger::Known;
 
@@ -14,66 +16,109 @@ pub(super) struct Found {
     pub folder: PathBuf,
 }
 
-/// Searches folders and patterns. Hidden files are skipped as shells do, including macOS's `._NAME`.
-pub(super) struct Walk<'a> {
+/// Searches folders and patterns. Hidden files are left out as in shells, including macOS's `._NAME`.
+pub(super) struct Walk {
     /// Whether to search recursively.
-    pub recursive: bool,
+    recursive: bool,
     /// Canonical paths of this run's output folders: not searched unless named.
-    pub written: Vec<PathBuf>,
-    /// The results of earlier runs.
-    pub known: &'a Known,
+    written: Vec<PathBuf>,
+    /// The results of earlier runs, from the ledgers of the output folder and of searched folders.
+    known: Vec<Known>,
     /// The found pictures.
     pub found: Vec<Found>,
-    /// Number of skipped results of earlier runs.
-    pub results: usize,
-    /// Number of skipped pipes, sockets and devices.
-    pub special: usize,
+    /// What was left out.
+    pub left_out: LeftOut,
+    /// Inputs that cannot be searched.
+    pub refused: Vec<(PathBuf, Error)>,
     /// Canonical paths of the searched folders.
     searched: HashSet<PathBuf>,
+    /// Links to folders, searched last: what a folder and a link lead to belongs to the folder.
+    links: VecDeque<(PathBuf, PathBuf)>,
+    /// Canonical paths of the named folders.
+    named: Vec<PathBuf>,
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(recursive: bool, written: &[&Path], known: &'a Known) -> Self {
+impl Walk {
+    /// A search for a run that writes into the folders `written`, whose results are `known`.
+    pub(super) fn new(recursive: bool, written: &[&Path], known: Known) -> Self {
         let real = |path: &&Path| path.canonicalize().ok();
         Walk {
             recursive,
             written: written.iter().filter_map(real).collect(),
-            known,
+            known: vec![known],
             found: Vec::new(),
-            results: 0,
-            special: 0,
+            left_out: LeftOut::default(),
+            refused: Vec::new(),
             searched: HashSet::new(),
+            links: VecDeque::new(),
+            named: Vec::new(),
         }
     }
 
-    /// Adds the files that `input` names.
-    pub(super) fn add(&mut self, input: &str) -> Result<()> {
-        let path = Path::new(input);
-        if path.is_dir() {
-            self.search(path, Path::new(""))
-        } else if !path.exists() && input.contains(['*', '?', '[']) {
-            let options = glob::MatchOptions {
-                require_literal_leading_dot: true,
-                ..glob::MatchOptions::new()
-            };
-            let paths = glob::glob_with(input, options)
-                .map_err(|e| Error::option(format!("`{input}` is no pattern")).with_source(e))?;
-            for path in paths.filter_map(std::result::Result::ok) {
-                self.file(path, Path::new(""));
+    /// Adds the files that `inputs` name.
+    pub(super) fn all(&mut self, inputs: &[PathBuf]) -> Result<()> {
+        inputs.iter().try_for_each(|input| self.add(input))?;
+        while let Some((path, folder)) = self.links.pop_front() {
+            let leads_back = path.canonicalize().is_ok_and(|real| {
+                self.searched.contains(&real)
+                    || self.named.iter().any(|named| named.starts_with(&real))
+            });
+            match leads_back {
+                true => self.left_out.links += 1,
+                false => self.search(&path, &folder),
             }
-            Ok(())
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path) -> Result<()> {
+        if path.is_dir() {
+            self.folder(path);
+        } else if glob::is_pattern(path) && path.symlink_metadata().is_err() {
+            let ending = path.extension().unwrap_or_default();
+            let names_its_kind = !ending.is_empty() && !glob::is_pattern(Path::new(ending));
+            for path in glob::matches(path)? {
+                match names_its_kind || is_picture_name(&path) || path.is_dir() {
+                    true => self.file(path, Path::new("")),
+                    false => self.left_out.count(&path),
+                }
+            }
         } else {
             // A missing file is reported as a failed picture, so that the others are restored.
             self.found.push(Found {
                 path: path.to_owned(),
                 folder: PathBuf::new(),
             });
-            Ok(())
+        }
+        Ok(())
+    }
+
+    /// Adds the pictures of a named folder. One that holds results of earlier runs alone is named for these.
+    fn folder(&mut self, dir: &Path) {
+        let real = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        self.named.push(real.clone());
+        let before = (self.found.len(), self.left_out.clone(), self.known.len());
+        self.search(dir, Path::new(""));
+        if self.found.len() == before.0
+            && !self.written.contains(&real)
+            && self.left_out.results > before.1.results
+        {
+            self.left_out = before.1;
+            self.searched.remove(&real);
+            let own = self.known.get_mut(before.2);
+            own.into_iter().for_each(Known::forget);
+            self.search(dir, Path::new(""));
         }
     }
 
-    fn search(&mut self, dir: &Path, folder: &Path) -> Result<()> {
-        let unreadable = |e| Error::input(format!("cannot list {}", dir.display())).with_source(e);
+    fn search(&mut self, dir: &Path, folder: &Path) {
+        if let Err(error) = self.try_search(dir, folder) {
+            self.refused.push((dir.to_owned(), error));
+        }
+    }
+
+    fn try_search(&mut self, dir: &Path, folder: &Path) -> Result<()> {
+        let unreadable = |e| Error::input(format!("cannot list {}", Shown(dir))).with_source(e);
         if !self
             .searched
             .insert(dir.canonicalize().map_err(unreadable)?)
@@ -86,20 +131,32 @@ impl<'a> Walk<'a> {
             .collect::<std::io::Result<_>>()
             .map_err(unreadable)?;
         entries.sort();
+        if !self.known.iter().any(|known| known.is_of(dir)) {
+            self.known.extend(Known::if_any(dir)?);
+        }
         for path in entries {
-            let name = path.file_name().unwrap_or_default();
-            if name.as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
-            if !path.is_dir() {
-                if is_picture_name(&path) {
-                    self.file(path, folder);
-                }
-            } else if self.recursive && !self.is_written(&path) {
-                self.search(&path, &folder.join(name))?;
-            }
+            self.entry(path, folder);
         }
         Ok(())
+    }
+
+    fn entry(&mut self, path: PathBuf, folder: &Path) {
+        let name = path.file_name().unwrap_or_default();
+        if glob::is_hidden(&path) {
+            let is_ours = name.as_encoded_bytes().starts_with(b".diffbir-");
+            self.left_out.hidden += usize::from(!is_ours);
+        } else if !path.is_dir() {
+            match is_picture_name(&path) {
+                true => self.file(path, folder),
+                false => self.left_out.count(&path),
+            }
+        } else if self.recursive && !self.is_written(&path) {
+            let folder = folder.join(name);
+            match path.is_symlink() {
+                true => self.links.push_back((path, folder)),
+                false => self.search(&path, &folder),
+            }
+        }
     }
 
     fn is_written(&self, dir: &Path) -> bool {
@@ -111,8 +168,10 @@ impl<'a> Walk<'a> {
     fn file(&mut self, path: PathBuf, folder: &Path) {
         match path.metadata() {
             Ok(metadata) if metadata.is_dir() => {}
-            Ok(metadata) if !metadata.is_file() => self.special += 1,
-            Ok(_) if self.known.contains(&path) => self.results += 1,
+            Ok(metadata) if !metadata.is_file() => self.left_out.special += 1,
+            Ok(_) if self.known.iter().any(|known| known.contains(&path)) => {
+                self.left_out.results += 1
+            }
             _ => self.found.push(Found {
                 path,
                 folder: folder.to_owned(),

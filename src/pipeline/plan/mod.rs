@@ -109,7 +109,7 @@ impl Pipeline {
         let tiles = self.options.tiling.cleaner;
         Sizes::of(
             lq,
-            self.options.restore.upscale,
+            self.options.target()?,
             self.cleaner,
             self.min_short_edge,
             |size| tiles.is_some_and(|tiles| tiles.fit(size)),

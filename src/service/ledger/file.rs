@@ -1,6 +1,7 @@
 //! The ledger's lines.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::bundle;
 use crate::error::{Error, Result};
+use crate::files::to_text;
 
 /// Its name.
 const FILE: &str = ".diffbir-ledger.jsonl";
@@ -240,14 +242,10 @@ pub(super) fn is_in(file: &File, folder: &Path) -> bool {
     }
 }
 
-/// A path as written in the ledger: with `/`, non-Unicode bytes escaped.
+/// A path as written in the ledger: with `/`, as text that is its own ([`to_text`]).
 pub(super) fn name(path: &Path) -> String {
-    let part = |part: std::path::Component<'_>| match part.as_os_str().to_str() {
-        Some(text) => text.to_owned(),
-        None => format!("{:?}", part.as_os_str()),
-    };
-    let parts: Vec<String> = path.components().map(part).collect();
-    parts.join("/")
+    let parts: Vec<&OsStr> = path.components().map(|part| part.as_os_str()).collect();
+    to_text(Path::new(&parts.join(OsStr::new("/"))))
 }
 
 pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
