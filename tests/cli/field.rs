@@ -32,8 +32,10 @@ fn with_exif(jpeg: &[u8], data: &[u8]) -> Vec<u8> {
     [&jpeg[..2], b"\xff\xe1", &length, &exif, &jpeg[2..]].concat()
 }
 
+type Case = (&'static str, Vec<u8>, Option<(u64, u64)>);
+
 /// Each case: the file's name, its bytes, and the width and height of its result, if it has one.
-fn cases() -> Vec<(&'static str, Vec<u8>, Option<(u64, u64)>)> {
+fn cases() -> Vec<Case> {
     let photo = image::RgbImage::from_fn(40, 24, |x, y| image::Rgb([x as u8 * 6, y as u8 * 9, 80]));
     let grey = image::RgbImage::from_fn(40, 24, |x, y| image::Rgb([(x * 4 + y) as u8; 3]));
     let turned = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";

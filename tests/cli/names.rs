@@ -203,3 +203,41 @@ fn a_folder_without_permission_fails_alone() {
     }
     allow(0o755);
 }
+
+/// Each ends with a message and a documented code, before any work.
+#[test]
+fn odd_arguments_end_with_a_message() {
+    let program = Program::new();
+    put(&program, b"a.png", &picture(16, 16));
+    put(&program, b"-a.png", &picture(16, 16));
+    std::fs::create_dir(program.dir().join("empty")).unwrap();
+    std::os::unix::fs::symlink("loop", program.dir().join("loop")).unwrap();
+    let long = ["n"; 300].concat();
+    let deep = ["n/"; 2100].concat();
+    for (args, code, said) in [
+        ("empty -o out", 2, "no pictures found in empty"),
+        ("a.png -o /dev/null", 2, "a file and no folder"),
+        ("a.png -o a.png/x", 1, "cannot write into a.png/x"),
+        ("a.png/ -o out", 1, "a.png/: cannot be read"),
+        ("loop -o out", 1, "loop: cannot be read"),
+        ("-a.png -o out", 2, "'-- -a'"),
+        ("a.png -o out --name ''", 2, "--name"),
+        ("a[.png -o out", 2, "is no pattern"),
+        ("x*.png -o out", 2, "no pictures found"),
+        ("a.png --recursive -o a.png", 2, "is an input"),
+        (&format!("a.png -o {long}"), 1, "name too long"),
+        (&format!("a.png -o {deep}"), 1, "name too long"),
+        (&format!("{deep}.png -o out"), 1, "name too long"),
+    ] {
+        let run = restore(&program, args, &[]);
+        run.code(code);
+        assert!(
+            run.stderr().to_lowercase().contains(&said.to_lowercase()),
+            "{args}: {}",
+            run.stderr()
+        );
+        run.does_not_say("panicked");
+    }
+    restore(&program, "--dry-run -o out", &[b"--", b"-a.png"]).code(0);
+    assert!(program.files("out").is_empty());
+}

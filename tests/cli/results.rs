@@ -214,7 +214,7 @@ fn stages_keep_the_shape_of_the_folders() {
     put(&program, "both/a.bmp", &picture(16, 16));
     let twins = restore(&program, "both -o twins --format input --save-stages s");
     twins.code(2);
-    twins.says(&["would both be written to s/a_stage1.png"]);
+    twins.says(&["would all be written to s/a_stage1.png"]);
     // A stage may not take the place of an input either.
     put(&program, "both/a_stage1.png", &picture(16, 16));
     let over = restore(

@@ -159,6 +159,10 @@ impl Run {
         self.stdout.clone()
     }
 
+    pub fn stderr(&self) -> String {
+        self.stderr.clone()
+    }
+
     #[track_caller]
     pub fn code(&self, expected: i32) {
         assert_eq!(

@@ -4,19 +4,12 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use glob::{MatchOptions, Pattern};
+use glob::Pattern;
 
 use crate::error::{Error, Result, Shown};
 
 /// Stands for the bytes that are no UTF-8: the last private characters of Unicode.
 const BYTES: u32 = 0x0010_FF00;
-
-/// As shells do: `*` matches no leading dot.
-const OPTIONS: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
 
 /// Whether `path` has the characters of a pattern.
 pub(super) fn is_pattern(path: &Path) -> bool {
@@ -45,9 +38,11 @@ pub(super) fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
         let compiled = Pattern::new(&text_of(name)).map_err(|e| {
             Error::option(format!("`{}` is no pattern", Shown(pattern))).with_source(e)
         })?;
+        // As in shells; `*.*` would match `.a`, whose dot is literal.
+        let is_shown = |path: &Path| is_hidden(Path::new(name)) || !is_hidden(path);
         let fits = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default();
-            compiled.matches_with(&text_of(name), OPTIONS)
+            is_shown(path) && compiled.matches(&text_of(name))
         };
         found = found
             .iter()

@@ -27,6 +27,12 @@ pub(super) fn names_a_file(output: &Path) -> Result<bool> {
         .extension()
         .filter(|_| !is_folder && !output.is_dir());
     let Some(ending) = ending else {
+        if output.exists() && !output.is_dir() {
+            return Err(Error::option(format!(
+                "--output {}: this is a file and no folder, and its name has no ending of a picture",
+                Shown(output)
+            )));
+        }
         return Ok(false);
     };
     if Format::of_name(output).is_some() {

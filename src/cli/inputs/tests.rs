@@ -303,6 +303,8 @@ fn patterns_find_names_that_are_no_utf_8() {
         planned.map(|planned| planned.jobs.len()).unwrap_or(0)
     };
     assert_eq!(found(b"f\xff/*"), 2);
+    assert_eq!(found(b"f\xff/*.*"), 2);
+    assert_eq!(found(b"f\xff/.*.png"), 1);
     assert_eq!(found(b"f*/?\xfe.png"), 1);
     assert_eq!(found(b"f?/a?.png"), 1);
     assert_eq!(found(b"**/*.png"), 3);
