@@ -58,10 +58,12 @@ impl Config {
     /// The configuration as the YAML of a configuration file.
     ///
     /// # Errors
-    /// [`Internal`](crate::error::ErrorKind::Internal) only.
+    /// [`Option`](crate::error::ErrorKind::Option): a path that is not UTF-8, which YAML cannot hold.
     pub fn to_yaml(&self) -> Result<String> {
-        serde_yaml::to_string(self)
-            .map_err(|e| Error::internal("the configuration cannot be written").with_source(e))
+        serde_yaml::to_string(self).map_err(|e| {
+            Error::option("the configuration cannot be written as YAML: rename files and folders whose names are not UTF-8")
+                .with_source(e)
+        })
     }
 }
 

@@ -22,6 +22,7 @@ use super::structs::diffbir_engine_options;
 use super::work::RequestObject;
 use crate::config::{ConfigLayer, Layers, Origin};
 use crate::error::Error;
+use crate::files::to_text;
 use crate::runtime::{exit, library, telemetry};
 use crate::service::{Host, Level, Opened, Service, bundles};
 
@@ -221,7 +222,7 @@ pub extern "C" fn diffbir_engine_runtime(
         let engine = handles::get(engine)?;
         let candidate = &engine.service.loaded.candidate;
         let facts = json!({
-            "library": candidate.path, "origin": candidate.origin.to_string(), "version": engine.service.loaded.version,
+            "library": to_text(&candidate.path), "origin": candidate.origin.to_string(), "version": engine.service.loaded.version,
             "providers": engine.service.config.runtime.providers, "passed_over": engine.service.skipped,
             "devices": library::devices(None)?,
         });

@@ -3,7 +3,6 @@
 mod text;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -12,6 +11,7 @@ use crate::cli::args::Doctor;
 use crate::cli::report::Reporter;
 use crate::cli::say;
 use crate::error::{Error, Result};
+use crate::files::to_text;
 use crate::runtime::{
     self, Loaded, Provider, ProviderKind, RuntimeOptions, Session, library, telemetry,
 };
@@ -28,14 +28,14 @@ struct Facts {
     providers: Vec<ProviderFacts>,
     devices: Vec<library::DeviceInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    bundle: Option<PathBuf>,
+    bundle: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     graphs: Vec<GraphFacts>,
 }
 
 #[derive(Debug, Serialize)]
 struct Candidate {
-    path: PathBuf,
+    path: String,
     origin: String,
 }
 
@@ -43,7 +43,7 @@ struct Candidate {
 #[serde(untagged)]
 enum Library {
     Loaded {
-        path: PathBuf,
+        path: String,
         origin: String,
         version: String,
         build: String,
@@ -121,7 +121,7 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
             .into_iter()
             .map(|c| Candidate {
                 origin: c.origin.to_string(),
-                path: c.path,
+                path: to_text(&c.path),
             })
             .collect(),
         telemetry: telemetry::is_enabled(),
@@ -156,7 +156,7 @@ fn examine(
     reporter: &Reporter,
 ) -> Result<Result<()>> {
     facts.library = Some(Library::Loaded {
-        path: loaded.candidate.path.clone(),
+        path: to_text(&loaded.candidate.path),
         origin: loaded.candidate.origin.to_string(),
         version: loaded.version.to_string(),
         build: loaded.build.to_string(),
@@ -166,7 +166,7 @@ fn examine(
     facts.devices = library::devices(None)?;
     let mut outcome = runtime::check_providers(options).map(drop);
     if let Some(bundle) = bundle {
-        facts.bundle = Some(bundle.dir().to_owned());
+        facts.bundle = Some(to_text(bundle.dir()));
         outcome = runtime::check(&bundle.graph_files(), options).map(drop);
         // With a missing provider every graph would fail the same way.
         if outcome.is_ok() {

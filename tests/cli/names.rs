@@ -221,7 +221,7 @@ fn odd_arguments_end_with_a_message() {
         ("a.png/ -o out", 1, "a.png/: cannot be read"),
         ("loop -o out", 1, "loop: cannot be read"),
         ("-a.png -o out", 2, "'-- -a'"),
-        ("a.png -o out --name ''", 2, "--name"),
+        ("a.png -o out --name {x}", 2, "unknown field {x}"),
         ("a[.png -o out", 2, "is no pattern"),
         ("x*.png -o out", 2, "no pictures found"),
         ("a.png --recursive -o a.png", 2, "is an input"),
@@ -240,4 +240,35 @@ fn odd_arguments_end_with_a_message() {
     }
     restore(&program, "--dry-run -o out", &[b"--", b"-a.png"]).code(0);
     assert!(program.files("out").is_empty());
+}
+
+/// Bundles and configurations too, in every command that names their paths.
+#[test]
+fn folders_of_bundles_need_not_be_utf_8() {
+    let program = Program::new();
+    let copy = program.copy_of_tiny("copy");
+    let odd = program.dir().join(OsStr::from_bytes(b"b\xff"));
+    std::fs::rename(copy, &odd).unwrap();
+    put(&program, b"a.png", &picture(16, 16));
+    let run = |args: &str| {
+        let mut command = program.command(&args.split(' ').collect::<Vec<_>>());
+        Run::of({
+            command.arg("--bundle").arg(&odd);
+            command
+        })
+    };
+    for (args, code) in [
+        ("restore a.png -o r.png --steps 2 --upscale 1 --json", 0),
+        ("doctor --json", 0),
+        ("bench --json --runs 1 --size 64 --steps 2", 0),
+        ("config", 2),
+    ] {
+        let run = run(args);
+        run.code(code);
+        run.does_not_say("panicked");
+        match code {
+            0 => run.prints(&["bytes:", "b%FF\""]),
+            _ => run.says(&["rename files and folders whose names are not UTF-8"]),
+        }
+    }
 }

@@ -14,6 +14,7 @@ use crate::cli::report::Reporter;
 use crate::cli::say;
 use crate::engine::{Engine, Request, Restored};
 use crate::error::{Error, Result};
+use crate::files::to_text;
 use crate::memory::{self, Bytes};
 use crate::options::PixelSize;
 use crate::pipeline::Stage;
@@ -187,7 +188,7 @@ impl Facts<'_> {
             "whole": report.whole, "startup_seconds": self.startup, "warm_up": self.warm_up, "runs": runs,
             "peak_memory_bytes": report.peak, "plan": self.restored.plan, "machine": self.machine,
             "graphs": provenance.graphs, "options": self.request.options,
-            "bundle": self.engine.bundle().dir(), "bundle_sha256": provenance.bundle, "family": provenance.family,
+            "bundle": to_text(self.engine.bundle().dir()), "bundle_sha256": provenance.bundle, "family": provenance.family,
             "versions": {
                 "diffbir": provenance.engine, "onnxruntime": self.loaded.version,
                 "library": self.loaded.candidate.path,

@@ -13,7 +13,7 @@ impl fmt::Display for Facts {
             writeln!(
                 f,
                 "  searched {} ({})",
-                OneLine(candidate.path.display()),
+                OneLine(&candidate.path),
                 candidate.origin
             )?;
         }
@@ -73,11 +73,7 @@ impl fmt::Display for Library {
                 version,
                 build,
                 ..
-            } => write!(
-                f,
-                "in use: ONNX Runtime {version}, {}\n  {build}",
-                path.display()
-            ),
+            } => write!(f, "in use: ONNX Runtime {version}, {}\n  {build}", path),
             Library::Missing { error } => write!(f, "none: {error}"),
         }
     }

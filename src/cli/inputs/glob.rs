@@ -24,8 +24,14 @@ pub(super) fn is_pattern(path: &Path) -> bool {
 pub(super) fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
     let mut found = vec![PathBuf::new()];
     for part in pattern.components() {
+        // A folder may be called `in[1]`.
+        let is_there = |name| {
+            found
+                .iter()
+                .any(|folder| folder.join(name).symlink_metadata().is_ok())
+        };
         let name = match part {
-            Component::Normal(name) if is_pattern(Path::new(name)) => name,
+            Component::Normal(name) if is_pattern(Path::new(name)) && !is_there(name) => name,
             plain => {
                 found.iter_mut().for_each(|path| path.push(plain));
                 continue;

@@ -309,6 +309,9 @@ fn patterns_find_names_that_are_no_utf_8() {
     assert_eq!(found(b"f?/a?.png"), 1);
     assert_eq!(found(b"**/*.png"), 3);
     assert_eq!(found(b"f\xff/*.md"), 1);
+    std::fs::rename(path(b"f\xff"), path(b"f[1]")).unwrap();
+    assert_eq!(found(b"f[1]/*.png"), 2);
+    std::fs::rename(path(b"f[1]"), path(b"f\xff")).unwrap();
     assert_eq!(found(b"f\xfe/*.png"), 0);
     let jobs = jobs(
         &[path(b"f\xff")],
