@@ -52,7 +52,6 @@ impl Facts {
             (None, _) => writeln!(f, "graphs: give --bundle to see the provider of each"),
             (Some(_), true) => writeln!(f, "graphs: not loaded, because of the providers above"),
             (Some(bundle), false) => {
-                let bundle = bundle.display();
                 writeln!(
                     f,
                     "graphs of {bundle}: nodes of each provider, and copies between devices"
