@@ -60,7 +60,7 @@ fn cases() -> Vec<Case> {
             Some((90, 90)),
         ),
         ("F13-photo.jfif", photo.clone(), Some((80, 48))),
-        ("F13-photo.JPE", photo.clone(), Some((80, 48))),
+        ("F13-other.JPE", photo.clone(), Some((80, 48))),
         ("F16-turned.jpg", with_exif(&photo, turned), Some((48, 80))),
         ("F24-grey-as-rgb.jpg", jpeg(&grey), Some((80, 48))),
         ("F28-cut.jpg", cut, None),
