@@ -115,6 +115,12 @@ class Options(TypedDict, total=False):
     prompt: str | None
     negative_prompt: str | None
     upscale: float | None
+    size: str | tuple[int, int] | None
+    size_mode: str | None
+    width: int | None
+    height: int | None
+    long_edge: int | None
+    short_edge: int | None
     cfg_scale: float | None
     strength: float | None
     guidance_scale: float | None
@@ -133,6 +139,15 @@ _NUMBERS = {
     "cfg_scale": "sampling.cfg_scale",
     "strength": "sampling.strength",
     "guidance_scale": "guidance.scale",
+}
+# Options without a field, and their keys.
+_SIZES = {
+    "size": "size.pixels",
+    "size_mode": "size.mode",
+    "width": "size.width",
+    "height": "size.height",
+    "long_edge": "size.long_edge",
+    "short_edge": "size.short_edge",
 }
 _COUNTS = {
     "seed": ("sampling.seed", 0, 2**63),
@@ -400,6 +415,13 @@ class Engine:
             prompt: the positive prompt.
             negative_prompt: the negative prompt.
             upscale: output size over input size, more than 0.
+            size: the result's size instead, `"WIDTHxHEIGHT"` or (width, height) in pixels. Of
+                `upscale`, `size`, `width`, `height`, `long_edge` and `short_edge` at most one.
+            size_mode: how a picture of another aspect ratio gets `size`: `fit`, `fill` or `exact`.
+            width: the result's width in pixels; its height follows from the aspect ratio.
+            height: the result's height in pixels; its width follows.
+            long_edge: its longer edge.
+            short_edge: its shorter edge.
             cfg_scale: scale of classifier-free guidance, 1 for none.
             strength: weight of the control module, 0 to 1 and beyond.
             guidance_scale: scale of restoration guidance towards stage 1, 0 for none.
@@ -551,9 +573,13 @@ def _in_range(what: str, value: int) -> int:
     return number
 
 
+def _text(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _c_options(*, settings: Iterable[str] = (), **given: Any) -> tuple[_library.Options, Any]:
     """Return options as the library takes them, and the settings that have to live with them."""
-    unknown = sorted(given.keys() - {*_TEXTS, *_NUMBERS, *_COUNTS})
+    unknown = sorted(given.keys() - {*_TEXTS, *_NUMBERS, *_SIZES, *_COUNTS})
     if unknown:
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
     options = _library.filled(_library.Options)
@@ -561,11 +587,17 @@ def _c_options(*, settings: Iterable[str] = (), **given: Any) -> tuple[_library.
         setattr(options, field, _library.text(field, given.get(field)))
     # A value that the structure takes for unset, or has no room for, goes in as text: then the
     # library refuses it in its own words.
-    odd = []
+    odd = [
+        f"{key}={_text(given[field])}"
+        for field, key in _SIZES.items()
+        if given.get(field) is not None
+    ]
+    sized = bool(odd)
     for field, key in _NUMBERS.items():
         value = given.get(field)
-        if value is not None and math.isnan(value):
-            odd.append(f"{key}=.nan")
+        if value is not None and (math.isnan(value) or (sized and field == "upscale")):
+            # With a size in one place, so that the two are refused.
+            odd.append(f"{key}={'.nan' if math.isnan(value) else float(value)}")
         elif value is not None:
             setattr(options, field, value)
     for field, (key, least, beyond) in _COUNTS.items():

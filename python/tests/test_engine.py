@@ -100,6 +100,11 @@ def test_a_cause_is_told_apart(engine):
         ({"upscale": float("nan")}, "restore.upscale"),
         ({"upscale": float("inf")}, "restore.upscale is inf"),
         ({"upscale": -2}, "upscale"),
+        ({"width": 40, "upscale": 2}, "give one of restore.upscale"),
+        ({"width": 40, "height": 30}, "give one of restore.upscale"),
+        ({"width": 0}, "size.width is 0"),
+        ({"size": "40"}, "size.pixels"),
+        ({"size_mode": "exact"}, "acts with size.pixels"),
         ({"task": "colour"}, "this bundle serves denoise, face, sr"),
         ({"sampler": "edm_eular"}, "did you mean `edm_euler`"),
         ({"settings": ["bundle=x"]}, "a request cannot change them"),
@@ -127,6 +132,17 @@ def test_a_large_seed_and_numpy_numbers(engine, colours):
         colours, sampler="edm_euler", steps=np.int32(1), upscale=np.float32(1), seed=2**63
     )
     assert result.provenance["sampling"]["seed"] == 2**63
+
+
+def test_a_result_has_the_size_that_is_asked_for(engine, colours):
+    height, width = colours.shape[:2]
+    for options, shape in (
+        ({"size": (40, 24), "size_mode": "exact"}, (24, 40)),
+        ({"size": "40x24", "size_mode": "fill"}, (24, 40)),
+        ({"width": 40}, ((2 * height * 40 + width) // (2 * width), 40)),
+    ):
+        result = engine.restore(colours, sampler="edm_euler", steps=1, **options)
+        assert result[0].array().shape[:2] == shape
 
 
 def test_the_installed_package_is_the_default(engine):

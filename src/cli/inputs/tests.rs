@@ -341,3 +341,52 @@ fn names_that_are_too_long_are_found_before_the_work() {
         "{said}"
     );
 }
+
+/// A tree deeper than the longest path, made step by step as other programs do.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_lies_too_deep_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "for i in $(seq 50); do mkdir $0 && cd -P $0 || exit 1; done; touch a.png";
+    let name = "d".repeat(100);
+    let made = std::process::Command::new("sh")
+        .args(["-c", script, &name])
+        .current_dir(dir.path())
+        .status();
+    assert!(made.unwrap().success());
+    let input = [dir.path().to_owned()];
+    let planned = plan(&input, true, Path::new("out"), &config(Existing::Refuse, 1)).unwrap();
+    assert_eq!((planned.jobs.len(), planned.refused.len()), (0, 1));
+    let said = planned.refused[0].1.to_string();
+    assert!(said.contains("too long"), "{said}");
+}
+
+/// A ledger that is none does not stop the search for ever, and a folder of results alone is searched whole.
+#[test]
+fn ledgers_in_searched_folders_are_read_with_care() {
+    let dir = tempfile::tempdir().unwrap();
+    touch(dir.path(), "in/a.png");
+    let ledger = dir.path().join("in/.diffbir-ledger.jsonl");
+    let made = std::process::Command::new("mkfifo").arg(&ledger).status();
+    assert!(made.unwrap().success());
+    let planned = || {
+        plan(
+            &[dir.path().join("in")],
+            true,
+            Path::new("out"),
+            &config(Existing::Refuse, 1),
+        )
+        .unwrap()
+    };
+    assert_eq!((planned().jobs.len(), planned().refused.len()), (0, 1));
+    std::fs::remove_file(&ledger).unwrap();
+    touch(dir.path(), "in/deep/b.png");
+    let lines = ["a.png", "deep/b.png"].map(|name| {
+        let file = r#"{"size":0,"modified":0,"sha256":""}"#;
+        format!(r#"{{"made":{{"result":"{name}","bytes":{file},"input":"x","input_bytes":{file},"settings":""}}}}"#)
+    });
+    std::fs::write(&ledger, lines.join("\n")).unwrap();
+    assert_eq!((planned().jobs.len(), planned().left_out.results), (2, 0));
+    touch(dir.path(), "in/deep/c.png");
+    assert_eq!((planned().jobs.len(), planned().left_out.results), (1, 2));
+}

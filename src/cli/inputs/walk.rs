@@ -97,16 +97,21 @@ impl Walk {
     fn folder(&mut self, dir: &Path) {
         let real = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         self.named.push(real.clone());
-        let before = (self.found.len(), self.left_out.clone(), self.known.len());
+        let (found, links, refused, known) = (
+            self.found.len(),
+            self.links.len(),
+            self.refused.len(),
+            self.known.len(),
+        );
+        let (left_out, searched) = (self.left_out.clone(), self.searched.clone());
         self.search(dir, Path::new(""));
-        if self.found.len() == before.0
-            && !self.written.contains(&real)
-            && self.left_out.results > before.1.results
-        {
-            self.left_out = before.1;
-            self.searched.remove(&real);
-            let own = self.known.get_mut(before.2);
-            own.into_iter().for_each(Known::forget);
+        let has_results_alone =
+            self.found.len() == found && self.left_out.results > left_out.results;
+        if has_results_alone && !self.written.contains(&real) {
+            (self.left_out, self.searched) = (left_out, searched);
+            self.links.truncate(links);
+            self.refused.truncate(refused);
+            self.known[known..].iter_mut().for_each(Known::forget);
             self.search(dir, Path::new(""));
         }
     }
@@ -145,6 +150,8 @@ impl Walk {
         if glob::is_hidden(&path) {
             let is_ours = name.as_encoded_bytes().starts_with(b".diffbir-");
             self.left_out.hidden += usize::from(!is_ours);
+        } else if let Some(error) = unreachable(&path) {
+            self.refused.push((path, error));
         } else if !path.is_dir() {
             match is_picture_name(&path) {
                 true => self.file(path, folder),
@@ -178,4 +185,11 @@ impl Walk {
             }),
         }
     }
+}
+
+/// Why an entry of a folder cannot be looked at, such as a path that is too long. One that vanished meanwhile is none.
+fn unreachable(path: &Path) -> Option<Error> {
+    let error = path.symlink_metadata().err()?;
+    let gone = error.kind() == std::io::ErrorKind::NotFound;
+    (!gone).then(|| Error::input("cannot be looked at").with_source(error))
 }

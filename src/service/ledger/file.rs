@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::bundle;
 use crate::error::{Error, Result};
-use crate::files::to_text;
+use crate::files::{read_file, to_text};
 
 /// Its name.
 const FILE: &str = ".diffbir-ledger.jsonl";
@@ -153,7 +153,7 @@ pub(super) struct Entries {
 /// Reads the ledger of `folder`; empty if there is none. An incomplete line of a killed run is skipped.
 pub(super) fn read(folder: &Path) -> Result<Entries> {
     let path = folder.join(FILE);
-    let bytes = match std::fs::read(&path) {
+    let bytes = match read_file(&path, u64::MAX) {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(Entries::default());
         }
