@@ -14,6 +14,7 @@ KEYWORDS = {
     "restore.task": "task",
     **{f"sampling.{name}": name for name in _engine._TEXTS if name != "task"},
     **{key: name for name, key in _engine._NUMBERS.items()},
+    **{key: name for name, key in _engine._SIZES.items()},
     **{key: name for name, (key, _, _) in _engine._COUNTS.items()},
 }
 
@@ -67,7 +68,9 @@ def outcome(engine, picture, **given):
 def test_a_keyword_is_the_setting_of_its_key(engine, colours, key):
     sample = next(sample for sample in SAMPLES if sample["key"] == key)
     value = 2 if key == "sampling.strength" else sample["value"]
-    fast = {name: given for name, given in FAST.items() if name != KEYWORDS[key]}
+    # A size and `upscale` are refused together.
+    without = {KEYWORDS[key], "upscale"} if key.startswith("size.") else {KEYWORDS[key]}
+    fast = {name: given for name, given in FAST.items() if name not in without}
     by_keyword = outcome(engine, colours, **fast, **{KEYWORDS[key]: value})
     by_setting = outcome(engine, colours, **fast, settings=[f"{key}={json.dumps(value)}"])
     assert by_keyword == by_setting
