@@ -21,8 +21,8 @@ use crate::runtime::RuntimeOptions;
 
 pub use crate::declare::Key;
 pub use files::{
-    DEFAULT_MAX_PIXELS, Existing, InputLayer, InputOptions, OutputFormat, OutputLayer,
-    OutputOptions,
+    Colour, DEFAULT_MAX_PIXELS, Existing, Grey, InputLayer, InputOptions, OutputFormat,
+    OutputLayer, OutputOptions,
 };
 pub use layers::{ConfigLayer, Layers, Origin, resolutions};
 pub use name_pattern::{Field, NamePattern, short};

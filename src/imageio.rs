@@ -5,19 +5,22 @@ mod bmp;
 mod bounds;
 mod decode;
 mod encode;
+mod exif;
 mod files;
 mod format;
 mod jpeg;
 #[cfg(feature = "jxl")]
 mod jxl;
+mod metadata;
 mod pixels;
 mod profile;
 mod raw;
 mod rows;
-mod tags;
 mod temporary;
 mod tiff;
+mod xmp;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -26,9 +29,10 @@ use ndarray::{Array3, s};
 use crate::error::{Error, Result};
 use crate::files::read_file;
 pub use crate::resize::pillow_bicubic;
+use exif::Exif;
 
 pub use alpha::Alpha;
-pub use decode::decode;
+pub use decode::{DAMAGED, decode};
 pub use encode::{EncodeOptions, encode, encode_png};
 pub use files::{Place, Prepared, check_writable, prepare, write, write_atomic};
 pub use format::{Format, is_picture_name};
@@ -48,16 +52,16 @@ pub struct Picture {
     /// What the result is to have again.
     pub kept: Kept,
     /// What the file held that no result will: CMYK colours, and how they were converted, an `ICC profile` that is not
-    /// for RGB, or pages behind the first one.
+    /// for RGB, pages behind the first one, a gain map, values beyond white, or a part of the pixels ([`DAMAGED`]).
     pub dropped: Vec<&'static str>,
 }
 
 /// What a picture has besides its colours.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Kept {
     /// Its kind.
     pub format: Format,
-    /// Whether it is grey.
+    /// Whether nothing of it has colour, however it is stored ([`Pixels::is_grey`]); results are then stored as grey.
     pub grey: bool,
     /// Its bits per channel.
     pub depth: BitDepth,
@@ -69,6 +73,34 @@ pub struct Kept {
     pub exif: Option<Vec<u8>>,
     /// Its XMP.
     pub xmp: Option<Vec<u8>>,
+    /// Its IPTC.
+    pub iptc: Option<Vec<u8>>,
+    /// Its texts by keyword, as a PNG has them; a JPEG's comments have the keyword `Comment`.
+    pub text: Vec<(String, String)>,
+    /// How large its pixels are printed. Results have the same, whatever their size in pixels.
+    pub resolution: Option<Resolution>,
+}
+
+/// Pixels per inch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Resolution {
+    /// From left to right.
+    pub x: f64,
+    /// From top to bottom.
+    pub y: f64,
+}
+
+impl Resolution {
+    /// The whole number where a kind of file rounds to one near it; `None` for what no picture has.
+    pub fn of(x: f64, y: f64) -> Option<Self> {
+        let near = |value: f64| match value.round() {
+            whole if (whole - value).abs() < 0.013 => whole,
+            _ => value,
+        };
+        let is_sane = |value: f64| (1.0..=65535.0).contains(&value);
+        let (x, y) = (near(x), near(y));
+        (is_sane(x) && is_sane(y)).then_some(Resolution { x, y })
+    }
 }
 
 /// A property of [`Kept`] that a kind of file may not carry.
@@ -84,6 +116,10 @@ pub enum Aspect {
     Exif,
     /// [`Kept::xmp`].
     Xmp,
+    /// [`Kept::iptc`].
+    Iptc,
+    /// [`Kept::text`].
+    Text,
 }
 
 impl Aspect {
@@ -95,6 +131,8 @@ impl Aspect {
             Aspect::Icc => "ICC profile",
             Aspect::Exif => "EXIF",
             Aspect::Xmp => "XMP",
+            Aspect::Iptc => "IPTC",
+            Aspect::Text => "text",
         }
     }
 }
@@ -111,6 +149,7 @@ impl Picture {
             (_, None) => {}
         }
         let kept = Kept {
+            grey: pixels.is_grey(),
             depth: pixels.depth(),
             alpha,
             ..Kept::default()
@@ -140,27 +179,93 @@ impl Kept {
         }
     }
 
+    /// Takes away what the input said besides its colours and their profile.
+    pub fn strip(&mut self) {
+        (self.exif, self.xmp, self.iptc) = (None, None, None);
+        self.text.clear();
+        self.resolution = None;
+    }
+
+    /// Takes away where the picture was taken.
+    pub fn strip_place(&mut self) {
+        self.exif = self.exif.take().and_then(|bytes| {
+            let mut exif = Exif::read(&bytes)?;
+            exif.strip_place();
+            exif.to_bytes()
+        });
+        self.xmp = self.xmp.take().and_then(|bytes| {
+            let mut text = xmp::text(&bytes)?.to_owned();
+            xmp::strip_place(&mut text);
+            Some(text.into_bytes())
+        });
+    }
+
     /// What of it a file of `format` does not carry.
     pub fn lost_in(&self, format: Format) -> Vec<&'static str> {
+        let is_jpeg = format == Format::Jpeg;
         let exif = self.exif.as_deref();
-        let carries_exif = match format {
-            Format::Jpeg => exif.is_none_or(jpeg::holds_exif),
-            Format::Tiff => exif.is_none_or(|exif| tags::Exif::read(exif).is_some()),
+        let (xmp, iptc) = (self.xmp.as_deref(), self.iptc.as_deref());
+        let text = match format {
+            Format::Jpeg => self.text.iter().all(jpeg::holds_text),
+            Format::Tiff => self.comment().is_some(),
             _ => true,
         };
-        let xmp = self.xmp.as_deref();
-        let carries_xmp = format != Format::Jpeg || xmp.is_none_or(jpeg::holds_xmp);
         let has = [
             (Aspect::Alpha, self.alpha.is_some(), true),
             (Aspect::Depth, self.depth == BitDepth::Sixteen, true),
-            (Aspect::Icc, self.icc.is_some(), true),
-            (Aspect::Exif, exif.is_some(), carries_exif),
-            (Aspect::Xmp, xmp.is_some(), carries_xmp),
+            (Aspect::Icc, self.icc.is_some() && !self.grey, true),
+            (
+                Aspect::Exif,
+                exif.is_some(),
+                !is_jpeg || exif.is_none_or(jpeg::holds_exif),
+            ),
+            (
+                Aspect::Xmp,
+                xmp.is_some(),
+                !is_jpeg || xmp.is_none_or(jpeg::holds_xmp),
+            ),
+            (
+                Aspect::Iptc,
+                iptc.is_some(),
+                !is_jpeg || iptc.is_none_or(jpeg::holds_iptc),
+            ),
+            (Aspect::Text, !self.text.is_empty(), text),
         ];
         let lost = has
             .into_iter()
             .filter(|(aspect, has, fits)| *has && !(*fits && format.carries(*aspect)));
         lost.map(|(aspect, _, _)| aspect.name()).collect()
+    }
+
+    /// The one text that a TIFF can have as its description.
+    fn comment(&self) -> Option<&str> {
+        match self.text.as_slice() {
+            [(keyword, text)] if keyword == metadata::COMMENT => Some(text),
+            _ => None,
+        }
+    }
+
+    /// EXIF of a result of this size; one of the resolution alone where `make` asks for it.
+    fn exif_of(&self, size: (usize, usize), make: bool) -> Option<Exif> {
+        let exif = self.exif.as_deref().and_then(Exif::read);
+        let made = || (make && self.resolution.is_some()).then(Exif::default);
+        let mut exif = exif.or_else(made)?;
+        exif.describe(size, self.resolution);
+        Some(exif)
+    }
+
+    /// XMP of a result of this size, with `texts`.
+    fn xmp_of(&self, size: (usize, usize), texts: &BTreeMap<String, String>) -> Option<Vec<u8>> {
+        let bytes = self.xmp.as_deref();
+        let edited = bytes.map(|bytes| Some(xmp::sized(xmp::text(bytes)?, size)));
+        match edited {
+            // Of another encoding, or too long to be edited.
+            Some(None) => bytes.map(<[u8]>::to_vec),
+            Some(Some(edited)) if texts.is_empty() => Some(edited.into_bytes()),
+            Some(Some(edited)) => Some(xmp::with(Some(edited), texts).into_bytes()),
+            None if texts.is_empty() => None,
+            None => Some(xmp::with(None, texts).into_bytes()),
+        }
     }
 }
 
@@ -171,6 +276,8 @@ pub struct DecodeOptions {
     pub max_pixels: u64,
     /// Whether colours are converted to sRGB as the file's profile says; else the profile is ignored.
     pub profiles: bool,
+    /// Whether of a damaged JPEG what is there is decoded; else it is refused.
+    pub damaged: bool,
 }
 
 impl DecodeOptions {
@@ -179,6 +286,7 @@ impl DecodeOptions {
         DecodeOptions {
             max_pixels,
             profiles: true,
+            damaged: false,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
-use crate::files::read_text;
+use crate::files::read_file;
 use crate::nets::cldm::Context;
 use crate::nets::contract::GraphKind;
 use crate::nets::{Networks, text};
@@ -150,14 +150,14 @@ const MAX_CAPTION: u64 = 1 << 20;
 /// [`Input`](crate::error::ErrorKind::Input) if the sidecar cannot be read or is not a regular file.
 pub fn put_caption(path: &Path, prompt: &mut String) -> Result<()> {
     let path = path.with_extension("txt");
-    let text = match read_text(&path, MAX_CAPTION) {
-        Ok(text) => text,
+    let message = || format!("cannot read the caption {}", path.display());
+    let bytes = match read_file(&path, MAX_CAPTION) {
+        Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => {
-            let message = format!("cannot read the caption {}", path.display());
-            return Err(Error::input(message).with_source(e));
-        }
+        Err(e) => return Err(Error::input(message()).with_source(e)),
     };
+    let text = decoded(&bytes)
+        .ok_or_else(|| Error::input(message() + ": it is text neither in UTF-8 nor in UTF-16"))?;
     let caption = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let parts = [caption.as_str(), prompt.as_str()];
     let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -165,9 +165,40 @@ pub fn put_caption(path: &Path, prompt: &mut String) -> Result<()> {
     Ok(())
 }
 
+/// Text in UTF-8, or in UTF-16 with a byte order mark, as editors on Windows write it.
+fn decoded(bytes: &[u8]) -> Option<String> {
+    let units = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = rest.as_chunks().0.iter().map(|&x| unit(x)).collect();
+        String::from_utf16(&units).ok()
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8(rest.to_vec()).ok(),
+        _ => String::from_utf8(bytes.to_vec()).ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn captions_of_windows_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let text: Vec<u8> = "\u{feff}Ein Bär"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for bytes in [text, "\u{feff}Ein Bär".as_bytes().to_vec()] {
+            std::fs::write(dir.path().join("a.txt"), bytes).unwrap();
+            let mut prompt = String::new();
+            put_caption(&dir.path().join("a.png"), &mut prompt).unwrap();
+            assert_eq!(prompt, "Ein Bär");
+        }
+        std::fs::write(dir.path().join("a.txt"), b"\xffB\xe4r").unwrap();
+        assert!(put_caption(&dir.path().join("a.png"), &mut String::new()).is_err());
+    }
 
     #[test]
     fn a_caption_goes_before_the_prompt() {

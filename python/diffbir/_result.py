@@ -84,7 +84,7 @@ class Image:
         Args:
             format: `png`, `jpeg`, `webp` (lossless), `tiff` or `bmp`.
             quality: of JPEG, 1 to 100; None: the configuration's `output.quality`.
-            metadata: whether a PNG says in a text chunk how the picture was made.
+            metadata: whether the file says how the picture was made.
 
         Raises:
             OptionError: another format or quality.

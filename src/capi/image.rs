@@ -29,7 +29,7 @@ pub struct ImageObject {
     /// The 8-bit copy of a 16-bit result, made when `diffbir_image_data` is first called.
     eight: OnceLock<Rgb>,
     kept: Kept,
-    /// The PNG text chunks.
+    /// How it was made, by keyword.
     text: BTreeMap<String, String>,
     output: OutputOptions,
 }
@@ -63,7 +63,7 @@ impl ImageObject {
         rgb.as_ptr()
     }
 
-    /// The PNG text chunks, if requested.
+    /// How it was made, if requested.
     fn text(&self, options: &diffbir_encode_options) -> BTreeMap<String, String> {
         match options.metadata != 0 && self.output.metadata {
             true => self.text.clone(),
@@ -122,7 +122,7 @@ impl ImageObject {
             format,
             quality,
             depth: self.output.depth,
-            keep_grey: self.output.keep_grey,
+            background: self.output.background.0,
         })
     }
 

@@ -83,9 +83,9 @@ fn check_captions(jobs: &[Job]) -> Result<()> {
     let Some((first, others)) = jobs.split_first() else {
         return Ok(());
     };
-    let wanted = caption(&first.input)?;
+    let wanted = caption(&first.input);
     for job in others {
-        if caption(&job.input)? != wanted {
+        if caption(&job.input) != wanted {
             return Err(Error::option(format!(
                 "{} and {} have different captions: the frames of a sequence have one prompt; give --no-captions and \
                  say what they show with --prompt",

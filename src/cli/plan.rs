@@ -13,7 +13,8 @@ use crate::service::{Service, Source};
 /// Prints the plan of one input.
 pub fn print(service: &Service, job: &Job, reporter: &Reporter) -> Result<()> {
     let header = imageio::header(&job.input, service.config.input.decoding())?;
-    let options = Source::File(job.input.clone()).options(&service.config)?;
+    let source = Source::File(job.input.clone());
+    let options = service.options(&source, &service.config, reporter)?;
     let plan = service
         .engine
         .plan((header.height, header.width), &options)?;

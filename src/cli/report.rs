@@ -4,7 +4,7 @@
 //! `src/cli/report.schema.json`.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::cli::tally::Tally;
 use crate::cli::{install, say};
 use crate::error::{Error, ErrorKind, OneLine, Result, Shown};
 use crate::files::to_text;
+use crate::imageio::DAMAGED;
 use crate::memory;
 use crate::pipeline::{Event, Samples, Stage, StepInfo};
 use crate::runtime::{self, SkippedProvider};
@@ -38,6 +39,8 @@ pub struct Reporter {
     start: Instant,
     batch: Mutex<Progress>,
     left_out: OnceLock<LeftOut>,
+    /// Damaged inputs of which what was there has been restored.
+    damaged: Mutex<Vec<PathBuf>>,
 }
 
 impl Reporter {
@@ -50,11 +53,13 @@ impl Reporter {
             _ => Mode::Lines,
         };
         let batch = Mutex::new(Progress::of(0, 0));
+        let damaged = Mutex::default();
         Reporter {
             mode,
             start,
             batch,
             left_out: OnceLock::new(),
+            damaged,
         }
     }
 
@@ -166,6 +171,10 @@ impl Reporter {
             "provenance": provenance,
         });
         self.picture(&record, &summary(job, (width, height), done));
+        if done.dropped.contains(&DAMAGED) {
+            let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            damaged.push(job.input.clone());
+        }
         Ok(())
     }
 
@@ -230,6 +239,17 @@ impl Reporter {
             self.note(&format!("left out: {left_out}"));
         }
         let counts = format!("{done} done, {skipped} skipped, {failed} failed");
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if !damaged.is_empty() {
+            let names: Vec<_> = damaged
+                .iter()
+                .map(|path| OneLine(path.display()).to_string())
+                .collect();
+            Reporter::note(
+                self,
+                &format!("damaged, restored as far as they go: {}", names.join(", ")),
+            );
+        }
         match &self.mode {
             Mode::Json => self.json(json!({
                 "event": "end", "done": done, "skipped": skipped, "failed": failed,

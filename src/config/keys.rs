@@ -6,7 +6,10 @@ use super::keys;
 use crate::error::{Error, Result};
 
 /// Renamed keys, and their current names.
-const RENAMED: &[(&str, &str)] = &[("sampling.fidelity", "restore.fidelity")];
+const RENAMED: &[(&str, &str)] = &[
+    ("sampling.fidelity", "restore.fidelity"),
+    ("output.keep_grey", "output.grey"),
+];
 
 /// Refuses unknown keys; renames old ones to their current names.
 pub(super) fn check(mut layer: Mapping) -> Result<Mapping> {

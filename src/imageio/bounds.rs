@@ -104,13 +104,15 @@ pub(super) fn unpacked(what: &str, packed: &[u8]) -> Result<Vec<u8>> {
 pub(super) struct Chunk<'a> {
     pub kind: [u8; 4],
     pub data: &'a [u8],
+    /// With what is before and behind its data.
+    pub whole: &'a [u8],
 }
 
 impl Chunk<'_> {
     /// Bytes of it that a reader keeps.
     pub fn metadata(&self) -> usize {
         match &self.kind {
-            b"VP8 " | b"VP8L" | b"ALPH" | b"ANMF" => 0,
+            b"VP8 " | b"VP8L" | b"ALPH" | b"ANMF" | b"IDAT" | b"fdAT" => 0,
             _ => self.data.len(),
         }
     }
@@ -136,10 +138,10 @@ struct Header {
 }
 
 impl<'a> Chunks<'a> {
-    /// Those of a PNG before its pixels, or of a WebP; none of other kinds.
+    /// Those of a PNG or of a WebP; none of other kinds.
     pub fn of(format: Format, bytes: &'a [u8]) -> Self {
         match format {
-            Format::Png => Self::new(bytes.get(8..), png, &[]),
+            Format::Png => Self::new(bytes.get(8..), png, &[b"IDAT", b"fdAT", b"fcTL"]),
             Format::Webp => {
                 let size = bytes.get(4..).and_then(<[u8]>::first_chunk);
                 let size = size.map_or(0, |size| u32::from_le_bytes(*size) as usize);
@@ -187,9 +189,11 @@ impl<'a> Chunks<'a> {
                 rest.len()
             ))));
         };
+        let (bytes, kind) = (self.bytes, header.kind);
         self.bytes = rest.get(header.behind..).unwrap_or_default();
-        let kind = header.kind;
-        Some(Ok(Chunk { kind, data }))
+        let whole = bytes.get(..bytes.len() - self.bytes.len());
+        let whole = whole.unwrap_or_default();
+        Some(Ok(Chunk { kind, data, whole }))
     }
 }
 
@@ -207,15 +211,12 @@ impl<'a> Iterator for Chunks<'a> {
 
 fn png(bytes: &[u8]) -> Option<Header> {
     let (length, rest) = bytes.split_first_chunk()?;
-    let kind = *rest.first_chunk()?;
-    let header = Header {
-        kind,
+    Some(Header {
+        kind: *rest.first_chunk()?,
         before: 8,
         data: Some(u32::from_be_bytes(*length).into()),
         behind: 4,
-    };
-    // What is behind the pixels is not read.
-    (kind != *b"IDAT").then_some(header)
+    })
 }
 
 fn riff(bytes: &[u8]) -> Option<Header> {

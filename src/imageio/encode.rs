@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Cursor, Seek, Write};
 
+use super::metadata::{PNG_XMP, RAW_PROFILE, iptc_resource, packed};
 use super::pixels::Order;
 use super::rows::{Channels, Rows};
 use super::{Aspect, BitDepth, Depth, Format, Kept, Pixels, bmp, jpeg, tiff};
@@ -18,8 +19,8 @@ pub struct EncodeOptions {
     pub quality: u8,
     /// Bits per channel.
     pub depth: Depth,
-    /// Whether the result of a grey picture is grey.
-    pub keep_grey: bool,
+    /// What is behind transparent pixels in kinds of files without alpha, in sRGB.
+    pub background: [u8; 3],
 }
 
 impl Default for EncodeOptions {
@@ -28,7 +29,7 @@ impl Default for EncodeOptions {
             format: Format::Png,
             quality: 95,
             depth: Depth::Auto,
-            keep_grey: false,
+            background: [255; 3],
         }
     }
 }
@@ -54,11 +55,10 @@ impl EncodeOptions {
     }
 }
 
-/// The keyword of XMP in a PNG.
-const PNG_XMP: &str = "XML:com.adobe.xmp";
-
 /// `pixels` in sRGB as a file, with what the picture they were made of had besides: alpha in their size, colours in its
-/// profile, EXIF and XMP, as far as the kind of file carries them. `text` (key to text) is written into a PNG only.
+/// profile, EXIF, XMP, IPTC, texts and resolution, as far as the kind of file carries them. `text` (key to text) is written
+/// into a PNG's text chunks, and as properties of the namespace `urn:diffbir:` into the XMP of JPEG, WebP and TIFF; into a
+/// JPEG's only as far as that takes at most 64 KB.
 ///
 /// # Errors
 /// [`Input`](crate::error::ErrorKind::Input): a colour profile that cannot be used.
@@ -70,9 +70,9 @@ pub fn encode(
     options: EncodeOptions,
     text: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Cursor::new(Vec::new());
     encode_to(&mut bytes, pixels, kept, options, text)?;
-    Ok(bytes)
+    Ok(bytes.into_inner())
 }
 
 /// `pixels` as a PNG of 8 bits with `text` chunks and nothing else.
@@ -83,12 +83,12 @@ pub fn encode_png(pixels: &Pixels, text: &BTreeMap<String, String>) -> Result<Ve
     encode(pixels, &Kept::default(), EncodeOptions::default(), text)
 }
 
-/// As [`encode`], into `sink` from start to end.
+/// As [`encode`], into `sink`.
 ///
 /// # Errors
 /// As [`encode`]; where `sink` fails, any.
 pub(super) fn encode_to(
-    sink: &mut dyn Write,
+    mut sink: impl Write + Seek,
     pixels: &Pixels,
     kept: &Kept,
     options: EncodeOptions,
@@ -97,25 +97,31 @@ pub(super) fn encode_to(
     let (height, width) = pixels.size();
     let format = options.format;
     check_sides(format, height, width)?;
-    let alpha = match format.carries(Aspect::Alpha) {
-        true => kept.alpha_in(height, width),
-        false => None,
-    };
-    let grey = kept.grey && options.keep_grey;
+    let alpha = kept.alpha_in(height, width);
+    let grey = kept.grey && !matches!(format, Format::Bmp);
+    let carried = format.carries(Aspect::Alpha);
     let channels = Channels {
-        grey,
-        alpha: alpha.as_ref(),
+        grey: grey && (carried || is_neutral(options.background) || alpha.is_none()),
+        alpha: alpha.as_ref().filter(|_| carried),
+        over: alpha
+            .as_ref()
+            .filter(|_| !carried)
+            .map(|alpha| (alpha, options.background)),
     };
-    let icc = kept.icc.as_deref().filter(|_| !grey);
+    let icc = kept.icc.as_deref().filter(|_| !channels.grey);
     let icc = icc.filter(|_| format.carries(Aspect::Icc));
     let rows = Rows::new(pixels, channels, options.file_depth(pixels, kept), icc)?;
     match format {
-        Format::Png => png(&rows, icc, kept, text, sink),
-        Format::Jpeg => jpeg::write(&rows, icc, kept, options.quality, sink),
-        Format::Webp => webp(&rows, icc, kept, sink),
-        Format::Tiff => tiff::write(&rows, icc, kept, sink),
-        Format::Bmp => bmp::write(&rows, sink),
+        Format::Png => png(&rows, icc, kept, text, &mut sink),
+        Format::Jpeg => jpeg::write(&rows, icc, kept, options, text, &mut sink),
+        Format::Webp => webp(&rows, icc, kept, text, &mut sink),
+        Format::Tiff => tiff::write(&rows, icc, kept, text, sink),
+        Format::Bmp => bmp::write(&rows, kept, &mut sink),
     }
+}
+
+fn is_neutral([r, g, b]: [u8; 3]) -> bool {
+    r == g && g == b
 }
 
 fn check_sides(format: Format, height: usize, width: usize) -> Result<()> {
@@ -136,16 +142,21 @@ fn png(
     sink: &mut dyn Write,
 ) -> Result<()> {
     let failed = |e: png::EncodingError| Error::internal("the PNG encoder failed").with_source(e);
-    let mut encoder = png::Encoder::with_info(sink, png_info(rows, icc, kept)).map_err(failed)?;
-    let xmp = kept.xmp.as_ref();
-    let xmp = xmp.map(|xmp| {
-        (
-            PNG_XMP.to_owned(),
-            String::from_utf8_lossy(xmp).into_owned(),
-        )
+    let size = (rows.height(), rows.width());
+    let exif = kept.exif_of(size, false).and_then(|exif| exif.to_bytes());
+    let mut encoder =
+        png::Encoder::with_info(sink, png_info(rows, icc, kept, exif)).map_err(failed)?;
+    if let Some(iptc) = &kept.iptc {
+        let iptc = packed("iptc", &iptc_resource(iptc));
+        let keyword = RAW_PROFILE.to_owned() + "iptc";
+        encoder.add_ztxt_chunk(keyword, iptc).map_err(failed)?;
+    }
+    let xmp = kept.xmp_of(size, &BTreeMap::new()).map(|xmp| {
+        let xmp = String::from_utf8_lossy(&xmp).into_owned();
+        (PNG_XMP.to_owned(), xmp)
     });
     let text = text.iter().map(|(key, value)| (key.clone(), value.clone()));
-    for (key, value) in text.chain(xmp) {
+    for (key, value) in kept.text.iter().cloned().chain(text).chain(xmp) {
         encoder.add_itxt_chunk(key, value).map_err(failed)?;
     }
     let mut writer = encoder.write_header().map_err(failed)?;
@@ -160,7 +171,12 @@ fn png(
     writer.finish().map_err(failed)
 }
 
-fn png_info<'a>(rows: &Rows<'_>, icc: Option<&'a [u8]>, kept: &'a Kept) -> png::Info<'a> {
+fn png_info<'a>(
+    rows: &Rows<'_>,
+    icc: Option<&'a [u8]>,
+    kept: &Kept,
+    exif: Option<Vec<u8>>,
+) -> png::Info<'a> {
     let mut info = png::Info::with_size(rows.width() as u32, rows.height() as u32);
     info.bit_depth = match rows.depth() {
         BitDepth::Eight => png::BitDepth::Eight,
@@ -173,12 +189,24 @@ fn png_info<'a>(rows: &Rows<'_>, icc: Option<&'a [u8]>, kept: &'a Kept) -> png::
         (true, true) => png::ColorType::GrayscaleAlpha,
     };
     info.icc_profile = icc.map(Cow::Borrowed);
-    info.exif_metadata = kept.exif.as_deref().map(Cow::Borrowed);
+    info.exif_metadata = exif.map(Cow::Owned);
+    let per_metre = |dpi: f64| (dpi / 0.0254).round() as u32;
+    info.pixel_dims = kept.resolution.map(|resolution| png::PixelDimensions {
+        xppu: per_metre(resolution.x),
+        yppu: per_metre(resolution.y),
+        unit: png::Unit::Meter,
+    });
     info
 }
 
 /// The encoder asks for all pixels at once.
-fn webp(rows: &Rows<'_>, icc: Option<&[u8]>, kept: &Kept, sink: &mut dyn Write) -> Result<()> {
+fn webp(
+    rows: &Rows<'_>,
+    icc: Option<&[u8]>,
+    kept: &Kept,
+    text: &BTreeMap<String, String>,
+    sink: &mut dyn Write,
+) -> Result<()> {
     let color = match (rows.grey(), rows.alpha()) {
         (false, false) => image_webp::ColorType::Rgb8,
         (false, true) => image_webp::ColorType::Rgba8,
@@ -189,11 +217,12 @@ fn webp(rows: &Rows<'_>, icc: Option<&[u8]>, kept: &Kept, sink: &mut dyn Write) 
     for y in 0..rows.height() {
         rows.append(y, Order::LittleEndian, &mut values)?;
     }
-    let bytes = |part: Option<&[u8]>| part.map(<[u8]>::to_vec).unwrap_or_default();
+    let size = (rows.height(), rows.width());
+    let exif = kept.exif_of(size, true).and_then(|exif| exif.to_bytes());
     let mut encoder = image_webp::WebPEncoder::new(sink);
-    encoder.set_icc_profile(bytes(icc));
-    encoder.set_exif_metadata(bytes(kept.exif.as_deref()));
-    encoder.set_xmp_metadata(bytes(kept.xmp.as_deref()));
+    encoder.set_icc_profile(icc.map(<[u8]>::to_vec).unwrap_or_default());
+    encoder.set_exif_metadata(exif.unwrap_or_default());
+    encoder.set_xmp_metadata(kept.xmp_of(size, text).unwrap_or_default());
     encoder
         .encode(&values, rows.width() as u32, rows.height() as u32, color)
         .map_err(|e| Error::internal("the WebP encoder failed").with_source(e))

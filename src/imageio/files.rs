@@ -1,7 +1,7 @@
 //! Results to files, whole or not at all.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::encode::encode_to;
@@ -131,6 +131,13 @@ impl<W> Watched<W> {
     }
 }
 
+impl<W: Seek> Seek for Watched<W> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let done = self.file.seek(to);
+        self.remember(done)
+    }
+}
+
 impl<W: Write> Write for Watched<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let done = self.file.write(bytes);
@@ -203,6 +210,11 @@ mod tests {
             }
             fn flush(&mut self) -> std::io::Result<()> {
                 Ok(())
+            }
+        }
+        impl Seek for Full {
+            fn seek(&mut self, _: SeekFrom) -> std::io::Result<u64> {
+                Ok(0)
             }
         }
         for format in Format::ALL {

@@ -75,7 +75,7 @@ impl Format {
         match self {
             Format::Png | Format::Tiff => true,
             Format::Jpeg => !matches!(aspect, Aspect::Alpha | Aspect::Depth),
-            Format::Webp => aspect != Aspect::Depth,
+            Format::Webp => !matches!(aspect, Aspect::Depth | Aspect::Iptc | Aspect::Text),
             Format::Bmp => false,
         }
     }

@@ -3,13 +3,15 @@
 
 mod encode;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use image::error::{DecodingError, ImageFormatHint};
 use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageResult};
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, FrameHeader, PixelFormat};
 
-pub(super) use encode::{holds_exif, holds_xmp, write};
+pub(super) use encode::{holds_exif, holds_iptc, holds_text, holds_xmp, write};
 
 use super::bounds::SCANS;
 use super::{DecodeOptions, profile};
@@ -19,6 +21,10 @@ pub(super) struct JpegDecoder<'a> {
     decoder: Decoder<'a>,
     /// The profile by which CMYK becomes RGB.
     inks: Option<Vec<u8>>,
+    /// Whether what is there of a damaged file is decoded.
+    lenient: bool,
+    /// Whether it was damaged.
+    pub damaged: Rc<Cell<bool>>,
 }
 
 impl<'a> JpegDecoder<'a> {
@@ -41,7 +47,12 @@ impl<'a> JpegDecoder<'a> {
         let inks = decoder.icc_profile().ok().flatten();
         let inks = inks
             .filter(|icc| options.profiles && format == PixelFormat::Cmyk && profile::is_cmyk(icc));
-        Ok(JpegDecoder { decoder, inks })
+        Ok(JpegDecoder {
+            decoder,
+            inks,
+            lenient: options.damaged,
+            damaged: Rc::default(),
+        })
     }
 
     /// Whether CMYK becomes RGB as the file's profile says.
@@ -53,9 +64,21 @@ impl<'a> JpegDecoder<'a> {
         self.decoder.header().components.len()
     }
 
-    fn read_inks(&self, rgb: &mut [u8]) -> ImageResult<()> {
+    /// Decodes; of a damaged file what is there, where that is asked for.
+    fn decode(&mut self, values: &mut [u8]) -> ImageResult<()> {
+        match guarded(|| self.decoder.decode_image_into(values)) {
+            Err(_) if self.lenient => {
+                self.decoder.set_lenient(true);
+                self.damaged.set(true);
+                guarded(|| self.decoder.decode_image_into(values)).map(drop)
+            }
+            done => done.map(drop),
+        }
+    }
+
+    fn read_inks(&mut self, rgb: &mut [u8]) -> ImageResult<()> {
         let mut inks = vec![0; rgb.len() / 3 * 4];
-        guarded(|| self.decoder.decode_image_into(&mut inks))?;
+        self.decode(&mut inks)?;
         // As Pillow, take what every program writes: how much of each ink is missing.
         inks.iter_mut().for_each(|ink| *ink = 255 - *ink);
         profile::cmyk_to_srgb(&inks, self.inks.as_deref(), rgb).map_err(damaged)
@@ -94,10 +117,10 @@ impl ImageDecoder for JpegDecoder<'_> {
         Ok(self.decoder.xmp_data().map(<[u8]>::to_vec))
     }
 
-    fn read_image(self, values: &mut [u8]) -> ImageResult<()> {
+    fn read_image(mut self, values: &mut [u8]) -> ImageResult<()> {
         match self.components() {
             4 => self.read_inks(values),
-            _ => guarded(|| self.decoder.decode_image_into(values)).map(drop),
+            _ => self.decode(values),
         }
     }
 

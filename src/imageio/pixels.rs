@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use moxcms::{ColorProfile, Layout, TransformExecutor, TransformOptions};
-use ndarray::{Array3, s};
+use ndarray::{Array3, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::Rgb;
@@ -72,12 +72,47 @@ impl Pixels {
         }
     }
 
+    /// Whether nothing of it has colour: neither chroma (Cb and Cr of Rec. 601) is further than 2 of 255 levels from none.
+    pub fn is_grey(&self) -> bool {
+        match self {
+            Pixels::U8(rgb) => is_grey(rgb, 1),
+            Pixels::U16(rgb) => is_grey(rgb, 257),
+        }
+    }
+
+    /// Takes the colours off: each pixel becomes its luma.
+    pub fn remove_colour(&mut self) {
+        match self {
+            Pixels::U8(rgb) => remove_colour(rgb),
+            Pixels::U16(rgb) => remove_colour(rgb),
+        }
+    }
+
     /// Row `y` as `[W, 3]`, in the other depth where `T` asks for it.
     pub(super) fn row<T: Sample>(&self, y: usize) -> Vec<T> {
         match self {
             Pixels::U8(rgb) => rgb.slice(s![y, .., ..]).iter().map(|&x| T::of(x)).collect(),
             Pixels::U16(rgb) => rgb.slice(s![y, .., ..]).iter().map(|&x| T::of(x)).collect(),
         }
+    }
+}
+
+fn is_grey<T: Sample>(rgb: &Array3<T>, level: i64) -> bool {
+    // Half a level more for rounding.
+    let most = 5 * level * (1 << 15);
+    rgb.lanes(Axis(2)).into_iter().all(|color| {
+        let value = |c: usize| i64::from(color[c].into());
+        let (r, g, b) = (value(0), value(1), value(2));
+        let cb = -11059 * r - 21709 * g + 32768 * b;
+        let cr = 32768 * r - 27439 * g - 5329 * b;
+        cb.abs() < most && cr.abs() < most
+    })
+}
+
+fn remove_colour<T: Sample>(rgb: &mut Array3<T>) {
+    for mut color in rgb.lanes_mut(Axis(2)) {
+        let luma = T::luma([color[0], color[1], color[2]]);
+        color.fill(luma);
     }
 }
 
@@ -162,6 +197,12 @@ pub(crate) trait Sample:
     fn to_u8(self) -> u8;
     fn to_u16(self) -> u16;
     fn luma(color: [Self; 3]) -> Self;
+    /// Before `behind`, opaque as `alpha` says.
+    fn over(self, alpha: u8, behind: Self) -> Self {
+        let [alpha, rest] = [u32::from(alpha), 255 - u32::from(alpha)];
+        let sum = self.into() * alpha + behind.into() * rest;
+        Self::try_from((sum + 127) / 255).unwrap_or(Self::MOST)
+    }
     fn put(self, order: Order, bytes: &mut Vec<u8>);
     fn transform(
         from: &ColorProfile,
@@ -178,6 +219,16 @@ pub(crate) type Transform<T> = Arc<dyn TransformExecutor<T> + Send + Sync>;
 pub(crate) enum Order {
     BigEndian,
     LittleEndian,
+}
+
+impl Order {
+    /// The machine's.
+    pub fn native() -> Self {
+        match cfg!(target_endian = "big") {
+            true => Order::BigEndian,
+            false => Order::LittleEndian,
+        }
+    }
 }
 
 impl Sample for u8 {

@@ -1,7 +1,10 @@
 //! Colour profiles: what a picture's numbers mean, and sRGB, which the networks were trained on.
 
-use moxcms::{CmsError, ColorProfile, DataColorSpace, Layout};
-use ndarray::Array3;
+use moxcms::{
+    Chromaticity, CicpProfile, CmsError, ColorPrimaries, ColorProfile, DataColorSpace, Layout,
+    MatrixCoefficients, ToneReprCurve, XyY,
+};
+use ndarray::{Array3, s};
 
 use super::pixels::{Pixels, Sample, Transform};
 use crate::error::{Error, Result};
@@ -9,6 +12,11 @@ use crate::error::{Error, Result};
 /// Whether `icc` is a profile of RGB pictures.
 pub(super) fn is_rgb(icc: &[u8]) -> bool {
     is_of(icc, DataColorSpace::Rgb)
+}
+
+/// Whether `icc` is a profile of grey pictures.
+pub(super) fn is_grey(icc: &[u8]) -> bool {
+    is_of(icc, DataColorSpace::Gray)
 }
 
 /// Whether `icc` is a profile of CMYK pictures.
@@ -95,6 +103,110 @@ pub(super) fn to_srgb(pixels: Pixels, icc: &[u8]) -> Result<Pixels> {
         Pixels::U8(rgb) => Pixels::U8(rgb_to_srgb(rgb, icc)?),
         Pixels::U16(rgb) => Pixels::U16(rgb_to_srgb(rgb, icc)?),
     })
+}
+
+/// Greys by a profile of greys, in sRGB.
+///
+/// # Errors
+/// [`Input`](crate::error::ErrorKind::Input): a profile that cannot be used.
+pub(super) fn grey_to_srgb(pixels: Pixels, icc: &[u8]) -> Result<Pixels> {
+    Ok(match pixels {
+        Pixels::U8(rgb) => Pixels::U8(greys_to_srgb(&rgb, icc)?),
+        Pixels::U16(rgb) => Pixels::U16(greys_to_srgb(&rgb, icc)?),
+    })
+}
+
+fn greys_to_srgb<T: Sample>(rgb: &Array3<T>, icc: &[u8]) -> Result<Array3<T>> {
+    let profile = ColorProfile::new_from_slice(icc).map_err(unusable)?;
+    let greys: Vec<T> = rgb.slice(s![.., .., 0]).iter().copied().collect();
+    let mut colors = vec![T::default(); rgb.len()];
+    T::transform(&profile, Layout::Gray, &ColorProfile::new_srgb())
+        .and_then(|to_srgb| to_srgb.transform(&greys, &mut colors))
+        .map_err(unusable)?;
+    Array3::from_shape_vec(rgb.dim(), colors)
+        .map_err(|e| Error::internal("colours of another number of pixels").with_source(e))
+}
+
+/// A PNG's colours as a profile, where its chunks `cICP`, or `gAMA` and `cHRM`, say others than sRGB; and whether it has
+/// other primaries, which results are to have again.
+///
+/// # Errors
+/// [`Input`](crate::error::ErrorKind::Input): colours that cannot become sRGB.
+pub(super) fn of_png(info: &png::Info<'_>) -> Result<Option<(Vec<u8>, bool)>> {
+    let profile = match &info.coding_independent_code_points {
+        Some(points) => Some((of_cicp(points)?, points.color_primaries != 1)),
+        None if info.icc_profile.is_some() || info.srgb.is_some() => None,
+        None => of_gamma(info),
+    };
+    let encoded = profile.map(|(profile, wide)| Ok((profile.encode()?, wide)));
+    encoded.transpose().map_err(unusable)
+}
+
+fn of_cicp(points: &png::CodingIndependentCodePoints) -> Result<ColorProfile> {
+    let convert = "save it in sRGB, or take its numbers as they are by --ignore-profiles";
+    if let transfer @ (16 | 18) = points.transfer_function {
+        let name = if transfer == 16 { "PQ" } else { "HLG" };
+        return Err(Error::input(format!(
+            "an HDR picture ({name} by its cICP), which has no one right look in sRGB: {convert}"
+        )));
+    }
+    let read = || {
+        let mut profile = ColorProfile::new_srgb();
+        let points = CicpProfile {
+            color_primaries: points.color_primaries.try_into().ok()?,
+            transfer_characteristics: points.transfer_function.try_into().ok()?,
+            matrix_coefficients: MatrixCoefficients::Identity,
+            full_range: true,
+        };
+        // What this returns is false in any case.
+        profile.red_trc = None;
+        profile.update_rgb_colorimetry_from_cicp(points);
+        profile.red_trc.is_some().then_some(profile)
+    };
+    let is_rgb = points.matrix_coefficients == 0 && points.is_video_full_range_image;
+    read().filter(|_| is_rgb).ok_or_else(|| {
+        Error::input(format!(
+            "its colours (cICP) are of a kind that is not read: {convert}"
+        ))
+    })
+}
+
+/// By `gAMA` and `cHRM`; `None` where both are sRGB's, as near as libpng asks.
+fn of_gamma(info: &png::Info<'_>) -> Option<(ColorProfile, bool)> {
+    let gamma = info.gama_chunk.map(|gamma| gamma.into_value());
+    let gamma = gamma.filter(|gamma| *gamma > 0.0 && (gamma * 2.2 - 1.0).abs() > 0.05);
+    let point = |(x, y): (png::ScaledFloat, png::ScaledFloat)| (x.into_value(), y.into_value());
+    let points = info
+        .chrm_chunk
+        .map(|c| [c.white, c.red, c.green, c.blue].map(point));
+    let srgb = [(0.3127, 0.329), (0.64, 0.33), (0.3, 0.6), (0.15, 0.06)];
+    let points = points.filter(|points| {
+        let mut pairs = points.iter().zip(srgb);
+        let sane = points.iter().all(|(_, y)| *y > 0.0);
+        sane && pairs.any(|(a, b)| (a.0 - b.0).abs() > 0.005 || (a.1 - b.1).abs() > 0.005)
+    });
+    if gamma.is_none() && points.is_none() {
+        return None;
+    }
+    let mut profile = ColorProfile::new_srgb();
+    profile.cicp = None;
+    profile.description = None;
+    if let Some(gamma) = gamma {
+        let curve = Some(ToneReprCurve::Parametric(vec![1.0 / gamma]));
+        profile.red_trc = curve.clone();
+        profile.green_trc = curve.clone();
+        profile.blue_trc = curve;
+    }
+    if let Some([white, red, green, blue]) = points {
+        let white = XyY {
+            x: white.0.into(),
+            y: white.1.into(),
+            yb: 1.0,
+        };
+        let [red, green, blue] = [red, green, blue].map(|(x, y)| Chromaticity { x, y });
+        profile.update_rgb_colorimetry(white, ColorPrimaries { red, green, blue });
+    }
+    Some((profile, points.is_some()))
 }
 
 fn rgb_to_srgb<T: Sample>(rgb: Array3<T>, icc: &[u8]) -> Result<Array3<T>> {

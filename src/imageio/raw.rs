@@ -43,6 +43,19 @@ impl Raw {
         })
     }
 
+    /// Whether it has floats that mean more or less light than there is from black to white.
+    pub fn is_clipped(&self) -> bool {
+        let floats = self.color.bytes_per_pixel() / self.color.channel_count() == 4;
+        let mut values = self
+            .bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&x| f32::from_ne_bytes(x));
+        // A hair beyond is rounding.
+        floats && values.any(|value| !(-1e-4..=1.0001).contains(&value))
+    }
+
     /// The colours, and how opaque each pixel is where the file says so. As Pillow's `convert("RGB")`: alpha is taken
     /// off, not blended; greys become three equal colours.
     ///

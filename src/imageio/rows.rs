@@ -19,6 +19,8 @@ pub(super) struct Channels<'a> {
     pub grey: bool,
     /// How opaque each pixel is, where the file says so.
     pub alpha: Option<&'a Alpha>,
+    /// How opaque each pixel is before this colour, where the file does not.
+    pub over: Option<(&'a Alpha, [u8; 3])>,
 }
 
 /// A file's depth, with the way into its profile.
@@ -102,6 +104,14 @@ impl<'a> Rows<'a> {
         bytes: &mut Vec<u8>,
     ) -> Result<()> {
         let mut colors: Vec<T> = self.pixels.row(y);
+        if let Some((alpha, behind)) = self.channels.over {
+            let (pixels, _) = colors.as_chunks_mut::<3>();
+            for (color, alpha) in pixels.iter_mut().zip(alpha.row(y)) {
+                for (value, behind) in color.iter_mut().zip(behind) {
+                    *value = value.over(*alpha, T::of(behind));
+                }
+            }
+        }
         if let Some(conversion) = conversion {
             colors = conversion.apply(&colors)?;
         }

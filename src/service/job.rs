@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Host;
 use super::startup::Service;
+use super::{Host, Level};
 use crate::cancel::Cancel;
-use crate::config::{Config, OutputOptions};
+use crate::config::{Config, Grey, OutputOptions};
 use crate::engine::{Noise, Request, Restored};
 use crate::error::Result;
-use crate::imageio::{self, EncodeOptions, Format, Kept, Picture};
+use crate::imageio::{self, EncodeOptions, Format, Kept, Picture, Pixels};
 use crate::options::Options;
 use crate::pipeline::{Event, Observer};
 use crate::prompts;
+use crate::schedule::Fidelity;
 
 /// A low-quality picture.
 #[derive(Debug, Clone)]
@@ -36,28 +37,15 @@ impl Source {
             Source::Picture(picture) => Ok(Picture::clone(picture)),
         }
     }
-
-    /// The options of this picture: its caption is prepended to the prompt.
-    ///
-    /// # Errors
-    /// [`Input`](crate::error::ErrorKind::Input) if the caption cannot be read.
-    pub fn options(&self, config: &Config) -> Result<Options> {
-        let mut options = config.options.clone();
-        if let (Source::File(path), true) = (self, config.input.captions) {
-            prompts::put_caption(path, &mut options.sampling.prompt)?;
-        }
-        Ok(options)
-    }
 }
 
-/// The caption of the picture at `path` (its sidecar `NAME.txt`) on one line, empty without one.
-///
-/// # Errors
-/// [`Input`](crate::error::ErrorKind::Input) if the caption cannot be read.
-pub fn caption(path: &Path) -> Result<String> {
+/// The caption of the picture at `path` (its sidecar `NAME.txt`) on one line, empty without one that can be read.
+pub fn caption(path: &Path) -> String {
     let mut caption = String::new();
-    prompts::put_caption(path, &mut caption)?;
-    Ok(caption)
+    match prompts::put_caption(path, &mut caption) {
+        Ok(()) => caption,
+        Err(_) => String::new(),
+    }
 }
 
 /// What to restore, and how.
@@ -87,7 +75,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// The text chunks of sample `k`'s PNG.
+    /// How sample `k` was made, by keyword, if the results are to say so.
     ///
     /// # Errors
     /// [`Internal`](crate::error::ErrorKind::Internal) only.
@@ -100,6 +88,30 @@ impl Done {
 }
 
 impl Service {
+    /// The options of a picture: its caption is put before the prompt. One that cannot be used is said and left out.
+    ///
+    /// # Errors
+    /// [`Option`](crate::error::ErrorKind::Option): a prompt that the bundle does not serve.
+    pub fn options(&self, source: &Source, config: &Config, host: &dyn Host) -> Result<Options> {
+        let mut options = config.options.clone();
+        if let (Source::File(path), true) = (source, config.input.captions) {
+            let tried = prompts::put_caption(path, &mut options.sampling.prompt);
+            let differs = options.sampling.prompt != config.options.sampling.prompt;
+            let tried = tried.and_then(|()| match differs {
+                true => self.engine.check(&options).map(drop),
+                false => Ok(()),
+            });
+            if let Err(error) = tried {
+                self.engine.check(&config.options)?;
+                let message = format!("{}: its caption is ignored: {error}", path.display());
+                host.note(Level::Warning, &message);
+                options = config.options.clone();
+            }
+        }
+        self.warn_of_prompts(&options, host)?;
+        Ok(options)
+    }
+
     /// Runs a job on the calling thread.
     ///
     /// # Errors
@@ -109,8 +121,7 @@ impl Service {
         let start = Instant::now();
         let picture = job.source.read(job.config)?;
         let mut seconds = BTreeMap::from([("read".to_owned(), start.elapsed().as_secs_f64())]);
-        let options = job.source.options(job.config)?;
-        self.warn_of_prompts(&options, host)?;
+        let options = self.options(job.source, job.config, host)?;
         let Picture {
             pixels,
             mut kept,
@@ -118,6 +129,7 @@ impl Service {
         } = picture;
         let frame = options.target()?.frame(pixels.size());
         kept.crop(frame.origin, frame.part);
+        settle(&mut kept, job.config);
         dropped.extend(
             job.format
                 .into_iter()
@@ -127,16 +139,31 @@ impl Service {
         request.depth = encoding(&job).result_depth(&kept);
         request.noise = job.noise;
         request.cancel = job.cancel;
-        let restored = self.engine.restore(&request, &mut |event: Event<'_>| {
+        let mut restored = self.engine.restore(&request, &mut |event: Event<'_>| {
             count(&mut seconds, &event);
             observe(event)
         })?;
+        if kept.grey {
+            restored.samples.iter_mut().for_each(Pixels::remove_colour);
+        }
         Ok(Done {
             restored,
             kept,
             dropped,
             seconds,
         })
+    }
+}
+
+/// What of the input's results are to have.
+fn settle(kept: &mut Kept, config: &Config) {
+    let output = &config.output;
+    let is_reference = config.options.restore.fidelity == Fidelity::Reference;
+    kept.grey &= output.grey == Grey::Auto && !is_reference;
+    if output.strip_metadata {
+        kept.strip();
+    } else if output.strip_gps {
+        kept.strip_place();
     }
 }
 

@@ -24,10 +24,13 @@ pub fn of(config: &Config, bundle: &str, replay: Option<&Path>) -> Result<Value>
     settings["bundle"] = json!(bundle);
     settings["noise"] = json!(noise(replay)?);
     settings["runtime"] = providers(config);
-    settings["input"] = json!({ "profiles": config.input.profiles });
+    settings["input"] = json!({
+        "profiles": config.input.profiles, "allow_damaged": config.input.allow_damaged,
+    });
     settings["output"] = json!({
-        "format": output.format, "quality": output.quality, "depth": output.depth, "keep_grey": output.keep_grey,
-        "metadata": output.metadata,
+        "format": output.format, "quality": output.quality, "depth": output.depth, "grey": output.grey,
+        "background": output.background, "metadata": output.metadata, "strip_metadata": output.strip_metadata,
+        "strip_gps": output.strip_gps,
     });
     // Round-tripped, as when read back: floating-point numbers may change in the last digit.
     serde_json::from_str(&settings.to_string()).map_err(internal)

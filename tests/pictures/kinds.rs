@@ -12,6 +12,7 @@ use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat};
 pub const LIMIT: DecodeOptions = DecodeOptions {
     max_pixels: 1 << 20,
     profiles: true,
+    damaged: false,
 };
 
 pub fn read(bytes: &[u8]) -> Picture {

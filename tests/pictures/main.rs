@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
 mod bounds;
+mod colours;
 #[path = "../common/mod.rs"]
 mod common;
 mod depth;
@@ -11,8 +12,10 @@ mod jpeg;
 mod jxl;
 mod kinds;
 mod memory;
+mod metadata;
 mod robustness;
 mod table;
+mod tiffs;
 
 use std::collections::BTreeMap;
 
@@ -81,19 +84,28 @@ fn alpha_is_taken_off_and_not_blended() {
 
 #[test]
 fn what_is_too_long_for_a_jpeg_is_named() {
-    let mut long = exif(1);
-    long.resize(70_000, 0);
+    let long = Kept {
+        text: vec![("Comment".to_owned(), "x".repeat(70_000))],
+        ..Kept::default()
+    };
+    let options = EncodeOptions {
+        format: Format::Tiff,
+        ..EncodeOptions::default()
+    };
+    let rgb = Rgb::zeros((4, 4, 3));
+    let long = encode(&rgb.clone().into(), &long, options, &BTreeMap::new()).unwrap();
+    let long = read(&long).kept.exif.unwrap();
     let kept = Kept {
         exif: Some(long),
         xmp: Some(vec![b' '; 70_000]),
+        iptc: Some(vec![0; 70_000]),
         ..Kept::default()
     };
-    assert_eq!(kept.lost_in(Format::Jpeg), ["EXIF", "XMP"]);
+    assert_eq!(kept.lost_in(Format::Jpeg), ["EXIF", "XMP", "IPTC"]);
     let options = EncodeOptions {
         format: Format::Jpeg,
         ..EncodeOptions::default()
     };
-    let rgb = Rgb::zeros((4, 4, 3));
     let result = read(&encode(&rgb.clone().into(), &kept, options, &BTreeMap::new()).unwrap());
     assert_eq!((result.kept.exif, result.kept.xmp), (None, None));
     assert!(kept.lost_in(Format::Tiff).is_empty());

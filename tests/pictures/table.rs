@@ -6,7 +6,7 @@ use std::path::Path;
 
 use diffbir::error::ErrorKind;
 use diffbir::imageio::{
-    BitDepth, EncodeOptions, Format, Header, Picture, Pixels, decode, encode, header,
+    Aspect, BitDepth, EncodeOptions, Format, Header, Picture, Pixels, decode, encode, header,
 };
 use ndarray::Array3;
 
@@ -127,7 +127,6 @@ fn result(kind: &Kind, picture: &Picture, format: Format) -> String {
     let twice = twice(picture);
     let options = EncodeOptions {
         format,
-        keep_grey: true,
         quality: 100,
         ..EncodeOptions::default()
     };
@@ -189,8 +188,13 @@ fn check_colors(twice: &Pixels, picture: &Picture, result: &Picture, what: &str)
     };
     let seen = picture.kept.alpha.as_ref();
     let found = result.pixels.to_u8();
+    let carries = result.kept.format.carries(Aspect::Alpha);
+    let alphas = picture.kept.alpha_in(twice.size().0, twice.size().1);
     for ((y, x, c), value) in twice.to_u8().indexed_iter() {
         let visible = seen.is_none_or(|alpha| alpha[[y / 2, x / 2]] > 0);
+        let alpha = alphas.as_ref().filter(|_| !carries);
+        let alpha = alpha.map_or(1.0, |alpha| f64::from(alpha[[y, x]]) / 255.0);
+        let value = (f64::from(*value) * alpha + 255.0 * (1.0 - alpha)).round() as u8;
         let difference = value.abs_diff(found[[y, x, c]]);
         assert!(
             !visible || difference <= allowed,

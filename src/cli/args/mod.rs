@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ConfigLayer, InputLayer, Layers, OutputLayer};
+use crate::config::{ConfigLayer, Grey, InputLayer, Layers, OutputLayer};
 use crate::error::Result;
 use crate::options::SizeLayer;
 
@@ -98,6 +98,9 @@ pub struct RestoreArgs {
     input: InputLayer,
     #[command(flatten)]
     output: OutputLayer,
+    /// What `--grey auto` does, by its former name.
+    #[arg(long, hide = true, conflicts_with = "grey")]
+    keep_grey: bool,
     #[command(flatten)]
     size: SizeLayer,
     #[command(flatten)]
@@ -112,6 +115,7 @@ impl RestoreArgs {
     fn layer(&self) -> Result<ConfigLayer> {
         let mut output = self.output.clone();
         output.existing = self.existing.choice();
+        output.grey = output.grey.or(self.keep_grey.then_some(Grey::Auto));
         Ok(ConfigLayer {
             input: self.input.clone(),
             output,

@@ -35,12 +35,7 @@ impl Job {
     /// The job's entry for the ledger of the folder `root`; with its caption if `captions`.
     pub fn planned(&self, root: &Path, captions: bool) -> Planned {
         let below = |file: &PathBuf| file.strip_prefix(root).unwrap_or(file).to_owned();
-        // An unreadable caption fails with its picture.
-        let caption = if captions {
-            caption(&self.input).ok()
-        } else {
-            None
-        };
+        let caption = captions.then(|| caption(&self.input));
         Planned {
             input: self.input.clone(),
             name: self.folder.join(self.input.file_name().unwrap_or_default()),

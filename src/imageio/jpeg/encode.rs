@@ -1,21 +1,25 @@
 //! JPEG files from rows.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::marker::PhantomData;
 
-use image::codecs::jpeg::JpegEncoder;
+use image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
 use image::{GenericImageView, ImageEncoder, ImageError, Pixel, PixelWithColorType};
 
-use super::super::Kept;
+use super::super::metadata::{COMMENT, RESOURCES, iptc_resource};
 use super::super::pixels::Order;
 use super::super::rows::Rows;
+use super::super::{EncodeOptions, Kept, Resolution};
 use crate::error::{Error, Result};
 
 /// What XMP begins with in an APP1 segment.
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 /// The longest content of a segment.
 const SEGMENT: usize = 65533;
+/// Bytes of the start of a file: its first marker and JFIF.
+const START: usize = 20;
 /// Rows that the encoder asks for together.
 const BAND: usize = 8;
 
@@ -29,8 +33,18 @@ pub(in crate::imageio) fn holds_xmp(xmp: &[u8]) -> bool {
     xmp.len() + XMP.len() <= SEGMENT
 }
 
+/// Whether IPTC fits into its segment.
+pub(in crate::imageio) fn holds_iptc(iptc: &[u8]) -> bool {
+    iptc.len() + RESOURCES.len() + 14 <= SEGMENT
+}
+
+/// Whether a text fits into its segment.
+pub(in crate::imageio) fn holds_text((keyword, text): &(String, String)) -> bool {
+    keyword.len() + text.len() + 2 <= SEGMENT
+}
+
 /// Writes `rows`, of 8 bits and without alpha, with the profile `icc` that they are in, and what else `kept` has and
-/// fits.
+/// fits; `texts` into XMP, where that fits.
 ///
 /// # Errors
 /// [`Internal`](crate::error::ErrorKind::Internal): the encoder or `sink` fails.
@@ -38,19 +52,32 @@ pub(in crate::imageio) fn write(
     rows: &Rows<'_>,
     icc: Option<&[u8]>,
     kept: &Kept,
-    quality: u8,
+    options: EncodeOptions,
+    texts: &BTreeMap<String, String>,
     sink: &mut dyn Write,
 ) -> Result<()> {
-    let mut sink = WithSegment::new(sink, kept.xmp.as_deref());
-    let mut encoder = JpegEncoder::new_with_quality(&mut sink, quality);
+    let size = (rows.height(), rows.width());
+    let segments = segments(kept, size, texts);
+    let mut sink = WithSegments {
+        sink,
+        segments,
+        start: Vec::new(),
+    };
+    let mut encoder = JpegEncoder::new_with_quality(&mut sink, options.quality);
+    if let Some(Resolution { x, y }) = kept.resolution {
+        encoder.set_pixel_density(PixelDensity {
+            density: (x.round() as u16, y.round() as u16),
+            unit: PixelDensityUnit::Inches,
+        });
+    }
     let unsupported =
         |e| Error::internal("the encoder does not take what its format carries").with_source(e);
     if let Some(icc) = icc {
         encoder.set_icc_profile(icc.to_vec()).map_err(unsupported)?;
     }
-    if let Some(exif) = kept.exif.as_deref().filter(|exif| holds_exif(exif)) {
-        let set = encoder.set_exif_metadata(exif.to_vec());
-        set.map_err(unsupported)?;
+    let exif = kept.exif_of(size, false).and_then(|exif| exif.to_bytes());
+    if let Some(exif) = exif.filter(|exif| holds_exif(exif)) {
+        encoder.set_exif_metadata(exif).map_err(unsupported)?;
     }
     match rows.grey() {
         true => encode::<image::Luma<u8>>(rows, encoder),
@@ -58,38 +85,50 @@ pub(in crate::imageio) fn write(
     }
 }
 
-/// A sink that puts XMP behind the start of the file.
-struct WithSegment<'a> {
+/// XMP, IPTC and comments.
+fn segments(kept: &Kept, size: (usize, usize), texts: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut segments = Vec::new();
+    let mut add = |marker: u8, parts: &[&[u8]]| {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        segments.extend([0xff, marker]);
+        segments.extend((2 + length as u16).to_be_bytes());
+        parts.iter().for_each(|part| segments.extend(*part));
+    };
+    let xmp = kept.xmp_of(size, texts).filter(|xmp| holds_xmp(xmp));
+    let xmp = xmp.or_else(|| kept.xmp_of(size, &BTreeMap::new()));
+    if let Some(xmp) = xmp.filter(|xmp| holds_xmp(xmp)) {
+        add(0xe1, &[XMP, &xmp]);
+    }
+    if let Some(iptc) = kept.iptc.as_deref().filter(|iptc| holds_iptc(iptc)) {
+        add(0xed, &[RESOURCES, &iptc_resource(iptc)]);
+    }
+    for (keyword, text) in kept.text.iter().filter(|text| holds_text(text)) {
+        match keyword.as_str() {
+            COMMENT => add(0xfe, &[text.as_bytes()]),
+            _ => add(0xfe, &[keyword.as_bytes(), b": ", text.as_bytes()]),
+        }
+    }
+    segments
+}
+
+/// A sink that puts segments behind the one that a file starts with.
+struct WithSegments<'a> {
     sink: &'a mut dyn Write,
-    segment: Option<Vec<u8>>,
+    segments: Vec<u8>,
     start: Vec<u8>,
 }
 
-impl<'a> WithSegment<'a> {
-    fn new(sink: &'a mut dyn Write, xmp: Option<&[u8]>) -> Self {
-        let segment = xmp.filter(|xmp| holds_xmp(xmp)).map(|xmp| {
-            let length = (2 + XMP.len() + xmp.len()) as u16;
-            [&[0xff, 0xe1], &length.to_be_bytes()[..], XMP, xmp].concat()
-        });
-        WithSegment {
-            sink,
-            segment,
-            start: Vec::new(),
-        }
-    }
-}
-
-impl Write for WithSegment<'_> {
+impl Write for WithSegments<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let Some(segment) = &self.segment else {
+        if self.segments.is_empty() {
             return self.sink.write(bytes);
-        };
+        }
         self.start.extend(bytes);
-        if let Some((start, rest)) = self.start.split_at_checked(2) {
-            for part in [start, segment, rest] {
+        if let Some((start, rest)) = self.start.split_at_checked(START) {
+            for part in [start, &self.segments, rest] {
                 self.sink.write_all(part)?;
             }
-            self.segment = None;
+            self.segments.clear();
         }
         Ok(bytes.len())
     }
