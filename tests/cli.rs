@@ -10,6 +10,8 @@ mod field;
 mod frames;
 #[path = "cli/hostile.rs"]
 mod hostile;
+#[path = "cli/kept.rs"]
+mod kept;
 #[path = "cli/names.rs"]
 mod names;
 #[path = "common/program.rs"]
@@ -560,7 +562,7 @@ fn a_folder_in_another_order_gives_identical_files() {
 }
 
 #[test]
-fn a_caption_beside_a_picture_is_part_of_its_prompt() {
+fn a_caption_beside_a_picture_is_part_of_its_prompt_where_that_can_be() {
     let program = Program::new();
     let input = write(program.dir(), "a.png", &picture(16, 16));
     write(program.dir(), "a.txt", b"a cat\n");
@@ -574,12 +576,25 @@ fn a_caption_beside_a_picture_is_part_of_its_prompt() {
         "--upscale",
         "1",
     ];
+    // One that the bundle does not serve is said, and never fails its picture.
     let run = program.tiny_bundle(&args);
+    run.code(0);
+    run.says(&[
+        "its caption is ignored",
+        "prompt \"a cat\"",
+        "no text encoder",
+    ]);
+    let quiet = program.tiny_bundle(&[&args[..], &["--no-captions", "--overwrite"]].concat());
+    quiet.code(0);
+    quiet.does_not_say("caption");
+    write(program.dir(), "a.txt", b"\xff\xff\xff");
+    let run = program.tiny_bundle(&[&args[..], &["--overwrite"]].concat());
+    run.code(0);
+    run.says(&["its caption is ignored", "UTF-16"]);
+    // The prompt is another matter.
+    let run = program.tiny_bundle(&[&args[..], &["--overwrite", "--prompt", "a cat"]].concat());
     run.code(1);
-    run.says(&["prompt \"a cat\"", "no text encoder", "\"\""]);
-    program
-        .tiny_bundle(&[&args[..], &["--no-captions"]].concat())
-        .code(0);
+    run.says(&["no text encoder"]);
 }
 
 #[test]

@@ -11,7 +11,11 @@ use ndarray::{Array2, Array3, s};
 use crate::kinds::{LIMIT, display_p3, file, golden, jpeg, opaque, png_with, read};
 
 /// A PNG with chunks before its pixels.
-fn png_with_chunks(pixels: &[u8], bits: png::BitDepth, chunks: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
+pub fn png_with_chunks(
+    pixels: &[u8],
+    bits: png::BitDepth,
+    chunks: &[(&[u8; 4], Vec<u8>)],
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     let width = pixels.len() / if bits == png::BitDepth::Sixteen { 6 } else { 3 };
     let mut encoder = png::Encoder::new(&mut bytes, width as u32, 1);

@@ -9,6 +9,10 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat};
+
+use crate::colours::png_with_chunks;
+use crate::tiffs::{tags, tiff, with_tags};
+
 pub const LIMIT: DecodeOptions = DecodeOptions {
     max_pixels: 1 << 20,
     profiles: true,
@@ -183,6 +187,7 @@ pub fn kinds() -> Vec<Kind> {
     kinds.extend(jpegs());
     kinds.extend(webps());
     kinds.extend(tiffs());
+    kinds.extend(said_otherwise());
     kinds.push(kind("BMP", file(&opaque(), ImageFormat::Bmp)));
     kinds.push(kind("BMP, palette", golden("pictures/palette.bmp")));
     kinds
@@ -314,6 +319,96 @@ fn webps() -> Vec<Kind> {
             "WebP with alpha, Display P3 and EXIF",
             webp(Some(display_p3()), Some(exif(1))),
             &["alpha", "ICC profile", "EXIF"],
+        ),
+    ]
+}
+
+/// Colours that are said in other ways, of one or two pixels.
+fn said_otherwise() -> Vec<Kind> {
+    let of = |what, bytes| Kind {
+        size: (1, 2),
+        ..kind(what, bytes)
+    };
+    let plain = |bits, samples, photometric, pixels: &[u8], more: &[_]| {
+        let tags = tags((2, 1), bits, samples, photometric);
+        tiff(false, pixels, &with_tags(tags, more))
+    };
+    let mut map = vec![0; 768];
+    (map[2], map[258]) = (65535, 32896);
+    let floats: Vec<u8> = [0.5_f32, 4.0]
+        .iter()
+        .flat_map(|x| x.to_le_bytes())
+        .collect();
+    let deep = [0, 0, 0, 0, 255, 255, 255, 255];
+    let png = |chunk| png_with_chunks(&[200, 90, 60, 9, 99, 190], png::BitDepth::Eight, &[chunk]);
+    let greys = image::GrayImage::from_raw(2, 1, vec![60, 200]).unwrap();
+    let linear = moxcms::ColorProfile::new_gray_with_gamma(1.0).encode();
+    vec![
+        of("TIFF, palette", plain(8, 1, 3, &[2, 0], &[(320, 3, map)])),
+        of(
+            "TIFF, YCbCr",
+            plain(
+                8,
+                3,
+                6,
+                &[76, 85, 255, 99, 128, 128],
+                &[(530, 3, vec![1, 1])],
+            ),
+        ),
+        of(
+            "TIFF, L\\*a\\*b\\*",
+            plain(8, 3, 8, &[138, 81, 70, 200, 0, 0], &[]),
+        ),
+        Kind {
+            size: (1, 2),
+            dropped: &["bits beyond 16"],
+            ..grey(
+                "TIFF, 32 bits, grey",
+                plain(32, 1, 1, &deep, &[]),
+                &["16-bit depth"],
+            )
+        },
+        Kind {
+            size: (1, 2),
+            dropped: &["values beyond black and white (clipped)"],
+            ..grey(
+                "TIFF, floats above 1, grey",
+                plain(32, 1, 1, &floats, &[(339, 3, vec![3])]),
+                &["16-bit depth"],
+            )
+        },
+        of(
+            "BigTIFF",
+            tiff(true, &[9, 99, 190, 200, 90, 60], &tags((2, 1), 8, 3, 2)),
+        ),
+        of(
+            "PNG, `gAMA` 1.0",
+            png((b"gAMA", 100_000_u32.to_be_bytes().to_vec())),
+        ),
+        Kind {
+            size: (1, 2),
+            ..keeping(
+                "PNG, `cICP` Display P3",
+                png((b"cICP", vec![12, 13, 0, 1])),
+                &["ICC profile"],
+            )
+        },
+        Kind {
+            size: (1, 2),
+            dropped: &["grey ICC profile (converted to sRGB)"],
+            ..grey(
+                "PNG, grey with a profile",
+                png_with(&greys.into(), linear.ok(), None),
+                &[],
+            )
+        },
+        grey(
+            "PNG, RGB without colour",
+            file(
+                &DynamicImage::ImageRgb8(DynamicImage::from(color().to_luma8()).to_rgb8()),
+                ImageFormat::Png,
+            ),
+            &[],
         ),
     ]
 }

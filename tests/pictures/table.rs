@@ -10,7 +10,9 @@ use diffbir::imageio::{
 };
 use ndarray::Array3;
 
+use crate::colours::png_with_chunks;
 use crate::kinds::{Kind, LIMIT, golden, kinds, read};
+use crate::tiffs::{Tag, tags, tiff, with_tags};
 
 /// Set to anything, the table is written instead of compared.
 const WRITE: &str = "DIFFBIR_WRITE_TABLE";
@@ -67,6 +69,19 @@ fn refusals() -> String {
         ("animated GIF", golden("pictures/animated.gif")),
         ("GIF", golden("pictures/still.gif")),
         ("AVIF", golden("pictures/still.avif")),
+        ("PNG in HDR (`cICP` PQ)", {
+            png_with_chunks(
+                &[1, 2, 3],
+                png::BitDepth::Eight,
+                &[(b"cICP", vec![9, 16, 0, 1])],
+            )
+        }),
+        ("TIFF, Zstandard", odd_tiff((259, 3, vec![50000]))),
+        ("TIFF, signed numbers", odd_tiff((339, 3, vec![2]))),
+        (
+            "a camera's raw file (DNG)",
+            odd_tiff((50706, 1, vec![1, 4, 0, 0])),
+        ),
         ("animated JPEG XL", golden("pictures/animated.jxl")),
         ("a text", b"no picture".to_vec()),
         ("a JPEG without its end", {
@@ -82,6 +97,10 @@ fn refusals() -> String {
         table += &format!("| {what} | {error} |\n");
     }
     table
+}
+
+fn odd_tiff(tag: Tag) -> Vec<u8> {
+    tiff(false, &[0; 3], &with_tags(tags((1, 1), 8, 3, 2), &[tag]))
 }
 
 fn apng() -> Vec<u8> {

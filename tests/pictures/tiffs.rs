@@ -5,11 +5,14 @@ use ndarray::s;
 
 use crate::kinds::LIMIT;
 
+/// A tag, the kind of its values, and these.
+pub type Tag = (u16, u16, Vec<u32>);
+
 /// A file of one strip: tags with kind (1 bytes, 3 shorts, 4 longs) and values, which come to lie behind the pixels.
-fn tiff(wide: bool, pixels: &[u8], tags: &[(u16, u16, Vec<u32>)]) -> Vec<u8> {
+pub fn tiff(wide: bool, pixels: &[u8], tags: &[Tag]) -> Vec<u8> {
     let room = if wide { 8 } else { 4 };
     let number = |value: usize, length: usize| (value as u64).to_le_bytes()[..length].to_vec();
-    let start = 2 * room + if wide { 0 } else { 0 };
+    let start = 2 * room;
     let mut all = tags.to_vec();
     all.push((273, 4, vec![start as u32]));
     all.push((279, 4, vec![pixels.len() as u32]));
@@ -48,7 +51,7 @@ fn tiff(wide: bool, pixels: &[u8], tags: &[(u16, u16, Vec<u32>)]) -> Vec<u8> {
     file
 }
 
-fn tags(size: (u32, u32), bits: u32, samples: u32, photometric: u32) -> Vec<(u16, u16, Vec<u32>)> {
+pub fn tags(size: (u32, u32), bits: u32, samples: u32, photometric: u32) -> Vec<Tag> {
     vec![
         (256, 4, vec![size.0]),
         (257, 4, vec![size.1]),
@@ -60,10 +63,7 @@ fn tags(size: (u32, u32), bits: u32, samples: u32, photometric: u32) -> Vec<(u16
     ]
 }
 
-fn with(
-    tags: Vec<(u16, u16, Vec<u32>)>,
-    more: &[(u16, u16, Vec<u32>)],
-) -> Vec<(u16, u16, Vec<u32>)> {
+pub fn with_tags(tags: Vec<Tag>, more: &[Tag]) -> Vec<Tag> {
     let mut tags = tags;
     tags.retain(|(tag, ..)| more.iter().all(|(other, ..)| other != tag));
     tags.extend(more.iter().cloned());
@@ -95,7 +95,7 @@ fn whole_numbers_of_32_bits_are_scaled_to_16() {
         assert_eq!(picture.dropped, ["bits beyond 16"]);
     }
     // Signed ones have no black and white.
-    let signed = with(tags((3, 1), 32, 1, 1), &[(339, 3, vec![2])]);
+    let signed = with_tags(tags((3, 1), 32, 1, 1), &[(339, 3, vec![2])]);
     let error = decode(&tiff(false, &pixels, &signed), LIMIT).unwrap_err();
     assert!(error.to_string().contains("signed"), "{error}");
 }
@@ -107,7 +107,7 @@ fn floats_beyond_white_are_said() {
         tiff(
             false,
             &pixels,
-            &with(tags((3, 1), 32, 1, 1), &[(339, 3, vec![3])]),
+            &with_tags(tags((3, 1), 32, 1, 1), &[(339, 3, vec![3])]),
         )
     };
     let picture = read(&file([0.0, 0.5, 1.0]));
@@ -129,10 +129,14 @@ fn palettes_give_their_colours() {
     let picture = read(&tiff(
         false,
         &[2, 0],
-        &with(tags((2, 1), 8, 1, 3), &map(256)),
+        &with_tags(tags((2, 1), 8, 1, 3), &map(256)),
     ));
     assert_eq!(colors(&picture), [255, 128, 3, 0, 0, 0]);
-    let picture = read(&tiff(true, &[0x20], &with(tags((2, 1), 4, 1, 3), &map(16))));
+    let picture = read(&tiff(
+        true,
+        &[0x20],
+        &with_tags(tags((2, 1), 4, 1, 3), &map(16)),
+    ));
     assert_eq!(colors(&picture), [255, 128, 3, 0, 0, 0]);
 }
 
@@ -140,7 +144,11 @@ fn palettes_give_their_colours() {
 fn luma_and_chroma_become_colours() {
     let more = [(530, 3, vec![1, 1])];
     let pixels = [76, 85, 255, 128, 128, 128];
-    let picture = read(&tiff(false, &pixels, &with(tags((2, 1), 8, 3, 6), &more)));
+    let picture = read(&tiff(
+        false,
+        &pixels,
+        &with_tags(tags((2, 1), 8, 3, 6), &more),
+    ));
     assert_eq!(colors(&picture), [254, 0, 0, 128, 128, 128]);
 }
 
@@ -165,14 +173,22 @@ fn lab_becomes_colours() {
 fn channels_that_are_no_alpha_are_said() {
     let pixels = [10, 20, 30, 77, 40, 50, 60, 88];
     let more = [(338, 3, vec![0])];
-    let picture = read(&tiff(false, &pixels, &with(tags((2, 1), 8, 4, 2), &more)));
+    let picture = read(&tiff(
+        false,
+        &pixels,
+        &with_tags(tags((2, 1), 8, 4, 2), &more),
+    ));
     assert_eq!(colors(&picture), [10, 20, 30, 40, 50, 60]);
     assert_eq!(picture.kept.alpha, None);
     assert_eq!(picture.dropped, ["channels beyond colours and alpha"]);
     // Differences from the pixel before, over all channels.
     let pixels = [10, 20, 30, 77, 30, 30, 30, 11];
     let more = [(338, 3, vec![0]), (259, 3, vec![1]), (317, 3, vec![2])];
-    let picture = read(&tiff(false, &pixels, &with(tags((2, 1), 8, 4, 2), &more)));
+    let picture = read(&tiff(
+        false,
+        &pixels,
+        &with_tags(tags((2, 1), 8, 4, 2), &more),
+    ));
     assert_eq!(colors(&picture), [10, 20, 30, 40, 50, 60]);
 }
 
@@ -180,7 +196,11 @@ fn channels_that_are_no_alpha_are_said() {
 fn wide_files_keep_their_metadata() {
     let text: Vec<u32> = b"a long description\0".iter().map(|&x| x.into()).collect();
     let more = [(270, 2, text), (296, 3, vec![2])];
-    let picture = read(&tiff(true, &[1, 2, 3], &with(tags((1, 1), 8, 3, 2), &more)));
+    let picture = read(&tiff(
+        true,
+        &[1, 2, 3],
+        &with_tags(tags((1, 1), 8, 3, 2), &more),
+    ));
     let exif = picture.kept.exif.unwrap();
     assert!(exif.windows(18).any(|part| part == b"a long description"));
 }
@@ -188,8 +208,8 @@ fn wide_files_keep_their_metadata() {
 #[test]
 fn what_is_not_read_is_refused_by_name() {
     let pixels = [0; 12];
-    let of = |more: &[(u16, u16, Vec<u32>)]| {
-        let file = tiff(false, &pixels, &with(tags((2, 2), 8, 3, 2), more));
+    let of = |more: &[Tag]| {
+        let file = tiff(false, &pixels, &with_tags(tags((2, 2), 8, 3, 2), more));
         decode(&file, LIMIT).unwrap_err().to_string()
     };
     assert!(of(&[(259, 3, vec![50000])]).contains("Zstandard"));
