@@ -158,7 +158,9 @@ fn jpeg_scans_are_counted() {
 #[test]
 fn decoding_takes_three_times_what_the_limit_allows_at_most() {
     for kind in kinds() {
-        let limit = DecodeOptions::up_to((kind.size.0 * kind.size.1) as u64);
+        // Floats take more, so fewer pixels of them fit.
+        let room = if kind.what.contains("floats") { 2 } else { 1 };
+        let limit = DecodeOptions::up_to((room * kind.size.0 * kind.size.1) as u64);
         let (picture, most) = peak(|| decode(&kind.bytes, limit));
         assert!(picture.is_ok(), "{}", kind.what);
         assert!(most < 256 * MIB, "{}: {most}", kind.what);
