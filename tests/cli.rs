@@ -593,7 +593,7 @@ fn a_caption_beside_a_picture_is_part_of_its_prompt_where_that_can_be() {
     run.says(&["its caption is ignored", "UTF-16"]);
     // The prompt is another matter.
     let run = program.tiny_bundle(&[&args[..], &["--overwrite", "--prompt", "a cat"]].concat());
-    run.code(1);
+    run.code(2);
     run.says(&["no text encoder"]);
 }
 
