@@ -92,10 +92,13 @@ impl Bundle {
         &self.manifest
     }
 
-    /// The options of the family's published command, the base of a caller's own.
+    /// The options of the family's published command, the base of a caller's own; [`Options::default`] without a
+    /// diffusion model.
     pub fn options(&self) -> Options {
-        let defaults = self.manifest.defaults.clone();
         let mut options = Options::default();
+        let Some(defaults) = self.manifest.defaults.clone() else {
+            return options;
+        };
         options.sampling = SamplingOptions {
             sampler: defaults.sampler,
             steps: defaults.steps,
@@ -122,8 +125,9 @@ impl Bundle {
         let measured = variant
             .and_then(|variant| of(&format!("{graph}.{variant}")))
             .or_else(|| of(graph));
-        Ok(measured
-            .unwrap_or_else(|| GraphMemory::unmeasured(listed.kind, self.graph_bytes(listed))))
+        Ok(measured.unwrap_or_else(|| {
+            GraphMemory::unmeasured(listed.kind, listed.scale, self.graph_bytes(listed))
+        }))
     }
 
     /// The name of the one graph of `kind`.
@@ -177,7 +181,9 @@ impl Bundle {
     /// # Errors
     /// [`Bundle`](ErrorKind::Bundle) if its file is damaged.
     pub fn context(&self, prompt: &str) -> Result<Option<Context>> {
-        let contexts = &self.manifest.contexts;
+        let Some(contexts) = &self.manifest.contexts else {
+            return Ok(None);
+        };
         let Some(entry) = contexts.prompts.iter().find(|entry| entry.prompt == prompt) else {
             return Ok(None);
         };
@@ -200,10 +206,8 @@ impl Bundle {
             .tokenizer
             .iter()
             .map(|file| (file.file.as_str(), file.sha256.as_str()));
-        let contexts = [(
-            manifest.contexts.file.as_str(),
-            manifest.contexts.sha256.as_str(),
-        )];
+        let contexts = manifest.contexts.iter();
+        let contexts = contexts.map(|file| (file.file.as_str(), file.sha256.as_str()));
         let graphs = manifest.graphs.values().flat_map(|graph| {
             let variants = graph.variants.iter().map(|variant| &variant.files);
             variants.chain([&graph.files]).flatten()

@@ -46,6 +46,7 @@ impl Options {
         self.restore.check_ranges()?;
         self.size.check_ranges()?;
         self.target()?;
+        self.check_stage1_only()?;
         self.sampling.validate()?;
         self.guidance.validate()?;
         self.tiling.validate()
@@ -65,6 +66,21 @@ impl Options {
         self.restore.upscale = Some(factor);
         self.size = SizeOptions::default();
         (self, factor)
+    }
+
+    fn check_stage1_only(&self) -> Result<()> {
+        let (restore, samples) = (&self.restore, self.sampling.samples);
+        let problem = match restore.cleaner {
+            _ if !restore.stage1_only => return Ok(()),
+            Cleaner::None => "restore.cleaner is none: no network would run".to_owned(),
+            Cleaner::Task if samples > 1 => {
+                format!("sampling.samples is {samples}, expected 1: stage 1 has no noise")
+            }
+            Cleaner::Task => return Ok(()),
+        };
+        Err(Error::option(format!(
+            "restore.stage1_only is set, and {problem}"
+        )))
     }
 
     /// The same without the memory options, which do not affect the result.
@@ -120,6 +136,8 @@ options! {
     cleaner: Cleaner = Cleaner::Task, (long = "cleaner");
     /// Colour correction: where the colours of the result come from.
     color_fix: ColorFix = ColorFix::Wavelet, (long = "color-fix", alias = "color_fix");
+    /// Stop after stage 1: the restoration module's picture is the result, and no diffusion model is needed.
+    stage1_only: bool = false, (long = "stage1-only", num_args = 0, default_missing_value = "true");
     /// sound: fix known faults of the original code; reference: reproduce them bit by bit.
     fidelity: Fidelity = Fidelity::Sound, (long = "fidelity");
     optional:

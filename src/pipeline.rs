@@ -16,6 +16,8 @@ mod sample;
 mod sizes;
 mod vae;
 
+use std::iter;
+
 use crate::bundle::Bundle;
 pub use crate::canvas::Canvas;
 use crate::canvas::Store;
@@ -33,7 +35,7 @@ use crate::schedule::Diffusion;
 
 use event::Events;
 pub use event::{Event, Intermediate, Observer, Samples, Stage};
-use graphs::Graphs;
+use graphs::{Graph, Graphs};
 pub use plan::{CleanerPlan, Plan, VaePlan};
 use run::Run;
 pub use sizes::{MAX_ASPECT, MAX_PIXELS, Sizes};
@@ -60,11 +62,20 @@ impl<'a> From<&'a Pixels> for Lq<'a> {
 /// A bundle's graphs and the options, validated before anything runs.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    graphs: Graphs,
+    /// The restoration module, if any.
+    module: Option<Graph>,
     cleaner: CleanerSpec,
     min_short_edge: usize,
-    diffusion: Diffusion,
     options: Options,
+    /// `None` if stage 1 is all.
+    stage2: Option<Stage2>,
+}
+
+/// The diffusion model, and what the options make of it.
+#[derive(Debug, Clone)]
+struct Stage2 {
+    graphs: Graphs,
+    diffusion: Diffusion,
     strength: [f32; CONTROLS],
     rule: Option<Rule>,
     prompt: Prompt,
@@ -80,51 +91,50 @@ impl Pipeline {
     /// support. [`Bundle`](crate::error::ErrorKind::Bundle): a missing graph.
     pub fn new(bundle: &Bundle, options: &Options, prompts: &Prompts) -> Result<Self> {
         options.validate()?;
-        let sampling = &options.sampling;
         let (cleaner, _, spec) = bundle.cleaner(&options.restore.task)?;
         let (cleaner, spec) = match options.restore.cleaner {
             Cleaner::Task => (Some(cleaner), spec),
             Cleaner::None => (None, clean::NO_CLEANER),
         };
-        let diffusion = Diffusion::new(&bundle.manifest().diffusion)?;
-        check_timesteps(options, &diffusion)?;
         check_tiles(options, spec)?;
-        let prompt = prompts.find(bundle, &sampling.prompt)?;
-        let negative_prompt = match sampling.cfg_scale {
-            1.0 => None,
-            _ => Some(prompts.find(bundle, &sampling.negative_prompt)?),
+        let stage2 = match options.restore.stage1_only {
+            true => None,
+            false => Some(Stage2::new(bundle, options, prompts)?),
         };
         Ok(Pipeline {
-            graphs: Graphs::find(bundle, options, cleaner)?,
+            module: cleaner.map(|name| Graph::of(bundle, name)).transpose()?,
             cleaner: spec,
             min_short_edge: bundle.manifest().min_short_edge,
-            diffusion,
             options: options.clone(),
-            strength: sampling.strengths()?,
-            rule: options.guidance.rule(&bundle.manifest().family),
-            prompt,
-            negative_prompt,
+            stage2,
         })
     }
 
     /// Whether a run uses `graph`.
     pub fn uses(&self, graph: &str) -> bool {
-        let encoder = self.graphs.text_encoder.as_deref();
+        let encoder = self
+            .stage2
+            .as_ref()
+            .and_then(|s| s.graphs.text_encoder.as_deref());
         let encodes = self.prompts().any(Prompt::needs_encoder) && encoder == Some(graph);
-        encodes || self.graphs.all().any(|used| used.name == graph)
+        encodes || self.graphs().any(|used| used.name == graph)
+    }
+
+    /// All graphs that run on pictures and latents.
+    fn graphs(&self) -> impl Iterator<Item = &Graph> {
+        let stage2 = self.stage2.iter().flat_map(|stage2| stage2.graphs.all());
+        self.module.iter().chain(stage2)
     }
 
     /// Halo in pixels of lossless tiles, if the restoration module can run in such tiles.
     fn halo(&self) -> Option<usize> {
-        let halo = self.graphs.cleaner.as_ref()?.halo?;
+        let halo = self.module.as_ref()?.halo?;
         Some(halo.next_multiple_of(self.cleaner.multiple))
     }
 
     /// The prompts of a run.
     pub fn prompts(&self) -> impl Iterator<Item = &Prompt> {
-        [Some(&self.prompt), self.negative_prompt.as_ref()]
-            .into_iter()
-            .flatten()
+        self.stage2.iter().flat_map(Stage2::prompts)
     }
 
     /// Restores `lq` to the requested number of samples of the requested size, according to `plan` (see
@@ -152,20 +162,56 @@ impl Pipeline {
             networks: Shared::new(networks),
             events: Events::new(observe),
         };
+        let Some(stage2) = &self.stage2 else {
+            return Ok(vec![run.finish_stage1(&run.clean(lq)?, lq.depth)?]);
+        };
         // 1. Encode the prompts whose embeddings are not in the bundle.
-        let prompts = run.encode_prompts(prompts)?;
+        let prompts = run.encode_prompts(stage2, prompts)?;
         // 2. Run stage 1; its picture is the condition.
         let cond_img = run.clean(lq)?;
         // 3. Encode the condition, once for cond, uncond and all samples.
-        let c_img = run.encode(&cond_img)?;
+        let c_img = run.encode(stage2, &cond_img)?;
         // 4. Sample the latents, batch by batch.
-        let latents = run.sample(&cond_img, &c_img, &prompts, draws)?;
+        let latents = run.sample(stage2, &cond_img, &c_img, &prompts, draws)?;
         // 5. Decode each sample, 6. correct colours, resize and quantise.
         let finish = |(k, z)| {
-            let decoded = run.decode(k, z, &cond_img)?;
+            let decoded = run.decode(stage2, k, z, &cond_img)?;
             run.postprocess(k, decoded, &cond_img, lq.depth)
         };
         latents.into_iter().enumerate().map(finish).collect()
+    }
+}
+
+impl Stage2 {
+    /// As [`Pipeline::new`].
+    fn new(bundle: &Bundle, options: &Options, prompts: &Prompts) -> Result<Self> {
+        let (sampling, manifest) = (&options.sampling, bundle.manifest());
+        let Some(diffusion) = &manifest.diffusion else {
+            return Err(Error::option(format!(
+                "the bundle {} has no diffusion model: set restore.stage1_only (--stage1-only) to run its restoration \
+                 module alone, or choose another bundle",
+                bundle.dir().display()
+            )));
+        };
+        let diffusion = Diffusion::new(diffusion)?;
+        check_timesteps(options, &diffusion)?;
+        let prompt = prompts.find(bundle, &sampling.prompt)?;
+        let negative_prompt = match sampling.cfg_scale {
+            1.0 => None,
+            _ => Some(prompts.find(bundle, &sampling.negative_prompt)?),
+        };
+        Ok(Stage2 {
+            graphs: Graphs::find(bundle, options)?,
+            diffusion,
+            strength: sampling.strengths()?,
+            rule: options.guidance.rule(&manifest.family),
+            prompt,
+            negative_prompt,
+        })
+    }
+
+    fn prompts(&self) -> impl Iterator<Item = &Prompt> {
+        iter::once(&self.prompt).chain(&self.negative_prompt)
     }
 }
 

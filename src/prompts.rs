@@ -123,8 +123,8 @@ impl Known {
     fn tokenise(&mut self, bundle: &Bundle, text: &str) -> Result<Tokens> {
         let (Some(path), Ok(_)) = (bundle.tokenizer(), bundle.graph_of(GraphKind::TextEncoder))
         else {
-            let prompts = &bundle.manifest().contexts.prompts;
-            let served: Vec<String> = prompts.iter().map(|e| format!("{:?}", e.prompt)).collect();
+            let prompts = bundle.manifest().contexts.iter().flat_map(|c| &c.prompts);
+            let served: Vec<String> = prompts.map(|e| format!("{:?}", e.prompt)).collect();
             return Err(Error::option(format!(
                 "prompt {text:?}: this bundle has no text encoder; the prompts it can serve are {}",
                 served.join(", ")

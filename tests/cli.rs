@@ -20,6 +20,8 @@ mod program;
 mod results;
 #[path = "cli/sizes.rs"]
 mod sizes;
+#[path = "cli/stage1.rs"]
+mod stage1;
 
 use std::path::Path;
 

@@ -16,6 +16,8 @@ mod memory;
 mod sets;
 #[path = "pipeline/shortcuts.rs"]
 mod shortcuts;
+#[path = "pipeline/stage1.rs"]
+mod stage1;
 #[path = "pipeline/stopping.rs"]
 mod stopping;
 #[path = "pipeline/tiles.rs"]

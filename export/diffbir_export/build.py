@@ -14,10 +14,10 @@ import onnx
 import yaml
 from torch import nn
 
-from . import bundle, contexts, graph, segments, share, tokenizer, variants, verify
+from . import bundle, contexts, graph, rrdbnet_files, segments, share, tokenizer, variants, verify
 from .checkpoint import sha256
-from .errors import ExportError, UsageError
-from .families import FAMILIES, defaults, prompts
+from .errors import ExportError, InputError, UsageError
+from .families import defaults, prompts
 from .fp16 import to_half
 from .keys import ignored_patterns
 from .onnx_parts import data_files
@@ -29,18 +29,25 @@ Log = Callable[[str], None]
 
 def check_weights(request: Request, plans: list[GraphPlan], weights: Weights) -> None:
     """Compares every file's keys with what all graphs together need, before any work."""
-    if not any(plan.name == "text_encoder" for plan in plans):
+    if request.diffusion and not any(plan.name == "text_encoder" for plan in plans):
         plans = [*plans, text_plan(request.config)]  # the contexts need it all the same
-    needed = {}
+    needed, architectures = {}, {}
     for plan in plans:
-        needed |= expected(on_meta(plan.build), plan.keys)
+        sources = expected(on_meta(plan.build), plan.keys)
+        needed |= sources
+        if plan.contract.kind == "cleaner":
+            architectures |= {source.role: plan.architecture for source in sources}
     for role in sorted({source.role for source in needed}):
-        architecture = None
-        if role.startswith("cleaner."):
-            architecture = FAMILIES[request.family].cleaners[role.removeprefix("cleaner.")]
+        architecture = architectures.get(role)
         ignored = ignored_patterns(role, architecture, request.config)
         where = f"{role}={request.files[role]}" if role in request.files else role
-        check(weights, role, needed, ignored, where)
+        try:
+            check(weights, role, needed, ignored, where)
+        except InputError as error:
+            if architecture is None or architecture == "rrdbnet":
+                raise
+            hint = rrdbnet_files.hint(weights.shapes(role) or ())
+            raise InputError(f"{error}. Expected {architecture}. {hint}") from None
 
 
 def load_module(plan: GraphPlan, weights: Weights, storage: str) -> nn.Module:
@@ -127,6 +134,18 @@ def write_tokenizer(folder: Path) -> dict[str, Any]:
     return {"file": path.name, "sha256": sha256(path)}
 
 
+def diffusion_model(request: Request, weights: Weights, folder: Path) -> dict[str, Any]:
+    """The entries that a bundle of restoration modules alone does not have."""
+    options = defaults(request.family, request.config.diffusion)
+    return {
+        "diffusion": bundle.diffusion_entry(request.config.diffusion),
+        "latent": bundle.latent_entry(request.config),
+        "defaults": bundle.defaults_entry(options),
+        "contexts": write_contexts(request, weights, folder),
+        **({"tokenizer": write_tokenizer(folder)} if request.text_encoder else {}),
+    }
+
+
 def fill_folder(request: Request, folder: Path, log: Log) -> None:
     """Writes the whole bundle into `folder`."""
     check_roles(request)
@@ -148,16 +167,12 @@ def fill_folder(request: Request, folder: Path, log: Log) -> None:
             {"role": role, "file": file.name, "sha256": sha256(file)}
             for role, file in request.files.items()
         ],
-        "diffusion": bundle.diffusion_entry(request.config.diffusion),
-        "latent": bundle.latent_entry(request.config),
         "min_short_edge": request.min_short_edge,
         "tasks": {
             task: {"cleaner": role.replace(".", "_")}
             for task, role in cleaner_roles(request).items()
         },
-        "defaults": bundle.defaults_entry(defaults(request.family, request.config.diffusion)),
-        "contexts": write_contexts(request, weights, folder),
-        **({"tokenizer": write_tokenizer(folder)} if request.text_encoder else {}),
+        **(diffusion_model(request, weights, folder) if request.diffusion else {}),
         "graphs": {p.name: export_graph(p, request, weights, folder, log) for p in plans},
     }
     bundle.write(folder, document)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from .errors import InputError, UsageError
 
+WRAPPERS = ("state_dict", "params_ema", "params")
+"""Keys that a state dict lies under; BasicSR's moving average is taken before the last weights."""
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 
 
@@ -63,10 +65,11 @@ def read_raw(path: Path) -> Any:
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor, the wrappers `state_dict` and `module.` stripped."""
+    """Name -> tensor, the wrappers `state_dict`, `params_ema`, `params` and `module.` stripped."""
     content = read_raw(path)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: holds no state dict")
     strays = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]

@@ -37,7 +37,10 @@ class SwinIRConfig:
 
 @dataclass(frozen=True)
 class RRDBNetConfig:
-    """RRDBNet: `nf` features, `nb` blocks, `gc` growth channels, scale `sf` (2 or 4)."""
+    """RRDBNet: `nf` features, `nb` blocks, `gc` growth channels, scale `sf`.
+
+    With `unshuffle` above 1, squares of so many pixels are folded into channels before it.
+    """
 
     in_nc: int
     out_nc: int
@@ -45,6 +48,12 @@ class RRDBNetConfig:
     nb: int
     gc: int
     sf: int
+    unshuffle: int = 1
+
+    @property
+    def doublings(self) -> int:
+        """How often the network doubles the size of what it sees."""
+        return (self.sf * self.unshuffle).bit_length() - 1
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,7 @@ IGNORED = {
     "control": (),
     "swinir": (r".*\.relative_position_index", r".*\.attn_mask"),
     "bsrnet": (),
+    "rrdbnet": (),
     "scunet": (),
 }
 

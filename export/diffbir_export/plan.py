@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
-from . import keys
+from . import keys, rrdbnet_files
 from .config import ArchConfig
 from .contracts import Contract
 from .errors import UsageError
@@ -51,6 +52,11 @@ class Request:
     trained: bool = False
     """Whether the checkpoints come from this repository's own training."""
 
+    @property
+    def diffusion(self) -> bool:
+        """Whether the bundle gets a diffusion model, or restoration modules alone."""
+        return self.seed is not None or bool({"sd", "control"} & self.files.keys())
+
 
 @dataclass(frozen=True)
 class GraphPlan:
@@ -76,7 +82,10 @@ def cleaner_roles(request: Request) -> dict[str, str]:
     for task in request.tasks:
         role = f"cleaner.{task}"
         file = request.files.get(role)
-        identity = (FAMILIES[request.family].cleaners[task], file and file.resolve())
+        architecture = FAMILIES[request.family].cleaners[task]
+        if file and rrdbnet_files.read(file):
+            architecture = "rrdbnet"
+        identity = (architecture, file and file.resolve())
         roles[task] = first.setdefault(identity, role)
     return roles
 
@@ -88,22 +97,18 @@ def cleaner_plans(request: Request) -> list[GraphPlan]:
         if role != f"cleaner.{task}":
             continue
         architecture = FAMILIES[request.family].cleaners[task]
-        build = CLEANERS[architecture]
-        network = on_meta(lambda build=build: build(config))
+        build, key_map = partial(CLEANERS[architecture], config), keys.cleaner_map(role)
+        if role in request.files and (found := rrdbnet_files.read(request.files[role])):
+            architecture, build = "rrdbnet", partial(RRDBNet, found.config)
+            key_map = found.keys(role)
+        network = on_meta(build)
         multiple = network.multiple
-        sizes = {"swinir": ((multiple, multiple), (2 * multiple, 3 * multiple)),
-                 "bsrnet": ((40, 56), (64, 32)), "scunet": ((50, 70), (64, 128))}  # fmt: skip
-        contract = Contract("cleaner", multiple, network.scale, config, sizes[architecture],
-                            network.halo)  # fmt: skip
-        plans.append(
-            GraphPlan(
-                f"cleaner_{task}",
-                architecture,
-                lambda build=build: build(config),
-                keys.cleaner_map(role),
-                contract,
-            )
-        )
+        sizes = {
+            "swinir": ((multiple, multiple), (2 * multiple, 3 * multiple)),
+            "scunet": ((50, 70), (64, 128)),
+        }.get(architecture, ((40, 56), (64, 32)))
+        contract = Contract("cleaner", multiple, network.scale, config, sizes, network.halo)
+        plans.append(GraphPlan(f"cleaner_{task}", architecture, build, key_map, contract))
     return plans
 
 
@@ -157,8 +162,12 @@ def denoiser_plans(config: ArchConfig, split: bool) -> list[GraphPlan]:
 
 
 def graph_plans(request: Request) -> list[GraphPlan]:
-    """Every graph that is written, small ones first."""
-    plans = [*cleaner_plans(request), *vae_plans(request.config, request.guidance_graph)]
+    """Every graph that is written, small ones first; restoration modules alone without a diffusion
+    model."""
+    plans = cleaner_plans(request)
+    if not request.diffusion:
+        return plans
+    plans += vae_plans(request.config, request.guidance_graph)
     if request.text_encoder:
         plans.append(text_plan(request.config))
     return [*plans, *denoiser_plans(request.config, request.split)]
@@ -169,8 +178,11 @@ def check_roles(request: Request) -> None:
     if request.seed is not None:
         return
     for role in ("sd", "control"):
-        if role not in request.files:
+        if role not in request.files and request.diffusion:
             raise UsageError(f"--weights: {role}=FILE is missing")
+    if not request.diffusion and (request.split or request.guidance_graph):
+        raise UsageError("--split and --guidance-graph go with a diffusion model: give "
+                         "--weights sd=FILE control=FILE too")  # fmt: skip
     if not request.tasks:
         raise UsageError("--weights: no cleaner: give at least one of cleaner.sr, cleaner.face, "
                          "cleaner.denoise")  # fmt: skip

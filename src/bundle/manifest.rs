@@ -31,18 +31,23 @@ pub struct Manifest {
     pub exporter: BTreeMap<String, serde_json::Value>,
     /// The checkpoints that were read.
     pub checkpoints: Vec<Checkpoint>,
-    /// Constants of the diffusion process.
-    pub diffusion: DiffusionConfig,
+    /// Constants of the diffusion process; like the latent space, defaults and prompt embeddings absent from a bundle
+    /// of restoration modules alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diffusion: Option<DiffusionConfig>,
     /// Constants of the latent space.
-    pub latent: LatentConstants,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentConstants>,
     /// Pictures with a shorter edge than this are upscaled to it before restoration, in pixels (official: 512).
     pub min_short_edge: usize,
     /// The supported tasks.
     pub tasks: BTreeMap<String, Task>,
     /// The options of the family's published commands.
-    pub defaults: Defaults,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Defaults>,
     /// Precomputed prompt embeddings.
-    pub contexts: Contexts,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contexts: Option<Contexts>,
     /// The tokenizer of the text encoder, if the bundle has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<HashedFile>,

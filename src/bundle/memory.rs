@@ -45,11 +45,12 @@ impl GraphMemory {
         (bytes.max(0.0) as u64).min(MAX_COUNTED)
     }
 
-    /// Assumed figures of an unmeasured graph with files of `bytes`: those of the official sizes, measured on random
+    /// Assumed figures of an unmeasured graph of `scale` with files of `bytes`: those of the official sizes, measured on random
     /// weights (the decoder's backward pass: 5 times its linear and 3 times its quadratic term).
-    pub fn unmeasured(kind: GraphKind, bytes: u64) -> Self {
+    pub fn unmeasured(kind: GraphKind, scale: f64, bytes: u64) -> Self {
         let run = match kind {
-            GraphKind::Cleaner => [64e6, 800.0, 0.0],
+            // Features of RRDBNet's enlarged picture, beyond the scale of the other modules.
+            GraphKind::Cleaner => [64e6, 800.0 * scale.max(1.0).powi(2), 0.0],
             GraphKind::VaeEncoder => [64e6, 2_600.0, 8.0 / 4096.0],
             GraphKind::VaeDecoder => [440e6, 130_000.0, 14.0],
             GraphKind::VaeDecoderVjp => [440e6, 650_000.0, 42.0],

@@ -47,30 +47,33 @@ fn describe(bundle: &Bundle) -> String {
         .iter()
         .map(|(task, entry)| format!("{task} ({})", entry.cleaner))
         .collect();
-    let mut prompts: Vec<String> = manifest
-        .contexts
-        .prompts
-        .iter()
+    let listed = manifest.contexts.iter().flat_map(|c| &c.prompts);
+    let mut prompts: Vec<String> = listed
         .map(|entry| format!("{:?}", shortened(&entry.prompt)))
         .collect();
     if bundle.tokenizer().is_some() {
         prompts.push("any other, by its text encoder".to_owned());
     }
-    let defaults = &manifest.defaults;
+    let model = match &manifest.defaults {
+        Some(defaults) => format!(
+            "  prompts  {}\n  defaults {}, {} steps, cfg scale {}\n  pictures are brought to a short edge of at least {} \
+             pixels\n",
+            prompts.join(", "),
+            defaults.sampler,
+            defaults.steps,
+            defaults.cfg_scale,
+            manifest.min_short_edge,
+        ),
+        None => "  no diffusion model: for restore --stage1-only\n".to_owned(),
+    };
     let mut text = format!(
-        "{}: bundle format {}, family {}, {} weights\n  sha256   {}\n  tasks    {}\n  prompts  {}\n  defaults {}, {} steps, cfg \
-         scale {}\n  pictures are brought to a short edge of at least {} pixels\n",
+        "{}: bundle format {}, family {}, {} weights\n  sha256   {}\n  tasks    {}\n{model}",
         bundle.dir().display(),
         manifest.format,
         manifest.family,
         manifest.weights.source,
         bundle.hash(),
         tasks.join(", "),
-        prompts.join(", "),
-        defaults.sampler,
-        defaults.steps,
-        defaults.cfg_scale,
-        manifest.min_short_edge,
     );
     text.push_str(
         "  graphs (relative RMS error against PyTorch, largest of the exporter's checks)\n",

@@ -26,12 +26,14 @@ impl Run<'_> {
     /// The stage-1 picture, nominally in `[0, 1]` and not clamped, of [`Sizes::cond`](super::Sizes::cond).
     pub(super) fn clean(&self, lq: Lq<'_>) -> Result<Canvas> {
         self.stage(Stage::Cleaner, Samples::one(0), |timer| {
-            let graphs = &self.pipeline.graphs;
-            let graph = graphs.cleaner.as_ref().map(|graph| graph.name.as_str());
+            let graph = self.pipeline.module.as_ref();
+            let graph = graph.map(|graph| graph.name.as_str());
             if let Some(graph) = graph {
                 self.networks.lock()?.stage(&[graph], self.plan.keep);
                 self.networks.with(graph, |_| Ok(()))?;
-                self.prepare(&[&graphs.encoder.name])?;
+                if let Some(stage2) = &self.pipeline.stage2 {
+                    self.prepare(&[&stage2.graphs.encoder.name])?;
+                }
             }
             timer.loaded()?;
             let input = self.cleaner_input(lq)?;

@@ -4,7 +4,7 @@ use ndarray::s;
 
 use super::run::Run;
 use super::vae::VaeEnd;
-use super::{Event, Intermediate, Samples, Stage};
+use super::{Event, Intermediate, Samples, Stage, Stage2};
 use crate::canvas::Canvas;
 use crate::error::Result;
 use crate::nets::Network;
@@ -13,10 +13,16 @@ use crate::tensor::{Latent, size};
 
 impl Run<'_> {
     /// Decodes sample `k` to a picture in `[-1, 1]` of `cond_img`'s size.
-    pub(super) fn decode(&self, k: usize, z: Latent, cond_img: &Canvas) -> Result<Canvas> {
+    pub(super) fn decode(
+        &self,
+        stage2: &Stage2,
+        k: usize,
+        z: Latent,
+        cond_img: &Canvas,
+    ) -> Result<Canvas> {
         self.stage(Stage::VaeDecoder, Samples::one(k), |timer| {
             let end = VaeEnd {
-                graph: &self.pipeline.graphs.decoder,
+                graph: &stage2.graphs.decoder,
                 plan: self.plan.decoder,
                 input: size(&z),
                 read: &|rows| Ok(z.slice(s![.., .., rows, ..]).to_owned()),

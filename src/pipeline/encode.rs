@@ -2,7 +2,7 @@
 
 use super::run::Run;
 use super::vae::VaeEnd;
-use super::{Event, Intermediate, Pipeline, Samples, Stage};
+use super::{Event, Intermediate, Pipeline, Samples, Stage, Stage2};
 use crate::canvas::Canvas;
 use crate::error::Result;
 use crate::nets::Network;
@@ -28,7 +28,7 @@ impl Pipeline {
 
 impl Run<'_> {
     /// The latent of the stage-1 picture, `[1, 4, h, w]`.
-    pub(super) fn encode(&self, cond_img: &Canvas) -> Result<Latent> {
+    pub(super) fn encode(&self, stage2: &Stage2, cond_img: &Canvas) -> Result<Latent> {
         self.stage(Stage::VaeEncoder, Samples::one(0), |timer| {
             let (height, width) = self.pipeline.latent_size(cond_img.size());
             let padded = (height * DOWNSCALE, width * DOWNSCALE);
@@ -36,10 +36,10 @@ impl Run<'_> {
                 let rows = cond_img.window(rows, 0..padded.1)?;
                 Ok(rows.mapv_into(|x| x * 2.0 - 1.0))
             };
-            let next = self.denoisers()?;
+            let next = self.denoisers(stage2)?;
             let next: Vec<&str> = next.iter().map(String::as_str).collect();
             let end = VaeEnd {
-                graph: &self.pipeline.graphs.encoder,
+                graph: &stage2.graphs.encoder,
                 plan: self.plan.encoder,
                 input: padded,
                 read: &read,

@@ -11,11 +11,10 @@ use crate::nets::contract::GraphKind;
 use crate::nets::segments::SegmentPlan;
 use crate::options::Options;
 
-/// The graphs that a run uses.
+/// The graphs of stage 2.
 #[derive(Debug, Clone)]
 pub(super) struct Graphs {
     pub(super) text_encoder: Option<String>,
-    pub(super) cleaner: Option<Graph>,
     pub(super) encoder: Graph,
     pub(super) denoiser: Graph,
     pub(super) decoder: Graph,
@@ -51,20 +50,26 @@ impl Graph {
             segments: bundle.segments(name)?,
         })
     }
+
+    /// Replaces the costs of the plain graph by those of the variant in use according to `info`.
+    pub(super) fn take_cost_of(&mut self, info: &NetworkInfo) {
+        let variant = info.graph(&self.name).variant;
+        let memory = variant.and_then(|variant| self.variants.get(&variant));
+        self.memory = memory.copied().unwrap_or(self.memory);
+    }
 }
 
 impl Graphs {
-    /// Finds the graphs for `options` in `bundle`; `cleaner` is the restoration module, if any.
+    /// Finds the graphs for `options` in `bundle`.
     ///
     /// # Errors
     /// [`Bundle`](crate::error::ErrorKind::Bundle) for a missing graph, [`Option`](crate::error::ErrorKind::Option) if
     /// guidance needs one that the bundle does not have.
-    pub(super) fn find(bundle: &Bundle, options: &Options, cleaner: Option<&str>) -> Result<Self> {
+    pub(super) fn find(bundle: &Bundle, options: &Options) -> Result<Self> {
         let graph = |kind| Graph::of(bundle, bundle.graph_of(kind)?);
         let text_encoder = bundle.graph_of(GraphKind::TextEncoder).ok();
         Ok(Graphs {
             text_encoder: text_encoder.map(str::to_owned),
-            cleaner: cleaner.map(|name| Graph::of(bundle, name)).transpose()?,
             encoder: graph(GraphKind::VaeEncoder)?,
             denoiser: graph(GraphKind::Denoiser)?,
             decoder: graph(GraphKind::VaeDecoder)?,
@@ -72,21 +77,16 @@ impl Graphs {
         })
     }
 
-    /// Replaces the costs of plain graphs by those of the variants in use according to `info`.
-    pub(super) fn take_costs_of(&mut self, info: &NetworkInfo) {
-        let always = [&mut self.encoder, &mut self.denoiser, &mut self.decoder];
-        let all = always.into_iter().chain(&mut self.cleaner);
-        for graph in all.chain(&mut self.vjp) {
-            let variant = info.graph(&graph.name).variant;
-            let memory = variant.and_then(|variant| graph.variants.get(&variant));
-            graph.memory = memory.copied().unwrap_or(graph.memory);
-        }
-    }
-
-    /// All graphs that run on pictures and latents.
+    /// The graphs that run on pictures and latents.
     pub(super) fn all(&self) -> impl Iterator<Item = &Graph> {
         let always = [&self.encoder, &self.denoiser, &self.decoder];
-        always.into_iter().chain(&self.cleaner).chain(&self.vjp)
+        always.into_iter().chain(&self.vjp)
+    }
+
+    /// As [`all`](Self::all), to be changed.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Graph> {
+        let always = [&mut self.encoder, &mut self.denoiser, &mut self.decoder];
+        always.into_iter().chain(&mut self.vjp)
     }
 }
 

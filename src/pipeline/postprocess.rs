@@ -32,6 +32,13 @@ impl Run<'_> {
         })
     }
 
+    /// The stage-1 picture, already of the result's size, as integers of `depth` bits.
+    pub(super) fn finish_stage1(&self, picture: &Canvas, depth: BitDepth) -> Result<Pixels> {
+        self.stage(Stage::Finish, Samples::one(0), |_| {
+            self.quantised(picture, depth)
+        })
+    }
+
     /// Crops `fixed` in `[0, 1]` to the result's size and quantises it.
     fn quantised(&self, fixed: &Canvas, depth: BitDepth) -> Result<Pixels> {
         let (height, width) = self.sizes.output;

@@ -5,7 +5,7 @@ use ndarray::{Array4, Axis, concatenate};
 use super::encode::MULTIPLE;
 use super::prompts::Contexts;
 use super::run::Run;
-use super::{Event, Intermediate, Pipeline, Samples, Stage};
+use super::{Event, Intermediate, Pipeline, Samples, Stage, Stage2};
 use crate::cancel::Checkpoint;
 use crate::canvas::Canvas;
 use crate::denoise::{Branch, Guide, NoiseModel};
@@ -36,6 +36,7 @@ impl Run<'_> {
     /// The latents of all samples, `[1, 4, h, w]` each, batch by batch.
     pub(super) fn sample(
         &self,
+        stage2: &Stage2,
         cond_img: &Canvas,
         c_img: &Latent,
         contexts: &Contexts,
@@ -47,12 +48,13 @@ impl Run<'_> {
             count: options.samples,
         };
         self.stage(Stage::Sampling, all, |timer| {
-            self.load_denoiser()?;
+            self.load_denoiser(stage2)?;
             timer.loaded()?;
             let (height, width) = size(c_img);
             let padded = self.pipeline.padded_latent_size((height, width));
             let sampler = Sampler {
                 run: self,
+                stage2,
                 tiles: self.pipeline.latent_tiles((height, width)),
                 c_img: &pad_to(c_img, padded.0, padded.1),
                 cond_img,
@@ -73,9 +75,9 @@ impl Run<'_> {
     }
 
     /// Loads the networks of every step.
-    fn load_denoiser(&self) -> Result<()> {
-        let graphs = &self.pipeline.graphs;
-        let denoisers = self.denoisers()?;
+    fn load_denoiser(&self, stage2: &Stage2) -> Result<()> {
+        let graphs = &stage2.graphs;
+        let denoisers = self.denoisers(stage2)?;
         let mut used: Vec<&str> = denoisers.iter().map(String::as_str).collect();
         if let Some(vjp) = &graphs.vjp {
             used.extend([graphs.decoder.name.as_str(), &vjp.name]);
@@ -88,8 +90,8 @@ impl Run<'_> {
     }
 
     /// The networks of denoiser calls.
-    pub(super) fn denoisers(&self) -> Result<Vec<String>> {
-        let graph = &self.pipeline.graphs.denoiser.name;
+    pub(super) fn denoisers(&self, stage2: &Stage2) -> Result<Vec<String>> {
+        let graph = &stage2.graphs.denoiser.name;
         let info = self.networks.lock()?.info().graph(graph);
         let policy = self.pipeline.options.sampling.reuse()?;
         policy.networks(graph, &info)
@@ -99,6 +101,7 @@ impl Run<'_> {
 /// State that all batches of a picture's samples share.
 struct Sampler<'a, 'r> {
     run: &'a Run<'r>,
+    stage2: &'a Stage2,
     tiles: Option<Layout>,
     /// The condition, with the padding that the denoiser needs.
     c_img: &'a Latent,
@@ -120,19 +123,19 @@ impl Sampler<'_, '_> {
         let mut model = Placed {
             model: Denoiser::new(
                 &self.run.networks,
-                &pipeline.graphs.denoiser.name,
+                &self.stage2.graphs.denoiser.name,
                 self.condition(c_img, noise)?,
                 self.call_options()?,
                 &on_tile,
             )?,
             checkpoint: &checkpoint,
         };
-        let mut guidance = match pipeline.rule {
+        let mut guidance = match self.stage2.rule {
             Some(rule) => Some(self.guidance(rule, target)?.with_checkpoint(&checkpoint)),
             None => None,
         };
         let sampling = Sampling {
-            diffusion: &pipeline.diffusion,
+            diffusion: &self.stage2.diffusion,
             steps: options.steps,
             cfg: options.cfg(),
             parameters: options.parameters(),
@@ -158,7 +161,7 @@ impl Sampler<'_, '_> {
         match pipeline.options.sampling.start_point {
             StartPoint::Noise => Ok(x_t),
             StartPoint::Cond => {
-                let diffusion = &pipeline.diffusion;
+                let diffusion = &self.stage2.diffusion;
                 diffusion.q_sample(c_img, diffusion.timesteps() - 1, &x_t)
             }
         }
@@ -171,14 +174,14 @@ impl Sampler<'_, '_> {
             0 => c_img,
             timestep => {
                 let noise = noise.randn(shape(&c_img))?;
-                pipeline.diffusion.q_sample(&c_img, timestep, &noise)?
+                self.stage2.diffusion.q_sample(&c_img, timestep, &noise)?
             }
         };
         Ok(Condition {
             c_img,
             c_txt: self.contexts.cond.clone(),
             uncond_txt: self.contexts.uncond.clone(),
-            strength: pipeline.strength,
+            strength: self.stage2.strength,
         })
     }
 
@@ -206,11 +209,11 @@ impl Sampler<'_, '_> {
         let padded = (round_up(height, multiple), round_up(width, multiple));
         let image = self.cond_img.window(0..padded.0, 0..padded.1)?;
         let target = repeated(&image.mapv_into(|x| x * 2.0 - 1.0), target.dim().0)?;
-        let vjp = pipeline.graphs.vjp.as_ref();
+        let vjp = self.stage2.graphs.vjp.as_ref();
         let vjp = vjp.ok_or_else(|| Error::internal("guidance lacks the decoder's derivative"))?;
         let decoder = GuidingDecoder {
             networks: &self.run.networks,
-            decoder: &pipeline.graphs.decoder.name,
+            decoder: &self.stage2.graphs.decoder.name,
             vjp: &vjp.name,
         };
         let target = Target::Rgb {

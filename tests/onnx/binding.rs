@@ -39,7 +39,7 @@ fn ask(session: &mut Session, width: usize, size: usize, timestep: f32) -> Vec<A
 #[test]
 fn bound_tensors_give_what_loose_ones_give_and_only_changes_are_copied() {
     let bundle = tiny();
-    let width = bundle.manifest().contexts.width;
+    let width = bundle.manifest().contexts.as_ref().unwrap().width;
     let files = bundle.graph_files();
     let file = files.iter().find(|file| file.name == "denoiser").unwrap();
     let mut loose = loaded(file, IoBinding::Never);

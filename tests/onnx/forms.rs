@@ -35,7 +35,7 @@ struct Asked {
 
 impl Asked {
     fn new() -> Self {
-        let width = demo().manifest().contexts.width;
+        let width = demo().manifest().contexts.as_ref().unwrap().width;
         Asked {
             x: wave(&[2, 4, 32, 48], 0.37),
             hint: wave(&[2, 4, 32, 48], 0.11),

@@ -42,8 +42,14 @@ def swinir(depths: Sequence[int], window: int, fold: int, doublings: int) -> int
     return largest
 
 
-def rrdbnet(blocks: int, doublings: int) -> int:
-    """Largest distance in input pixels for RRDBNet, which is convolutions alone."""
+def rrdbnet(blocks: int, doublings: int, fold: int = 1) -> int:
+    """Largest distance in input pixels for RRDBNet, convolutions alone, on `fold`-fold unshuffled
+    pixels."""
     inner = 15 * blocks + 2  # three dense blocks of five, trunk_conv, conv_first
-    ends = [upsampling(pixel, pixel, doublings) for pixel in range(1 << doublings)]
-    return max(max(-low, high) for low, high in ends) + inner
+    largest = 0
+    for pixel in range(1 << doublings):
+        low, high = upsampling(pixel, pixel, doublings)
+        low, high = (low - inner) * fold, (high + inner + 1) * fold - 1
+        place = pixel * fold >> doublings
+        largest = max(largest, place - low, high - place)
+    return largest

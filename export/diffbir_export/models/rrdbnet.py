@@ -52,27 +52,27 @@ class RRDB(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """Picture [N,3,H,W] in [0,1] -> [N,3,H*scale,W*scale], scale 2 or 4."""
+    """Picture [N,3,H,W] in [0,1], H and W multiples of `multiple` -> [N,3,H*scale,W*scale]."""
 
     def __init__(self, config: RRDBNetConfig) -> None:
         super().__init__()
-        nf = config.nf
-        self.multiple, self.scale = 1, config.sf
-        self.halo = reach.rrdbnet(config.nb, config.sf // 2)
-        self.conv_first = conv3(config.in_nc, nf)
+        nf, fold = config.nf, config.unshuffle
+        self.multiple, self.scale, self.doublings = fold, config.sf, config.doublings
+        self.halo = reach.rrdbnet(config.nb, self.doublings, fold)
+        self.conv_first = conv3(config.in_nc * fold**2, nf)
         self.RRDB_trunk = nn.Sequential(*(RRDB(nf, config.gc) for _ in range(config.nb)))
         self.trunk_conv = conv3(nf, nf)
-        self.upconv1 = conv3(nf, nf)
-        if config.sf == 4:
-            self.upconv2 = conv3(nf, nf)
+        for i in range(1, self.doublings + 1):
+            self.add_module(f"upconv{i}", conv3(nf, nf))
         self.HRconv = conv3(nf, nf)
         self.conv_last = conv3(nf, config.out_nc)
 
     def forward(self, image: Tensor) -> Tensor:
         """See the class."""
-        x = self.conv_first(image.to(self.conv_last.weight.dtype))
+        x = image.to(self.conv_last.weight.dtype)
+        x = self.conv_first(F.pixel_unshuffle(x, self.multiple) if self.multiple > 1 else x)
         x = x + self.trunk_conv(self.RRDB_trunk(x))
-        for name in ("upconv1", "upconv2")[: self.scale // 2]:
+        for i in range(1, self.doublings + 1):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = F.leaky_relu(getattr(self, name)(x), 0.2)
+            x = F.leaky_relu(getattr(self, f"upconv{i}")(x), 0.2)
         return self.conv_last(F.leaky_relu(self.HRconv(x), 0.2)).float()

@@ -191,7 +191,12 @@ pub(super) fn measure(
         memory::peak().ok_or_else(unknown)?,
     );
     memory::forget_peak();
-    let inputs = Inputs::of(graph.kind, edge, bundle.manifest().contexts.width);
+    let contexts = bundle.manifest().contexts.as_ref();
+    let inputs = Inputs::of(
+        graph.kind,
+        edge,
+        contexts.map_or(0, |contexts| contexts.width),
+    );
     let outputs = graph.kind.outputs();
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
     network.run(&inputs.named(), &outputs)?;

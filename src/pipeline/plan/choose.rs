@@ -9,8 +9,8 @@ use crate::canvas::Place;
 use crate::memory::Bytes;
 use crate::nets::segments::{BandHeight, SegmentPlan};
 use crate::nets::vae::DOWNSCALE;
-use crate::pipeline::Stage;
-use crate::pipeline::graphs::Graph;
+use crate::pipeline::graphs::{Graph, Graphs};
+use crate::pipeline::{Stage, Stage2};
 
 impl Costs<'_> {
     /// A plan within `budget`, which is at least the [minimum](Self::minimum).
@@ -29,55 +29,72 @@ impl Costs<'_> {
             true => u64::MAX,
             false => budget.saturating_sub(resident(stage)),
         };
-        let graphs = &self.pipeline.graphs;
-        let tiling = &self.pipeline.options.tiling;
-
         let (cleaner, cleaner_work) = self.choose_cleaner(available(Stage::Cleaner));
+        let mut plan = Plan {
+            output: self.sizes.output,
+            budget: Bytes(budget),
+            keep: self.keep,
+            pictures,
+            cleaner,
+            encoder: VaePlan::Whole,
+            denoiser: None,
+            tile_batch: 1,
+            decoder: VaePlan::Whole,
+            ahead: false,
+            stages: BTreeMap::new(),
+        };
+        let mut work = vec![
+            (Stage::Cleaner, cleaner_work.max(self.picture_rows())),
+            (Stage::Finish, self.picture_rows()),
+        ];
+        if let Some(Stage2 { graphs, .. }) = &self.pipeline.stage2 {
+            let taken = match self.keep {
+                true => self.peak_if_all_loaded(),
+                false => resident(Stage::Sampling) + self.denoiser(1),
+            };
+            plan.tile_batch = self.choose_tile_batch(budget.saturating_sub(taken));
+            work.extend(self.choose_stage2(graphs, &mut plan, available));
+        }
+        let peak = |(stage, work)| (stage, Bytes(self.stage_peak(stage, in_memory(stage), work)));
+        plan.stages = work.into_iter().map(peak).collect();
+        let is_whole = plan.encoder == VaePlan::Whole && plan.decoder == VaePlan::Whole;
+        plan.ahead = is_whole && self.fits_ahead(&plan.stages, budget);
+        plan
+    }
+
+    /// Chooses how stage 2 runs, and returns the working memory of its stages.
+    fn choose_stage2(
+        &self,
+        graphs: &Graphs,
+        plan: &mut Plan,
+        available: impl Fn(Stage) -> u64,
+    ) -> [(Stage, u64); 3] {
+        let tiling = &self.pipeline.options.tiling;
         let (encoder, encoder_work) = self.choose_vae(
             &graphs.encoder,
             self.padded(),
             tiling.vae_encoder,
             available(Stage::VaeEncoder),
         );
-        let taken = match self.keep {
-            true => self.peak_if_all_loaded(),
-            false => resident(Stage::Sampling) + self.denoiser(1),
-        };
-        let tile_batch = self.choose_tile_batch(budget.saturating_sub(taken));
         let (decoder, decoder_work) = self.choose_vae(
             &graphs.decoder,
             self.latent(),
             tiling.vae_decoder.map(|rows| rows.div_ceil(DOWNSCALE)),
             available(Stage::VaeDecoder),
         );
-        let work = [
-            (Stage::Cleaner, cleaner_work.max(self.picture_rows())),
+        (plan.encoder, plan.decoder, plan.denoiser) = (encoder, decoder, self.tiles);
+        [
             (Stage::VaeEncoder, encoder_work),
-            (Stage::Sampling, self.denoiser(tile_batch)),
+            (Stage::Sampling, self.denoiser(plan.tile_batch)),
             (Stage::VaeDecoder, decoder_work),
-            (Stage::Finish, self.picture_rows()),
-        ];
-        let peak = |(stage, work)| (stage, Bytes(self.stage_peak(stage, in_memory(stage), work)));
-        let stages = work.into_iter().map(peak).collect();
-        let is_whole = encoder == VaePlan::Whole && decoder == VaePlan::Whole;
-        Plan {
-            output: self.sizes.output,
-            budget: Bytes(budget),
-            keep: self.keep,
-            pictures,
-            cleaner,
-            encoder,
-            denoiser: self.tiles,
-            tile_batch,
-            decoder,
-            ahead: is_whole && self.fits_ahead(&stages, budget),
-            stages,
-        }
+        ]
     }
 
     /// Whether each stage leaves room for the graph of the next.
     fn fits_ahead(&self, stages: &BTreeMap<Stage, Bytes>, budget: u64) -> bool {
-        let graphs = &self.pipeline.graphs;
+        let Some(Stage2 { graphs, .. }) = &self.pipeline.stage2 else {
+            return false;
+        };
         let next = [
             (Stage::Cleaner, &graphs.encoder),
             (Stage::VaeEncoder, &graphs.denoiser),

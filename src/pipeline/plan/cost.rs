@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::graphs::Graph;
-use super::super::{Pipeline, Sizes, Stage};
+use super::super::{Pipeline, Sizes, Stage, Stage2};
 use crate::bundle::GraphMemory;
 use crate::error::Result;
 use crate::memory::MAX_COUNTED;
@@ -89,16 +89,20 @@ impl<'a> Costs<'a> {
 
     /// The graphs that a stage runs.
     fn graphs_of(&self, stage: Stage) -> Vec<&Graph> {
-        let graphs = &self.pipeline.graphs;
+        if stage == Stage::Cleaner {
+            return self.pipeline.module.iter().collect();
+        }
+        let Some(Stage2 { graphs, .. }) = &self.pipeline.stage2 else {
+            return Vec::new();
+        };
         match stage {
-            Stage::Cleaner => graphs.cleaner.iter().collect(),
             Stage::VaeEncoder => vec![&graphs.encoder],
             Stage::Sampling => match &graphs.vjp {
                 Some(vjp) => vec![&graphs.denoiser, vjp, &graphs.decoder],
                 None => vec![&graphs.denoiser],
             },
             Stage::VaeDecoder => vec![&graphs.decoder],
-            Stage::Finish | Stage::TextEncoder => Vec::new(),
+            Stage::Cleaner | Stage::Finish | Stage::TextEncoder => Vec::new(),
         }
     }
 
@@ -106,18 +110,21 @@ impl<'a> Costs<'a> {
     fn overhead(&self, pictures: u64) -> u64 {
         let samples = self.pipeline.options.sampling.samples as u64;
         let eight_bit = 3 * area(self.lq) as u64 + 3 * samples * area(self.sizes.output) as u64;
-        let latents = SAMPLER * area(self.latent()) as u64;
+        let latents = match self.pipeline.stage2 {
+            Some(_) => SAMPLER * area(self.latent()) as u64,
+            None => 0,
+        };
         PROCESS + eight_bit + latents + pictures
     }
 
     /// Bytes of all graphs, each with the working memory of its run on the whole picture, since allocators keep it.
     fn all_loaded(&self) -> u64 {
-        let graphs = &self.pipeline.graphs;
-        load_bytes(graphs.all())
-            + self.cleaner(usize::MAX)
-            + self.vae_whole(&graphs.encoder.memory, self.padded())
-            + self.denoiser(1)
-            + self.vae_whole(&graphs.decoder.memory, self.latent())
+        let stage2 = self.pipeline.stage2.as_ref().map_or(0, |stage2| {
+            self.vae_whole(&stage2.graphs.encoder.memory, self.padded())
+                + self.denoiser(1)
+                + self.vae_whole(&stage2.graphs.decoder.memory, self.latent())
+        });
+        load_bytes(self.pipeline.graphs()) + self.cleaner(usize::MAX) + stage2
     }
 
     /// Peak if every stage runs on the whole picture, pictures are in memory and graphs stay loaded.
@@ -134,7 +141,7 @@ impl<'a> Costs<'a> {
     /// Bytes of the restoration module's run on a square tile of `edge` pixels, halo included, or on the whole picture
     /// if that is smaller.
     pub(super) fn cleaner(&self, edge: usize) -> u64 {
-        let Some(graph) = &self.pipeline.graphs.cleaner else {
+        let Some(graph) = &self.pipeline.module else {
             return 0;
         };
         let spec = self.pipeline.cleaner;
@@ -160,13 +167,15 @@ impl<'a> Costs<'a> {
     /// Bytes of a denoiser call on all branches of a batch, `tile_batch` tiles at once, and of its feature cache.
     pub(super) fn denoiser(&self, tile_batch: usize) -> u64 {
         let pipeline = self.pipeline;
+        let Some(Stage2 { graphs, .. }) = &pipeline.stage2 else {
+            return 0;
+        };
         let batch = self.rows();
         let whole = area(pipeline.padded_latent_size(self.latent()));
         let (tiles, pixels) = match self.tiles {
             Some(layout) => (tile_batch, area(layout.tile(self.latent()))),
             None => (1, whole),
         };
-        let graphs = &pipeline.graphs;
         let guidance = graphs.vjp.as_ref();
         let guidance = guidance.map_or(0, |vjp| vjp.memory.run_bytes(batch, whole));
         let call = graphs.denoiser.memory.run_bytes(tiles * batch, pixels);
@@ -202,6 +211,7 @@ impl<'a> Costs<'a> {
         let cond = picture(self.sizes.cond);
         match stage {
             Stage::Cleaner => cond + picture(self.sizes.network),
+            _ if self.pipeline.stage2.is_none() => cond,
             Stage::VaeDecoder => 2 * cond,
             Stage::Finish => 3 * cond,
             _ => cond,
@@ -224,14 +234,17 @@ impl<'a> Costs<'a> {
                 .map(|plan| smallest_strip(plan, input));
             strips.map_or(whole, |strips| strips.min(whole))
         };
-        let graphs = &pipeline.graphs;
-        let work = [
+        let mut work = vec![
             (Stage::Cleaner, cleaner.max(self.picture_rows())),
-            (Stage::VaeEncoder, vae(&graphs.encoder, self.padded())),
-            (Stage::Sampling, self.denoiser(1)),
-            (Stage::VaeDecoder, vae(&graphs.decoder, self.latent())),
             (Stage::Finish, self.picture_rows()),
         ];
+        if let Some(Stage2 { graphs, .. }) = &pipeline.stage2 {
+            work.extend([
+                (Stage::VaeEncoder, vae(&graphs.encoder, self.padded())),
+                (Stage::Sampling, self.denoiser(1)),
+                (Stage::VaeDecoder, vae(&graphs.decoder, self.latent())),
+            ]);
+        }
         let peak = |(stage, bytes)| (stage, self.stage_peak(stage, 0, bytes));
         work.into_iter().map(peak).collect()
     }

@@ -36,7 +36,7 @@ pub struct Plan {
     pub pictures: Place,
     /// Stage 1.
     pub cleaner: CleanerPlan,
-    /// The VAE encoder.
+    /// The VAE encoder. If stage 1 is all, this and the plans below stand for nothing.
     pub encoder: VaePlan,
     /// The denoiser's tiles, in latent pixels; `None`: it runs on the whole latent.
     pub denoiser: Option<Layout>,
@@ -107,13 +107,18 @@ impl Pipeline {
     /// [`Resources`](ErrorKind::Resources) if one of them has more than [`MAX_PIXELS`](super::MAX_PIXELS).
     pub fn sizes(&self, lq: (usize, usize)) -> Result<Sizes> {
         let tiles = self.options.tiling.cleaner;
-        Sizes::of(
+        let mut sizes = Sizes::of(
             lq,
             self.options.target()?,
             self.cleaner,
             self.min_short_edge,
             |size| tiles.is_some_and(|tiles| tiles.fit(size)),
-        )
+        )?;
+        if self.stage2.is_none() {
+            // The shortest edge is the diffusion model's.
+            sizes.cond = sizes.padded_output;
+        }
+        Ok(sizes)
     }
 
     /// The plan for a picture of `lq` (height, width) pixels within [`TilingOptions::memory_budget`], by default
@@ -129,15 +134,19 @@ impl Pipeline {
     /// [`TilingOptions::memory_budget`]: crate::options::TilingOptions::memory_budget
     pub fn plan(&self, lq: (usize, usize), networks: &dyn Networks) -> Result<Plan> {
         let info = networks.info();
-        let denoiser = info.graph(&self.graphs.denoiser.name);
-        let policy = self.options.sampling.reuse()?;
-        policy.networks(&self.graphs.denoiser.name, &denoiser)?;
         let mut pipeline = self.clone();
-        pipeline.graphs.take_costs_of(&info);
+        let stage2 = pipeline.stage2.iter_mut().flat_map(|s| s.graphs.all_mut());
+        let graphs = pipeline.module.iter_mut().chain(stage2);
+        graphs.for_each(|graph| graph.take_cost_of(&info));
         let budget = self.budget(&info);
         let usable = budget / MARGIN * (MARGIN - 1);
         let mut costs = Costs::of(&pipeline, lq)?;
-        costs.cache_per_pixel = policy.values_per_pixel(&denoiser);
+        if let Some(stage2) = &self.stage2 {
+            let name = &stage2.graphs.denoiser.name;
+            let (denoiser, policy) = (info.graph(name), self.options.sampling.reuse()?);
+            policy.networks(name, &denoiser)?;
+            costs.cache_per_pixel = policy.values_per_pixel(&denoiser);
+        }
         costs.keep = info.keeps && costs.peak_if_all_loaded() <= usable;
         let with_margin = |bytes: u64| (bytes / (MARGIN - 1) + 1) * MARGIN;
         let minimum = costs.minimum();
@@ -192,10 +201,10 @@ impl Pipeline {
     }
 
     fn has_segments(&self, stage: Stage) -> bool {
-        match stage {
-            Stage::VaeEncoder => self.graphs.encoder.segments.is_some(),
-            _ => self.graphs.decoder.segments.is_some(),
-        }
+        self.stage2.as_ref().is_some_and(|stage2| match stage {
+            Stage::VaeEncoder => stage2.graphs.encoder.segments.is_some(),
+            _ => stage2.graphs.decoder.segments.is_some(),
+        })
     }
 }
 
