@@ -70,6 +70,7 @@ install_and_move() {
   "$root/packaging/install.sh" --no-build --prefix /opt/diffbir --destdir "$work/staged"
   mv "$work/staged/opt/diffbir" "$prefix"
   [ -f "$prefix/lib/libdiffbir.so" ] && [ -f "$prefix/lib/libdiffbir.a" ]
+  [ -s "$prefix/share/doc/diffbir/THIRD-PARTY-NOTICES.txt" ] && [ -s "$prefix/share/doc/diffbir/LICENSE" ]
   # A host is linked with the SONAME; the link of that name has to be there.
   if have readelf; then
     local soname

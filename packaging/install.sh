@@ -54,6 +54,7 @@ pointer_bytes=$((4 * $(od -An -tu1 -j4 -N1 "$built/libdiffbir.so")))
 
 lib=$destdir$prefix/lib
 include=$destdir$prefix/include
+doc=$destdir$prefix/share/doc/diffbir
 
 fill() {
   sed -e "s/@VERSION@/$version/" -e "s/@SONAME@/$soname/" -e "s/@REAL_NAME@/$real_name/" \
@@ -61,12 +62,13 @@ fill() {
   chmod 644 "$2/$1"
 }
 
-install -d "$lib/pkgconfig" "$lib/cmake/diffbir" "$include"
+install -d "$lib/pkgconfig" "$lib/cmake/diffbir" "$include" "$doc"
 install -m 755 "$built/libdiffbir.so" "$lib/$real_name"
 ln -sf "$real_name" "$lib/$soname"
 ln -sf "$soname" "$lib/libdiffbir.so"
 install -m 644 "$built/libdiffbir.a" "$lib/libdiffbir.a"
 install -m 644 "$root/include/diffbir.h" "$root/include/diffbir.hpp" "$include"
+install -m 644 "$root/LICENSE" "$root/THIRD-PARTY-NOTICES.txt" "$doc"
 fill diffbir.pc "$lib/pkgconfig"
 fill diffbir-config.cmake "$lib/cmake/diffbir"
 fill diffbir-config-version.cmake "$lib/cmake/diffbir"

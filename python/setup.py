@@ -24,7 +24,7 @@ def native() -> Path | None:
 
 
 class BuildPy(build_py):
-    """Copies the library, and the licence that it comes under, beside the modules."""
+    """Copies the library, its licence and those of the code in it beside the modules."""
 
     def run(self) -> None:
         """Build as usual, then copy."""
@@ -35,9 +35,8 @@ class BuildPy(build_py):
             return
         package = Path(self.build_lib) / "diffbir"
         shutil.copyfile(library, package / NAME)
-        licence = HERE.parent / "LICENSE"
-        if licence.is_file():
-            shutil.copyfile(licence, package / "LICENSE")
+        for name in ("LICENSE", "THIRD-PARTY-NOTICES.txt"):
+            shutil.copyfile(HERE.parent / name, package / name)
 
 
 class BdistWheel(bdist_wheel):

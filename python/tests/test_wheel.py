@@ -15,11 +15,16 @@ pytest.importorskip("setuptools", minversion="77")
 pytest.importorskip("pip")
 
 
+LICENCES = {"LICENSE", "THIRD-PARTY-NOTICES.txt"}
+
+
 def build(tmp_path, environment):
     """Build a wheel of a copy: setuptools leaves its work in the source folder."""
     source = tmp_path / "python"
     ignore = shutil.ignore_patterns("tests", "build", "*.egg-info", "__pycache__", "*cache")
     shutil.copytree(ROOT / "python", source, ignore=ignore)
+    for name in LICENCES:
+        shutil.copy(ROOT / name, tmp_path)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     flags = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", tmp_path]
     command = [*pip, "wheel", *flags, source]
@@ -43,7 +48,7 @@ def test_the_wheel_carries_the_library_and_runs_alone(tmp_path, clean, bundle):
     assert not wheel.name.endswith("-any.whl")
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
-    expected = {"__init__.py", "_engine.py", "_library.py", "py.typed", _library.NAME}
+    expected = {"__init__.py", "_engine.py", "_library.py", "py.typed", _library.NAME, *LICENCES}
     assert {f"diffbir/{name}" for name in expected} <= names
     assert not [name for name in names if "test" in name or "setup" in name]
 
