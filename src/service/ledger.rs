@@ -22,7 +22,7 @@ use tempfile::NamedTempFile;
 
 use crate::bundle;
 use crate::config::Existing;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Shown};
 use crate::imageio::{self, CLAIM, Prepared};
 
 use super::settings;
@@ -395,7 +395,7 @@ impl<'a> Judge<'a> {
     }
 
     fn refusal(&self, result: &Path, why: &str) -> Error {
-        Error::option(format!("{} {why}", self.folder.join(result).display()))
+        Error::option(format!("{} {why}", Shown(&self.folder.join(result))))
     }
 }
 
