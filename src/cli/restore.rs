@@ -43,7 +43,7 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
         return Err(error.at(Shown(&input)).into());
     }
     if args.frames {
-        frames::order(&mut jobs, &opened.config.input, reporter)?;
+        frames::order(&mut jobs, &opened.config.input, cancel, reporter)?;
     }
     let service = opened.start(args.bundle.verify, reporter)?;
     reporter.start(&service, jobs.len() + refused.len());
@@ -60,7 +60,7 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
         run.open_ledger(&mut jobs, args)?;
     }
     match args.dry_run {
-        true => run.each(&jobs, 1, |job| plan::print(&service, job, reporter)),
+        true => run.each(&jobs, 1, |job| plan::print(&service, job, cancel, reporter)),
         false => run.all(&jobs),
     }
 }
