@@ -40,6 +40,7 @@ pub use format::{Format, is_picture_name};
 pub(crate) use pixels::Sample;
 pub use pixels::{BitDepth, Depth, Pixels, luma};
 pub use temporary::{CLAIM, sweep, temporary};
+pub(crate) use {bounds::METADATA, decode::header_of};
 
 /// An 8-bit RGB picture, `[H, W, 3]`.
 pub type Rgb = Array3<u8>;
@@ -55,6 +56,26 @@ pub struct Picture {
     /// for RGB, pages behind the first one, a gain map, values beyond white, or a part of the pixels ([`DAMAGED`]).
     pub dropped: Vec<&'static str>,
 }
+
+/// Every text of [`Picture::dropped`].
+pub(crate) const DROPPED: [&str; 16] = [
+    "CMYK colours (converted by their profile)",
+    "CMYK colours (converted without a profile)",
+    "bits beyond 16",
+    "channels beyond colours and alpha",
+    decode::DAMAGED,
+    "further pictures of the file",
+    "gain map",
+    "grey ICC profile (converted to sRGB)",
+    "pages behind the first one",
+    "values beyond black and white (clipped)",
+    "alpha",
+    "ICC profile",
+    "EXIF",
+    "XMP",
+    "IPTC",
+    "text",
+];
 
 /// What a picture has besides its colours.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -100,6 +100,7 @@ pub mod resize;
 pub mod rng;
 pub mod runtime;
 pub mod samplers;
+pub mod sandbox;
 pub mod schedule;
 pub mod service;
 pub mod tensor;

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("prompts", 8),
     ("pipeline", 8),
     ("imageio", 3),
+    ("sandbox", 4),
     ("engine", 10),
     ("service", 11),
     ("cli", 12),
@@ -53,7 +54,15 @@ const APART: &[(&str, &str)] = &[
 /// install; the ground.
 const FOR_FRONTS: &[&str] = &[
     "service", "engine", "options", "config", "imageio", "error", "bundle", "pipeline", "runtime",
-    "cancel", "memory", "files", "yaml",
+    "cancel", "memory", "files", "yaml", "sandbox",
+];
+
+/// Files above the engine that decode pictures in their own process, and why. Others go by `service::pictures`, which
+/// knows whether pictures are decoded apart.
+const DECODING: &[(&str, &str)] = &[
+    ("src/service/pictures.rs", "decides"),
+    ("src/cli/demo.rs", "reads the program's own pictures"),
+    ("src/cli/mod.rs", "is the process apart"),
 ];
 
 /// Files of the fronts that name another module, and why.
@@ -258,6 +267,22 @@ fn fronts_name_what_a_host_would() {
         .iter()
         .map(|(file, name, _)| ((*file).to_owned(), (*name).to_owned()));
     assert_eq!(others, listed.collect(), "found, and listed with a reason");
+}
+
+#[test]
+fn pictures_are_decoded_where_the_configuration_says() {
+    let mut found = BTreeSet::new();
+    for (module, path, text) in all_sources() {
+        let is_above = ["service", "cli", "capi"].contains(&module.as_str());
+        for call in ["imageio::read", "imageio::decode", "imageio::header"] {
+            if is_above && production(&text).contains(call) {
+                let root = env!("CARGO_MANIFEST_DIR");
+                found.insert(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        }
+    }
+    let listed = DECODING.iter().map(|(file, _)| (*file).to_owned());
+    assert_eq!(found, listed.collect(), "found, and listed with a reason");
 }
 
 /// Files import one another in circles only where [`FILE_CYCLES`] says why. A file and the files of its own folder count

@@ -8,12 +8,12 @@ mod names;
 
 use std::path::Path;
 
+use crate::cancel::Cancel;
 use crate::cli::inputs::Job;
 use crate::cli::report::Reporter;
 use crate::config::InputOptions;
 use crate::error::{Error, Result};
-use crate::imageio;
-use crate::service::caption;
+use crate::service::{caption, pictures};
 
 use names::Naming;
 
@@ -22,14 +22,19 @@ use names::Naming;
 /// # Errors
 /// [`Option`](crate::error::ErrorKind::Option): names that do not form one sequence, a number twice, different sizes,
 /// formats or captions. [`Input`](crate::error::ErrorKind::Input): a frame that is not a picture.
-pub fn order(jobs: &mut Vec<Job>, input: &InputOptions, reporter: &Reporter) -> Result<()> {
+pub fn order(
+    jobs: &mut Vec<Job>,
+    input: &InputOptions,
+    cancel: &Cancel,
+    reporter: &Reporter,
+) -> Result<()> {
     let paths: Vec<&Path> = jobs.iter().map(|job| job.input.as_path()).collect();
     let naming = Naming::of(&paths)?;
     let numbers = sort(jobs, &naming)?;
     if let Some(gaps) = names::gaps(&numbers) {
         reporter.note(&gaps);
     }
-    check_headers(jobs, input)?;
+    check_headers(jobs, input, cancel)?;
     if input.captions {
         check_captions(jobs)?;
     }
@@ -57,9 +62,9 @@ fn sort(jobs: &mut Vec<Job>, naming: &Naming) -> Result<Vec<u64>> {
 }
 
 /// Refuses a frame whose size or format differs from the first, without decoding.
-fn check_headers(jobs: &[Job], input: &InputOptions) -> Result<()> {
+fn check_headers(jobs: &[Job], input: &InputOptions, cancel: &Cancel) -> Result<()> {
     let header = |job: &Job| {
-        imageio::header(&job.input, input.decoding()).map_err(|e| e.at(job.input.display()))
+        pictures::header(&job.input, input, cancel).map_err(|e| e.at(job.input.display()))
     };
     let Some((first, others)) = jobs.split_first() else {
         return Ok(());

@@ -25,7 +25,7 @@ use anyhow::Context;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind};
-use crate::runtime;
+use crate::{imageio, runtime, sandbox};
 use args::{Command, Reporting, RuntimeCommand};
 pub use args::{flags, option_table};
 use report::Reporter;
@@ -38,6 +38,11 @@ pub const REPORT_SCHEMA: &str = report::SCHEMA;
 pub fn run() -> ExitCode {
     let start = Instant::now();
     defect::listen();
+    match defect::caught(|| sandbox::child(std::env::args_os(), imageio::decode)) {
+        Ok(None) => sandbox::enable(),
+        Ok(Some(exit_code)) => return exit_code,
+        Err(error) => return ExitCode::from(finish(Err(error.into()), false)),
+    }
     let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(exit_code) => return ExitCode::from(exit_code),

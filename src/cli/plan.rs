@@ -2,19 +2,18 @@
 
 use serde_json::json;
 
+use crate::cancel::Cancel;
 use crate::cli::inputs::Job;
 use crate::cli::report::Reporter;
 use crate::error::{Result, Shown};
 use crate::files::to_text;
-use crate::imageio;
-
 use crate::options::Options;
 use crate::service::video::Clip;
-use crate::service::{Service, Source};
+use crate::service::{Service, Source, pictures};
 
 /// Prints the plan of one input.
-pub fn print(service: &Service, job: &Job, reporter: &Reporter) -> Result<()> {
-    let header = imageio::header(&job.input, service.config.input.decoding())?;
+pub fn print(service: &Service, job: &Job, cancel: &Cancel, reporter: &Reporter) -> Result<()> {
+    let header = pictures::header(&job.input, &service.config.input, cancel)?;
     let source = Source::File(job.input.clone());
     let options = service.options(&source, &service.config, reporter)?;
     let plan = service

@@ -41,7 +41,7 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
         return Err(error.at(Shown(&input)).into());
     }
     if args.frames {
-        frames::order(&mut jobs, &opened.config.input, reporter)?;
+        frames::order(&mut jobs, &opened.config.input, cancel, reporter)?;
     }
     let service = opened.start(args.bundle.verify, reporter)?;
     reporter.start(&service, jobs.len() + refused.len());
@@ -58,7 +58,7 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
         run.open_ledger(&mut jobs, args, &args.output, existing)?;
     }
     if args.dry_run {
-        let tally = run.each(&jobs, 1, |job| plan::print(&service, job, reporter))?;
+        let tally = run.each(&jobs, 1, |job| plan::print(&service, job, cancel, reporter))?;
         reporter.end(&tally, &service.skipped);
         return Ok(tally);
     }

@@ -26,6 +26,13 @@ options! {
          help = "Do not read NAME.txt beside a picture as its caption, put before the prompt");
     /// Decode what is there of a damaged JPEG instead of refusing it; the end of the run names such pictures.
     allow_damaged: bool = false, (long = "allow-damaged", num_args = 0, default_missing_value = "true");
+    /// Decode each picture in a process of its own that reaches no file and no network, with limits on memory and time: a
+    /// crash, an endless loop or an attack there is the error of one picture. Linux alone.
+    decode_apart: bool = false,
+        (long = "decode-apart", num_args = 0, default_missing_value = "true",
+         help = "Decode each picture in a process of its own without files, network and much memory: for pictures from strangers");
+    /// Seconds that decoding a picture with decode_apart may take.
+    decode_seconds: u64 = 60, [1.0, 86400.0], (long = "decode-seconds", value_name = "SECONDS");
     optional:
 }
 

@@ -10,7 +10,7 @@ use super::{DecodeOptions, Format};
 use crate::error::{Error, Result};
 
 /// Bytes of one picture's metadata (profile, EXIF, XMP), unpacked. Readers hold them twice at most.
-pub(super) const METADATA: usize = 16 << 20;
+pub(crate) const METADATA: usize = 16 << 20;
 /// Chunks or boxes that are not pixels.
 const CHUNKS: usize = 10_000;
 /// Scans of a JPEG. libjpeg-turbo's own programs suggest this many (`-maxscans`); encoders write about ten.
@@ -28,12 +28,12 @@ impl DecodeOptions {
     }
 
     /// Bytes that a file has at most.
-    pub(super) fn file_bytes(self) -> u64 {
+    pub(crate) fn file_bytes(self) -> u64 {
         self.decoded_bytes().saturating_add(METADATA as u64)
     }
 
     /// Bytes that a decoder allocates at most, its result among them.
-    pub(super) fn decoder_bytes(self) -> u64 {
+    pub(crate) fn decoder_bytes(self) -> u64 {
         let twice = self.decoded_bytes().saturating_mul(2);
         twice.saturating_add(256 << 20)
     }
@@ -42,7 +42,7 @@ impl DecodeOptions {
     ///
     /// # Errors
     /// [`Input`](crate::error::ErrorKind::Input): no pixels, or more than allowed.
-    pub(super) fn check_size(self, (width, height): (u32, u32)) -> Result<()> {
+    pub(crate) fn check_size(self, (width, height): (u32, u32)) -> Result<()> {
         let pixels = u64::from(width) * u64::from(height);
         if pixels > self.max_pixels {
             return Err(Error::input(format!(

@@ -29,7 +29,7 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<Picture> {
 }
 
 /// What the headers of a file's bytes say; see [`header`](super::header()).
-pub(super) fn header_of(bytes: &[u8], options: DecodeOptions) -> Result<Header> {
+pub(crate) fn header_of(bytes: &[u8], options: DecodeOptions) -> Result<Header> {
     let (decoder, format, said) = open(bytes, options)?;
     let (width, height) = decoder.dimensions();
     let (height, width) = match said.orientation {

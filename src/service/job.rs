@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::startup::Service;
-use super::{Host, Level};
+use super::{Host, Level, pictures};
 use crate::cancel::Cancel;
 use crate::config::{Config, Grey, OutputOptions};
 use crate::engine::{Noise, Request, Restored};
 use crate::error::Result;
-use crate::imageio::{self, EncodeOptions, Format, Kept, Picture, Pixels};
+use crate::imageio::{EncodeOptions, Format, Kept, Picture, Pixels};
 use crate::options::Options;
 use crate::pipeline::{Event, Observer};
 use crate::prompts;
@@ -31,11 +31,10 @@ pub enum Source {
 }
 
 impl Source {
-    fn read(&self, config: &Config) -> Result<Picture> {
-        let decoding = config.input.decoding();
+    fn read(&self, config: &Config, cancel: &Cancel) -> Result<Picture> {
         match self {
-            Source::File(path) => imageio::read(path, decoding),
-            Source::Bytes(bytes) => imageio::decode(bytes, decoding),
+            Source::File(path) => pictures::read(path, &config.input, cancel),
+            Source::Bytes(bytes) => pictures::decode(bytes, &config.input, cancel),
             Source::Picture(picture) | Source::Frame(_, picture) => Ok(Picture::clone(picture)),
         }
     }
@@ -122,7 +121,7 @@ impl Service {
     /// [`Engine::restore`](crate::engine::Engine::restore).
     pub fn run(&self, job: Job<'_>, host: &dyn Host, observe: &mut Observer<'_>) -> Result<Done> {
         let start = Instant::now();
-        let picture = job.source.read(job.config)?;
+        let picture = job.source.read(job.config, &job.cancel)?;
         let mut seconds = BTreeMap::from([("read".to_owned(), start.elapsed().as_secs_f64())]);
         let options = self.options(job.source, job.config, host)?;
         let Picture {

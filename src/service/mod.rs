@@ -4,6 +4,7 @@ pub mod bundles;
 #[cfg(feature = "onnx")]
 pub mod job;
 pub mod ledger;
+pub mod pictures;
 pub mod queue;
 pub mod settings;
 #[cfg(feature = "onnx")]

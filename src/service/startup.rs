@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Host, Level, bundles};
+use super::{Host, Level, bundles, pictures};
 use crate::bundle::Bundle;
 use crate::config::{Config, Layers};
 use crate::engine::Engine;
@@ -64,6 +64,7 @@ impl Opened {
             config,
             layers,
         } = self;
+        pictures::check(&config.input, host)?;
         let engine = Engine::open(bundle, config.runtime.clone());
         // The options are checked before the files are hashed: hashing may take minutes.
         engine.check(&config.options)?;

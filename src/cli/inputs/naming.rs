@@ -5,10 +5,12 @@ use std::path::Path;
 
 use super::Job;
 use super::walk::Found;
+use crate::cancel::Cancel;
 use crate::config::{Config, Field, OutputFormat, short};
 use crate::error::{Error, Result, Shown};
 use crate::imageio::{self, Format};
 use crate::options::{Frame, SeedMode, Target};
+use crate::service::pictures;
 
 /// Whether `output` names a file: its ending is that of a format that is written. A folder that exists, a name without
 /// ending, or one that ends with `/` names a folder.
@@ -106,7 +108,7 @@ impl<'a> Naming<'a> {
     /// The job of `found`, the `index`-th input.
     ///
     /// # Errors
-    /// Those of [`imageio::header`], if a name has the result's size.
+    /// Those of [`pictures::header`], if a name has the result's size.
     pub(super) fn job(&self, found: &Found, index: usize) -> Result<Job> {
         let of_input = Format::of_name(&found.path);
         let (format, ending) = match (self.config.output.format, of_input, found.path.extension()) {
@@ -168,7 +170,7 @@ impl<'a> Naming<'a> {
         {
             false => Ok(None),
             true => {
-                let header = imageio::header(&found.path, self.config.input.decoding())?;
+                let header = pictures::header(&found.path, &self.config.input, &Cancel::default())?;
                 Ok(Some(self.target.frame((header.height, header.width))))
             }
         }
