@@ -218,26 +218,7 @@ fn assemble(
             Pixels::U16(rgb) => alpha::divide(rgb, alpha),
         }
     }
-    let icc = said.icc.take().filter(|_| !said.inks);
-    let is_grey = !color.has_color();
-    let icc = match icc {
-        Some(icc) if profile::is_rgb(&icc) && !cmyk => Some(icc).filter(|_| options.profiles),
-        Some(icc) if profile::is_grey(&icc) && is_grey => {
-            if options.profiles {
-                pixels = profile::grey_to_srgb(pixels, &icc)?;
-                said.dropped.push("grey ICC profile (converted to sRGB)");
-            }
-            None
-        }
-        other => {
-            said.dropped.extend(other.map(|_| Aspect::Icc.name()));
-            None
-        }
-    };
-    if let Some(icc) = &icc {
-        pixels = profile::to_srgb(pixels, icc)?;
-    }
-    let icc = icc.filter(|_| !said.is_curve);
+    let (pixels, icc) = in_srgb(pixels, &mut said, (cmyk, !color.has_color()), options)?;
     let picture = Picture::of_pixels(pixels, alpha);
     let kept = Kept {
         format: format.unwrap_or_default(),
@@ -256,6 +237,34 @@ fn assemble(
         kept,
         dropped,
     })
+}
+
+/// Pixels in sRGB as the file's profile says, and the profile that results are to have again.
+fn in_srgb(
+    mut pixels: Pixels,
+    said: &mut Said,
+    (cmyk, is_grey): (bool, bool),
+    options: DecodeOptions,
+) -> Result<(Pixels, Option<Vec<u8>>)> {
+    let icc = said.icc.take().filter(|_| !said.inks);
+    let icc = match icc {
+        Some(icc) if profile::is_rgb(&icc) && !cmyk => Some(icc).filter(|_| options.profiles),
+        Some(icc) if profile::is_grey(&icc) && is_grey => {
+            if options.profiles {
+                pixels = profile::grey_to_srgb(pixels, &icc)?;
+                said.dropped.push("grey ICC profile (converted to sRGB)");
+            }
+            None
+        }
+        other => {
+            said.dropped.extend(other.map(|_| Aspect::Icc.name()));
+            None
+        }
+    };
+    if let Some(icc) = &icc {
+        pixels = profile::to_srgb(pixels, icc)?;
+    }
+    Ok((pixels, icc.filter(|_| !said.is_curve)))
 }
 
 /// `array`, `[H, W, ..]`, turned as `orientation` says.

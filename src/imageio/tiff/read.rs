@@ -220,6 +220,14 @@ impl Layout {
         }
     }
 
+    /// Whether pixels lie in the file as they are given: most files are so, and copying them is far quicker.
+    fn is_plain(&self, planes: usize) -> bool {
+        let whole = !self.is_float && matches!(self.bits, 8 | 16);
+        let all = self.samples == self.space.channels() + usize::from(self.alpha);
+        let colors = matches!(self.space, Space::Grey | Space::Rgb);
+        planes == 1 && whole && all && colors && !self.inverted
+    }
+
     /// Reads the pixels of `raw`, plane after plane, row after row, into `values`.
     fn convert(&self, raw: &[u8], planes: usize, values: &mut [u8]) -> Option<()> {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
@@ -362,6 +370,10 @@ impl ImageDecoder for TiffReader<'_> {
         self.decoder.read_image_bytes(&mut raw).map_err(damaged)?;
         if let (Some(inks), 1) = (&self.inks, buffer.planes) {
             return profile::cmyk_to_srgb(&raw, Some(inks), values).map_err(damaged);
+        }
+        if self.layout.is_plain(buffer.planes) && raw.len() == values.len() {
+            values.copy_from_slice(&raw);
+            return Ok(());
         }
         let converted = self.layout.convert(&raw, buffer.planes, values);
         converted.ok_or_else(|| damaged("another number of pixels than announced"))
