@@ -46,7 +46,7 @@ impl Costs<'_> {
         let tile_batch = self.choose_tile_batch(budget.saturating_sub(taken));
         let (decoder, decoder_work) = self.choose_vae(
             &graphs.decoder,
-            self.latent(),
+            self.sizes.latent,
             tiling.vae_decoder.map(|rows| rows.div_ceil(DOWNSCALE)),
             available(Stage::VaeDecoder),
         );

@@ -55,26 +55,20 @@ pub(super) fn picture(size: (usize, usize)) -> u64 {
 impl<'a> Costs<'a> {
     pub(super) fn of(pipeline: &'a Pipeline, lq: (usize, usize)) -> Result<Self> {
         let sizes = pipeline.sizes(lq)?;
-        let latent = pipeline.latent_size(sizes.cond);
         Ok(Costs {
             pipeline,
             sizes,
             lq,
             keep: false,
-            tiles: pipeline.latent_tiles(latent),
+            tiles: pipeline.latent_tiles(sizes.latent),
             cache_per_pixel: 0,
         })
     }
 
     /// Size of the encoder's input.
     pub(super) fn padded(&self) -> (usize, usize) {
-        let (h, w) = self.latent();
+        let (h, w) = self.sizes.latent;
         (h * DOWNSCALE, w * DOWNSCALE)
-    }
-
-    /// Size of the latent.
-    pub(super) fn latent(&self) -> (usize, usize) {
-        self.pipeline.latent_size(self.sizes.cond)
     }
 
     /// Resident bytes during a stage, without its working memory: the [overhead](Self::overhead) with `pictures` bytes
@@ -106,7 +100,7 @@ impl<'a> Costs<'a> {
     fn overhead(&self, pictures: u64) -> u64 {
         let samples = self.pipeline.options.sampling.samples as u64;
         let eight_bit = 3 * area(self.lq) as u64 + 3 * samples * area(self.sizes.output) as u64;
-        let latents = SAMPLER * area(self.latent()) as u64;
+        let latents = SAMPLER * area(self.sizes.latent) as u64;
         PROCESS + eight_bit + latents + pictures
     }
 
@@ -117,7 +111,7 @@ impl<'a> Costs<'a> {
             + self.cleaner(usize::MAX)
             + self.vae_whole(&graphs.encoder.memory, self.padded())
             + self.denoiser(1)
-            + self.vae_whole(&graphs.decoder.memory, self.latent())
+            + self.vae_whole(&graphs.decoder.memory, self.sizes.latent)
     }
 
     /// Peak if every stage runs on the whole picture, pictures are in memory and graphs stay loaded.
@@ -161,9 +155,9 @@ impl<'a> Costs<'a> {
     pub(super) fn denoiser(&self, tile_batch: usize) -> u64 {
         let pipeline = self.pipeline;
         let batch = self.rows();
-        let whole = area(pipeline.padded_latent_size(self.latent()));
+        let whole = area(self.sizes.sampled);
         let (tiles, pixels) = match self.tiles {
-            Some(layout) => (tile_batch, area(layout.tile(self.latent()))),
+            Some(layout) => (tile_batch, area(layout.tile(self.sizes.latent))),
             None => (1, whole),
         };
         let graphs = &pipeline.graphs;
@@ -185,10 +179,9 @@ impl<'a> Costs<'a> {
 
     /// Number of latent pixels in all denoiser tiles together, or in the whole latent.
     fn tiled_pixels(&self) -> usize {
-        let whole = self.pipeline.padded_latent_size(self.latent());
-        match self.tiles.map(|layout| layout.grid(self.latent())) {
+        match self.tiles.map(|layout| layout.grid(self.sizes.latent)) {
             Some(Ok(grid)) => grid.count().saturating_mul(area(grid.tile())),
-            _ => area(whole),
+            _ => area(self.sizes.sampled),
         }
     }
 
@@ -229,7 +222,7 @@ impl<'a> Costs<'a> {
             (Stage::Cleaner, cleaner.max(self.picture_rows())),
             (Stage::VaeEncoder, vae(&graphs.encoder, self.padded())),
             (Stage::Sampling, self.denoiser(1)),
-            (Stage::VaeDecoder, vae(&graphs.decoder, self.latent())),
+            (Stage::VaeDecoder, vae(&graphs.decoder, self.sizes.latent)),
             (Stage::Finish, self.picture_rows()),
         ];
         let peak = |(stage, bytes)| (stage, self.stage_peak(stage, 0, bytes));
