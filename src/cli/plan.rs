@@ -1,5 +1,7 @@
 //! `--dry-run`: prints the plan of each input.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::cli::inputs::Job;
@@ -10,15 +12,14 @@ use crate::imageio;
 
 use crate::service::{Service, Source};
 
-/// Prints the plan of one input.
-pub fn print(service: &Service, job: &Job, reporter: &Reporter) -> Result<()> {
-    let header = imageio::header(&job.input, service.config.input.decoding())?;
-    let source = Source::File(job.input.clone());
+/// Prints the plan of one input, read from `file`.
+pub fn print(service: &Service, job: &Job, file: &Path, reporter: &Reporter) -> Result<()> {
+    let header = imageio::header(file, service.config.input.decoding())?;
+    let source = Source::File(file.to_owned());
     let options = service.options(&source, &service.config, reporter)?;
     let plan = service
         .engine
         .plan((header.height, header.width), &options)?;
     let record = json!({ "event": "plan", "input": to_text(&job.input), "plan": plan });
-    reporter.picture(&record, &format!("{}: {plan}", Shown(&job.input)));
-    Ok(())
+    reporter.result(&record, &format!("{}: {plan}", Shown(&job.input)))
 }
