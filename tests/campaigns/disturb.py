@@ -27,7 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kill import LEDGER, contents, png
+from kill import LEDGER, contents, png, small
 
 FAULTS = ["enospc", "eio", "short", "edquot", "erofs"]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -41,12 +41,7 @@ class Campaign:
         self.failures = self.errors = self.harmless = 0
         for i in range(PICTURES):
             png(folder / "in" / f"p{i}.png", 20 + 4 * i, i)
-        self.bundle = folder / "bundle"
-        shutil.copytree(args.bundle, self.bundle)
-        manifest = self.bundle / "bundle.yaml"
-        lines = manifest.read_text().splitlines()
-        small = ["min_short_edge: 64" if line.startswith("min_short_edge") else line for line in lines]
-        manifest.write_text("\n".join(small) + "\n")
+        self.bundle = small(args.bundle, folder / "bundle")
         self.out = folder / "out"
         start = time.monotonic()
         run = self.run()
@@ -57,7 +52,7 @@ class Campaign:
         self.clear()
 
     def command(self) -> list[str]:
-        fixed = ["--bundle", str(self.bundle), "--offline", "--sampler", "ddim", "--steps", "2", "--upscale", "2"]
+        fixed = ["--bundle", self.bundle, "--offline", "--sampler", "ddim", "--steps", "2", "--upscale", "2"]
         return [self.args.program, "restore", str(self.folder / "in"), "-o", str(self.out), "--resume", *fixed]
 
     def run(self, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -211,7 +206,7 @@ def main() -> int:
     root = Path(__file__).resolve().parents[2]
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--program", default=str(root / "target/release/diffbir"))
-    parser.add_argument("--bundle", default=str(root / "tests/fixtures/bundle"))
+    parser.add_argument("--bundle", type=Path, default=root / "tests/fixtures/bundle")
     parser.add_argument("--tries", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
