@@ -39,7 +39,8 @@ expect() {
   ! grep -q 'panicked\|a defect of the program' log || holds=no
   verdict "$name" $holds "exit $code (expected $codes), $peak of $mib MiB, said: $(grep -v '^$' log | tail -1 | cut -c1-160)"
 }
-quick=(--bundle "$bundle" --offline --sampler ddim --steps 1 --upscale 1)
+# By `--set`, so that a flag may give another size.
+quick=(--bundle "$bundle" --offline --sampler ddim --steps 1 --set restore.upscale=1)
 restore() { "$program" restore "$@" "${quick[@]}" > log 2>&1; }
 same() { [ "$(sha256sum < "$1")" = "$2" ] && echo yes || echo no; }
 said() { tail -1 log | cut -c1-160; }
@@ -102,6 +103,7 @@ echo '== numbers without bounds'
 number() { # NAME CODES TEXT OPTION...
   local name=$1 codes=$2 text=$3
   shift 3
+  rm -f n.png
   expect "$name" "$codes" 900 "$text" "$program" restore a.png -o n.png "${quick[@]}" "$@"
 }
 for scale in 1e5 1e6 1e12 1e19 1e300; do number "number: --upscale $scale" '2|5' '' --upscale $scale; done
@@ -112,7 +114,7 @@ number 'number: warm-up of 2^32' 2 warm_up --set 'runtime.warm_up=[4294967296,42
 number 'number: guidance.repeat 1e9' 2 repeat --guidance-scale 1 --set guidance.repeat=1000000000
 number 'number: a key of 10,000 parts' '0|2|3|4' '' --set "runtime.options$(printf '.a%.0s' $(seq 10000))=1"
 damaged() { # NAME SED-EXPRESSION TEXT
-  rm -rf b && cp -r "$bundle" b && sed -i "$2" b/bundle.yaml
+  rm -rf b n.png && cp -r "$bundle" b && sed -i "$2" b/bundle.yaml
   expect "$1" 3 900 "$3" "$program" restore a.png -o n.png --bundle b --offline --steps 2
 }
 damaged 'bundle: 1e9 timesteps' 's/timesteps: .*/timesteps: 1000000000/' timesteps
