@@ -57,7 +57,7 @@ fn plan(bundle: Bundle) {
     let engine = Engine::from_networks(bundle, Box::new(networks));
     for (size, budget) in [((16, 24), None), ((3000, 4000), Some(2_000_000_000))] {
         let mut options = base.clone();
-        options.restore.upscale = 1.0;
+        options.restore.upscale = Some(1.0);
         options.tiling.memory_budget = budget.map(Bytes);
         let _ = engine.plan(size, &options).inspect_err(expect_blame);
     }
