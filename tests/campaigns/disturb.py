@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs over small pictures that are disturbed, then --resume, against an undisturbed run.
 
-    disturb.py KIND [--program target/release/diffbir] [--bundle tests/fixtures/bundle] [--tries 100] [--seed 1]
+    disturb.py KIND [--program target/release/diffbir] [--bundle tests/fixtures/bundle] [--tries 100] [--first 0] [--seed 1]
 
 KIND is
 
@@ -208,6 +208,7 @@ def main() -> int:
     parser.add_argument("--program", default=str(root / "target/release/diffbir"))
     parser.add_argument("--bundle", type=Path, default=root / "tests/fixtures/bundle")
     parser.add_argument("--tries", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="number of the first try")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     if not can_run(args.kind):
@@ -216,8 +217,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         campaign = KINDS[args.kind](args, Path(folder))
         try:
-            for number in range(args.tries):
+            for number in range(args.first, args.first + args.tries):
                 campaign.attempt(number)
+                if number % 10 == 9:
+                    print(campaign.figures(number + 1 - args.first), file=sys.stderr, flush=True)
         finally:
             campaign.clear()
     print(campaign.figures(args.tries))
