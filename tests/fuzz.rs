@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+#[path = "pictures/colours.rs"]
+mod colours;
 #[path = "fuzz/driver.rs"]
 mod driver;
 #[path = "pictures/kinds.rs"]
@@ -17,6 +19,8 @@ mod seeds;
 #[path = "../fuzz/targets/mod.rs"]
 #[allow(dead_code)] // not every helper of the fakes has a use here
 mod targets;
+#[path = "pictures/tiffs.rs"]
+mod tiffs;
 
 use driver::Target;
 use mutate::Shape;

@@ -50,7 +50,8 @@ fn plan(bundle: Bundle) {
         bundle.memory_of(graph, None).unwrap();
         let _ = bundle.segments(graph).inspect_err(expect_blame);
     }
-    for prompt in &bundle.manifest().contexts.prompts {
+    let contexts = bundle.manifest().contexts.iter();
+    for prompt in contexts.flat_map(|contexts| &contexts.prompts) {
         let _ = bundle.context(&prompt.prompt).inspect_err(expect_blame);
     }
     let (networks, _) = FakeNetworks::of(&bundle);
