@@ -30,6 +30,9 @@ pub use manifest::{
 
 pub use memory::{GraphMemory, MEMORY, MemoryModel};
 
+/// The largest file of contexts or segments that is read, in bytes: weights lie elsewhere.
+const MAX_TENSORS: u64 = 1 << 30;
+
 /// Name of the manifest.
 pub const MANIFEST: &str = "bundle.yaml";
 
@@ -357,7 +360,7 @@ impl Bundle {
 
 fn read_segments(path: &Path) -> Result<SegmentPlan> {
     let damaged = |e: &dyn std::fmt::Display| Error::bundle(format!("damaged segments: {e}"));
-    let bytes = std::fs::read(path).map_err(|e| damaged(&e))?;
+    let bytes = files::read_file(path, MAX_TENSORS).map_err(|e| damaged(&e))?;
     let text = crate::tensor::safetensors_text(&bytes, "plan").map_err(|e| damaged(&e))?;
     SegmentPlan::parse(&text)
 }
@@ -365,7 +368,7 @@ fn read_segments(path: &Path) -> Result<SegmentPlan> {
 fn read_context(path: &Path, tensor: &str, shape: (usize, usize)) -> Result<Context> {
     let damaged =
         |e: &dyn std::fmt::Display| Error::new(ErrorKind::Bundle, format!("damaged contexts: {e}"));
-    let bytes = std::fs::read(path).map_err(|e| damaged(&e))?;
+    let bytes = files::read_file(path, MAX_TENSORS).map_err(|e| damaged(&e))?;
     let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
     let view = file.tensor(tensor).map_err(|e| damaged(&e))?;
     let values = crate::tensor::f32_from_safetensor(&view).map_err(|e| e.at(tensor))?;

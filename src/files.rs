@@ -109,6 +109,24 @@ pub fn open_lock(path: &Path) -> Result<File> {
     options.open(path)
 }
 
+/// Opens a regular file for reading and appending, creating it if missing. Links are not followed, and a FIFO is refused
+/// without waiting for it.
+///
+/// # Errors
+/// Those of the file system; [`ErrorKind::InvalidInput`] if it is not a regular file.
+pub fn open_append(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        flags(rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK),
+    );
+    let file = options.open(path)?;
+    expect_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
 #[cfg(unix)]
 fn flags(flags: rustix::fs::OFlags) -> i32 {
     flags.bits() as i32

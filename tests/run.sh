@@ -47,6 +47,10 @@ cargo test --release --no-fail-fast -- --show-output
 cargo build --release --quiet
 tests/capi/run.sh
 examples/test.sh
+for kind in faults signals full-disk no-inodes; do
+    python3 tests/campaigns/disturb.py "$kind" --tries 2 || [ $? -eq 77 ]
+done
+tests/campaigns/soak.sh 0.1
 (cd python && "$venv/bin/ruff" check . && "$venv/bin/ruff" format --check . && "$venv/bin/python" -m pytest -q)
 
 (cd benches && "$venv/bin/ruff" check . && "$venv/bin/ruff" format --check . && "$venv/bin/python" -m pytest -q -rs)

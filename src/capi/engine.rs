@@ -3,6 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::os::raw::c_char;
 use std::path::PathBuf;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -76,18 +77,22 @@ impl EngineObject {
         let path = service.loaded.candidate.path.display();
         let message = format!("ONNX Runtime {} from {path}", service.loaded.version);
         log.say(diffbir_log_level::Info, &message);
-        let limit = match options.queue_limit {
+        Ok(EngineObject::of(service, log, options.queue_limit))
+    }
+
+    fn of(service: Service, log: Log, queue_limit: u32) -> Self {
+        let limit = match queue_limit {
             0 => QUEUE_LIMIT,
             limit => limit as usize,
         };
         let queue = Queue::new(limit, service.engine.width());
-        Ok(EngineObject {
+        EngineObject {
             service: ManuallyDrop::new(service),
             log,
             queue,
             requests: Mutex::default(),
             closed: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Registers a request, to stop it when the engine is freed.
@@ -148,6 +153,13 @@ pub(super) fn texts(what: &str, list: *const *const c_char, count: usize) -> Out
         .iter()
         .map(|&string| text(what, string))
         .collect()
+}
+
+/// A handle for `service`, for Rust code that starts it by itself: an application that hands its engine to C code, or a
+/// test on fake networks. `queue_limit` is that of [`diffbir_engine_options`].
+pub fn engine_of(service: Service, queue_limit: u32) -> *mut diffbir_engine {
+    let log = Log::new(None, ptr::null_mut(), None);
+    handles::insert(EngineObject::of(service, log, queue_limit))
 }
 
 /// Creates an engine: reads the configuration, verifies the bundle's files and loads ONNX Runtime. Graphs are loaded

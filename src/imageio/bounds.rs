@@ -100,6 +100,57 @@ pub(super) fn unpacked(what: &str, packed: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
+/// Most numbers of a tag that a TIFF's decoder reads, which holds each in 32 bytes: strips of one row in a picture of this
+/// many rows.
+const NUMBERS: u64 = 1 << 20;
+
+/// Checks that the tags that say how a TIFF's pixels lie are in the file: its decoder makes room for what they claim.
+///
+/// # Errors
+/// [`Input`](crate::error::ErrorKind::Input), naming the tag.
+pub(super) fn check_tags(file: &[u8]) -> Result<()> {
+    let number = |at: usize, size: usize| {
+        let bytes = file.get(at..at.checked_add(size)?)?.iter();
+        let join = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
+        Some(match file.starts_with(b"MM") {
+            true => bytes.fold(0, join),
+            false => bytes.rev().fold(0, join),
+        })
+    };
+    // BigTIFF counts and points with 8 bytes.
+    let (first, word, head, step) = match number(2, 2) {
+        Some(43) => (8, 8, 8, 20),
+        _ => (4, 4, 2, 12),
+    };
+    let directory = number(first, word).and_then(|at| usize::try_from(at).ok());
+    let directory = directory
+        .filter(|at| *at < file.len())
+        .unwrap_or(file.len());
+    for entry in 0..number(directory, head).unwrap_or(0) as usize {
+        let at = directory + head + step * entry;
+        let Some(((tag, kind), count)) = number(at, 2)
+            .zip(number(at + 2, 2))
+            .zip(number(at + 4, word))
+        else {
+            break;
+        };
+        let width = match kind {
+            1 | 2 | 6 | 7 => 1,
+            3 | 8 => 2,
+            4 | 9 | 11 | 13 => 4,
+            _ => 8,
+        };
+        let is_read = matches!(tag, 254..=262 | 266 | 273..=284 | 317..=347 | 34675);
+        let is_long = width > 1 && count > NUMBERS;
+        if is_read && (is_long || count.saturating_mul(width) > file.len() as u64) {
+            return Err(Error::input(format!(
+                "damaged picture: its tag {tag} is to have {count} values"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// A PNG's chunk, a RIFF's chunk or a box.
 pub(super) struct Chunk<'a> {
     pub kind: [u8; 4],

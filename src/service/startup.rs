@@ -9,6 +9,7 @@ use crate::bundle::Bundle;
 use crate::config::{Config, Layers};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::nets::Networks;
 use crate::options::Options;
 use crate::runtime::{self, Loaded, RuntimeOptions, SkippedProvider, engine_cache, library};
 
@@ -81,6 +82,28 @@ impl Opened {
         };
         service.warm_up(host)?;
         Ok(service)
+    }
+
+    /// Starts an engine on the caller's `networks` instead, at least one set, such as fakes in a test. Verifies and
+    /// loads nothing; `loaded` is what the service says of its runtime.
+    ///
+    /// # Errors
+    /// As [`Engine::check`].
+    pub fn start_on(
+        self,
+        networks: Vec<Box<dyn Networks>>,
+        loaded: &'static Loaded,
+    ) -> Result<Service> {
+        let engine = Engine::from_sets(self.bundle, networks);
+        engine.check(&self.config.options)?;
+        Ok(Service {
+            engine,
+            config: self.config,
+            layers: self.layers,
+            loaded,
+            skipped: Vec::new(),
+            warned: Mutex::default(),
+        })
     }
 }
 

@@ -33,6 +33,18 @@ static inline void expect_ok(const char *file, int line, const char *call, diffb
     exit(1);
 }
 
+/* Wrong calls that were refused, and the lines that made them: their kinds. */
+static unsigned long refused_calls, refused_kinds;
+
+static inline void count_refusal(int line) {
+    static unsigned char seen[4096];
+    refused_calls++;
+    if (!seen[line % 4096]) {
+        seen[line % 4096] = 1;
+        refused_kinds++;
+    }
+}
+
 static inline void expect_failure(const char *file, int line, const char *call, diffbir_code code,
                                   diffbir_error *error) {
     const char *message = diffbir_error_message(error);
@@ -61,6 +73,7 @@ static inline void expect_failure(const char *file, int line, const char *call, 
         fprintf(stderr, "%s:%d: %s: the freed error still speaks\n", file, line, call);
         exit(1);
     }
+    count_refusal(line);
 }
 
 enum { SIDE = 16, TINY_BYTES = 3 * SIDE * SIDE };

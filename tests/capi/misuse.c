@@ -875,5 +875,6 @@ int main(int argc, char **argv) {
     diffbir_error_free(failure);
     diffbir_cancel_free(cancel);
     CHECK(diffbir_live_handles() == 0);
+    printf("%lu wrong calls of %lu kinds: each is refused, none ends the host\n", refused_calls, refused_kinds);
     return 0;
 }

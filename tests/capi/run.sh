@@ -131,7 +131,7 @@ for compiler in "${c_compilers[@]}"; do
         build misuse.$compiler $compiler misuse.c &&
         build lifecycle.$compiler $compiler lifecycle.c &&
         build old_host.$compiler $compiler old_host.c"
-    run "misuse, $compiler" misuse "misuse.$compiler"
+    run --show "misuse, $compiler" misuse "misuse.$compiler"
     run "today's host, $compiler" "$work/old_host.$compiler" "$bundle"
 done
 for compiler in "${cxx_compilers[@]}"; do

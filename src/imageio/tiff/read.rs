@@ -9,6 +9,7 @@ use image::metadata::Orientation;
 use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageResult};
 use tiff::decoder::{Decoder, Limits};
 
+use super::super::bounds::check_tags;
 use super::super::exif::{self, Directory, EXTRA_SAMPLES, Reader};
 use super::super::{DecodeOptions, profile};
 use super::colors::Space;
@@ -63,6 +64,7 @@ impl<'a> TiffReader<'a> {
         });
         let orientation = number(&tags, ORIENTATION).and_then(|x| u8::try_from(x).ok());
         let bytes = layout.readable(bytes, &reader, &tags);
+        check_tags(&bytes)?;
         let most = usize::try_from(options.decoder_bytes()).unwrap_or(usize::MAX);
         let mut limits = Limits::default();
         limits.decoding_buffer_size = most;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -13,10 +13,13 @@ use serde_json::Value;
 
 use crate::bundle;
 use crate::error::{Error, Result};
-use crate::files::{read_file, to_text};
+use crate::files::{self, to_text};
 
 /// Its name.
 const FILE: &str = ".diffbir-ledger.jsonl";
+
+/// The largest ledger that is read: a few million results.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// The version of its lines.
 const FORMAT: u32 = 1;
@@ -190,7 +193,7 @@ pub(super) struct Entries {
 /// Reads the ledger of `folder`; empty if there is none. An incomplete line of a killed run is skipped.
 pub(super) fn read(folder: &Path) -> Result<Entries> {
     let path = folder.join(FILE);
-    let bytes = match read_file(&path, u64::MAX) {
+    let bytes = match files::read_file(&path, MAX_BYTES) {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(Entries::default());
         }
@@ -225,9 +228,7 @@ pub(super) fn read(folder: &Path) -> Result<Entries> {
 /// Opens the ledger of `folder` to append.
 pub(super) fn open(folder: &Path) -> Result<File> {
     let path = folder.join(FILE);
-    let mut options = OpenOptions::new();
-    let opened = options.read(true).append(true).create(true).open(&path);
-    opened.map_err(failed(&path))
+    files::open_append(&path).map_err(failed(&path))
 }
 
 /// Appends `line` under the lock and syncs it.

@@ -272,3 +272,23 @@ fn a_ledger_of_another_format_is_refused() {
     std::fs::write(folders.path("out/.diffbir-ledger.jsonl"), line).unwrap();
     assert!(folders.open(1, &[a], Existing::Resume).is_err());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_ledger_that_is_a_link_or_a_pipe_is_refused() {
+    let folders = Folders::new();
+    let picture = folders.picture("a");
+    let (ledger, precious) = (
+        folders.path("out/.diffbir-ledger.jsonl"),
+        folders.path("precious"),
+    );
+    std::fs::write(&precious, "precious").unwrap();
+    std::os::unix::fs::symlink(&precious, &ledger).unwrap();
+    let planned = std::slice::from_ref(&picture);
+    assert!(folders.open(1, planned, Existing::Resume).is_err());
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+    std::fs::remove_file(&ledger).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&ledger).status();
+    assert!(made.unwrap().success());
+    assert!(folders.open(1, planned, Existing::Resume).is_err());
+}
