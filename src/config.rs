@@ -22,7 +22,7 @@ use crate::runtime::RuntimeOptions;
 pub use crate::declare::Key;
 pub use files::{
     Colour, DEFAULT_MAX_PIXELS, Existing, Grey, InputLayer, InputOptions, OutputFormat,
-    OutputLayer, OutputOptions,
+    OutputLayer, OutputOptions, VideoCodec,
 };
 pub use layers::{ConfigLayer, Layers, Origin, resolutions};
 pub use name_pattern::{Field, NamePattern, short};

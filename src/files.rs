@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens a regular file for reading. A FIFO or device is refused without waiting for it.
 ///
@@ -112,6 +112,23 @@ pub fn open_lock(path: &Path) -> Result<File> {
 #[cfg(unix)]
 fn flags(flags: rustix::fs::OFlags) -> i32 {
     flags.bits() as i32
+}
+
+/// The programs `name` in the folders of `PATH`, by absolute paths. Relative entries and the working folder are left out:
+/// a folder of pictures must not bring programs.
+pub fn programs(name: &str) -> impl Iterator<Item = PathBuf> {
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    let is_elsewhere = move |folder: &PathBuf| {
+        let same = here
+            .as_ref()
+            .is_ok_and(|here| folder.canonicalize().is_ok_and(|x| x == *here));
+        folder.is_absolute() && !same
+    };
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).filter(is_elsewhere).collect();
+    let programs = folders.into_iter().map(move |folder| folder.join(&file));
+    programs.filter(|program| program.is_file())
 }
 
 /// Refuses a file or folder that a user other than this one and root may have written: owned by another user, or

@@ -22,6 +22,8 @@ mod results;
 mod sizes;
 #[path = "cli/stage1.rs"]
 mod stage1;
+#[path = "cli/video.rs"]
+mod video;
 
 use std::path::Path;
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs the compilers and tools that the tests of the C ABI use, on Debian and Ubuntu. Does nothing where they are.
+# Installs the compilers and tools that the tests of the C ABI use, and ffmpeg for those of videos, on Debian and Ubuntu. Does
+# nothing where they are.
 set -euo pipefail
 
 missing=()
-for tool in gcc g++ clang cmake valgrind pkg-config; do
+for tool in gcc g++ clang cmake valgrind pkg-config ffmpeg; do
     command -v "$tool" > /dev/null || missing+=("$tool")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0

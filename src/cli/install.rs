@@ -183,31 +183,20 @@ fn pip(python: &Path, folder: &Path) -> Command {
     command
 }
 
-/// The first Python of `PATH` that has pip, by its absolute path. Relative entries of `PATH` are skipped: they refer to
-/// the working folder.
+/// The first Python of `PATH` that has pip, by its absolute path.
 fn python(folder: &Path) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path)
-        .filter(|entry| entry.is_absolute())
-        .collect();
-    let named = |name: &str| {
-        let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-        folders.iter().map(move |folder| folder.join(&file))
-    };
     let has_pip = |python: &PathBuf| {
         let mut version = pip(python, folder);
         version.arg("--version");
         let status = version.stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    let mut found = named("python3").chain(named("python"));
-    found
-        .find(|python| python.is_file() && has_pip(python))
-        .ok_or_else(|| {
-            Error::runtime(
-                "ONNX Runtime is installed through pip, but no python3 or python in PATH has it; install Python 3.11 or newer",
-            )
-        })
+    let mut found = files::programs("python3").chain(files::programs("python"));
+    found.find(has_pip).ok_or_else(|| {
+        Error::runtime(
+            "ONNX Runtime is installed through pip, but no python3 or python in PATH has it; install Python 3.11 or newer",
+        )
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod restore;
 mod say;
 mod sheet;
 mod tally;
+mod video;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -61,6 +62,9 @@ pub fn run() -> ExitCode {
 
 fn command(command: &Command, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<Tally> {
     match command {
+        Command::Restore(args) if video::is_asked(args) => {
+            return video::run(args, cancel, reporter);
+        }
         Command::Restore(args) => return restore::run(args, cancel, reporter),
         Command::Demo(args) => return demo::run(args, cancel, reporter),
         Command::Inspect(args) => inspect::run(args, reporter)?,

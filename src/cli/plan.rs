@@ -8,6 +8,8 @@ use crate::error::{Result, Shown};
 use crate::files::to_text;
 use crate::imageio;
 
+use crate::options::Options;
+use crate::service::video::Clip;
 use crate::service::{Service, Source};
 
 /// Prints the plan of one input.
@@ -20,5 +22,19 @@ pub fn print(service: &Service, job: &Job, reporter: &Reporter) -> Result<()> {
         .plan((header.height, header.width), &options)?;
     let record = json!({ "event": "plan", "input": to_text(&job.input), "plan": plan });
     reporter.picture(&record, &format!("{}: {plan}", Shown(&job.input)));
+    Ok(())
+}
+
+/// Prints the plan of each frame of a clip, which is the same for all.
+pub fn of_frames(
+    service: &Service,
+    clip: &Clip,
+    options: &Options,
+    reporter: &Reporter,
+) -> Result<()> {
+    let plan = service.engine.plan(clip.size, options)?;
+    let record = json!({ "event": "plan", "input": to_text(&clip.path), "plan": plan });
+    let (name, frames) = (Shown(&clip.path), clip.frames());
+    reporter.picture(&record, &format!("{name}, each of {frames} frames: {plan}"));
     Ok(())
 }

@@ -23,16 +23,14 @@ use crate::service::{self, Done, Opened, Service, Source, settings};
 
 /// Runs the command.
 pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<Tally> {
-    let noise = match &args.replay_noise {
-        Some(path) => Noise::read(path)?,
-        None => Noise::Seed,
-    };
+    let noise = noise(args)?;
     let mut opened = Opened::open_or_demo(args.layers()?, reporter)?;
     let output = &mut opened.config.output;
     if args.frames && output.existing != Existing::Overwrite {
         output.existing = Existing::Resume;
     }
     let named: Vec<PathBuf> = args.inputs.iter().chain(&args.input).cloned().collect();
+    let existing = output.existing;
     let found = inputs::plan(&named, args.recursive, &args.output, &opened.config)?;
     reporter.left_out(found.left_out);
     let (mut jobs, mut refused) = (found.jobs, found.refused);
@@ -57,11 +55,21 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
         ledger: None,
     };
     if found.is_folder {
-        run.open_ledger(&mut jobs, args)?;
+        run.open_ledger(&mut jobs, args, &args.output, existing)?;
     }
-    match args.dry_run {
-        true => run.each(&jobs, 1, |job| plan::print(&service, job, reporter)),
-        false => run.all(&jobs),
+    if args.dry_run {
+        let tally = run.each(&jobs, 1, |job| plan::print(&service, job, reporter))?;
+        reporter.end(&tally, &service.skipped);
+        return Ok(tally);
+    }
+    run.all(&jobs)
+}
+
+/// The noise of every picture.
+pub fn noise(args: &Restore) -> Result<Noise> {
+    match &args.replay_noise {
+        Some(path) => Noise::read(path),
+        None => Ok(Noise::Seed),
     }
 }
 
@@ -96,12 +104,17 @@ impl Run<'_> {
         folders.try_for_each(|folder| imageio::check_writable(folder))
     }
 
-    /// Opens the ledger of the output folder, and decides which results are kept.
-    fn open_ledger(&mut self, jobs: &mut [Job], args: &Restore) -> Result<()> {
+    /// Opens the ledger of `folder`, and decides which results are kept.
+    pub fn open_ledger(
+        &mut self,
+        jobs: &mut [Job],
+        args: &Restore,
+        folder: &Path,
+        existing: Existing,
+    ) -> Result<()> {
         let config = &self.service.config;
         let bundle = self.service.engine.bundle().hash();
         let settings = settings::of(config, bundle, args.replay_noise.as_deref())?;
-        let (folder, existing) = (&args.output, config.output.existing);
         let planned = jobs
             .iter()
             .map(|job| job.planned(folder, config.input.captions));
@@ -125,11 +138,25 @@ impl Run<'_> {
     /// Errors that end the whole run: cancellation, a failing bundle or runtime, a missing output folder. The failure
     /// of a single picture is only counted.
     pub fn all(&self, jobs: &[Job]) -> anyhow::Result<Tally> {
+        let tally = self.frames(jobs, |job| Ok(Source::File(job.input.clone())))?;
+        self.reporter.end(&tally, &self.service.skipped);
+        Ok(tally)
+    }
+
+    /// As [`all`](Self::all), with the pictures that `source` returns, and without the report of the end.
+    ///
+    /// # Errors
+    /// As [`all`](Self::all).
+    pub fn frames(
+        &self,
+        jobs: &[Job],
+        source: impl Fn(&Job) -> Result<Source> + Sync,
+    ) -> anyhow::Result<Tally> {
         self.check_writable(jobs)?;
         let to_make = jobs.iter().filter(|job| !job.skip).count();
         let refused = self.refused.len();
         self.reporter.batch(jobs.len() + refused, to_make + refused);
-        self.each(jobs, self.workers(), |job| self.one(job))
+        self.each(jobs, self.workers(), |job| self.one(job, &source))
     }
 
     /// Number of pictures in progress: one per set of networks, and one that is read or written concurrently, unless a
@@ -155,9 +182,7 @@ impl Run<'_> {
         });
         service::queue::each(jobs, workers, |job| self.counted(job, &tally, &work))?;
         self.ledger.as_ref().map_or(Ok(()), Ledger::close)?;
-        let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.reporter.end(&tally, &self.service.skipped);
-        Ok(tally)
+        Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn counted(
@@ -190,13 +215,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn one(&self, job: &Job) -> Result<()> {
+    fn one(&self, job: &Job, source: impl Fn(&Job) -> Result<Source>) -> Result<()> {
         let start = Instant::now();
         let captions = self.service.config.input.captions;
         let begin = |ledger: &Ledger| ledger.begin(job.planned(ledger.folder(), captions));
         let begun = self.ledger.as_ref().map(begin);
         let hashed = start.elapsed().as_secs_f64();
-        let source = Source::File(job.input.clone());
+        let source = source(job)?;
         let request = service::Job {
             source: &source,
             config: &self.service.config,

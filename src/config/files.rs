@@ -175,6 +175,18 @@ impl OutputFormat {
     }
 }
 
+/// Codec of a video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum VideoCodec {
+    /// H.264, by libx264
+    #[default]
+    H264,
+    /// H.265 (HEVC), by libx265
+    H265,
+}
+
 options! {
     /// Writing results.
     struct OutputOptions, layer OutputLayer, section "output";
@@ -189,6 +201,10 @@ options! {
     grey: Grey = Grey::Auto, (long = "grey");
     /// What transparent pixels show in formats without alpha: white, black, grey or #rrggbb.
     background: Colour = Colour::WHITE, (long = "background", value_name = "COLOUR");
+    /// Codec of a video result.
+    video_codec: VideoCodec = VideoCodec::H264, (long = "video-codec");
+    /// Constant rate factor (CRF) of a video result: lower is better and larger.
+    video_crf: u8 = 16, [0.0, 51.0], (long = "video-crf", value_name = "N");
     /// Results that exist already: refuse (before any work), overwrite (--overwrite), skip (--skip-existing) or resume (keep
     /// the finished ones of the same settings, --resume).
     existing: Existing = Existing::Refuse, (skip);

@@ -128,7 +128,7 @@ pub enum BitDepth {
 
 impl BitDepth {
     /// Bytes of a number.
-    pub(super) fn bytes(self) -> usize {
+    pub fn bytes(self) -> usize {
         match self {
             BitDepth::Eight => 1,
             BitDepth::Sixteen => 2,

@@ -22,6 +22,8 @@ use crate::schedule::Fidelity;
 pub enum Source {
     /// A file, with an optional caption file `NAME.txt`.
     File(PathBuf),
+    /// A frame of the video at this path, with an optional caption file `NAME.txt`.
+    Frame(PathBuf, Arc<Picture>),
     /// The bytes of a file.
     Bytes(Arc<[u8]>),
     /// Pixels.
@@ -34,7 +36,7 @@ impl Source {
         match self {
             Source::File(path) => imageio::read(path, decoding),
             Source::Bytes(bytes) => imageio::decode(bytes, decoding),
-            Source::Picture(picture) => Ok(Picture::clone(picture)),
+            Source::Picture(picture) | Source::Frame(_, picture) => Ok(Picture::clone(picture)),
         }
     }
 }
@@ -94,7 +96,8 @@ impl Service {
     /// [`Option`](crate::error::ErrorKind::Option): a prompt that the bundle does not serve.
     pub fn options(&self, source: &Source, config: &Config, host: &dyn Host) -> Result<Options> {
         let mut options = config.options.clone();
-        if let (Source::File(path), true) = (source, config.input.captions) {
+        if let (Source::File(path) | Source::Frame(path, _), true) = (source, config.input.captions)
+        {
             let tried = prompts::put_caption(path, &mut options.sampling.prompt);
             let differs = options.sampling.prompt != config.options.sampling.prompt;
             let tried = tried.and_then(|()| match differs {

@@ -26,7 +26,7 @@ use crate::error::{Error, Result, Shown};
 use crate::imageio::{self, CLAIM, Prepared};
 
 use super::settings;
-use file::{Entry, Identity, Line, Made, name};
+use file::{Entry, Identity, Last, Line, Made, name};
 
 /// Why a result that exists is refused, and the ways out.
 pub const EXISTS: &str =
@@ -71,6 +71,7 @@ pub struct Ledger {
     overwrites: bool,
     standings: HashMap<PathBuf, Standing>,
     made: Mutex<BTreeSet<PathBuf>>,
+    inputs: Last,
     _claim: NamedTempFile,
 }
 
@@ -119,6 +120,7 @@ impl Ledger {
             file: Mutex::new(ledger),
             standings,
             made: Mutex::default(),
+            inputs: judge.inputs,
             _claim: claim,
         })
     }
@@ -153,7 +155,7 @@ impl Ledger {
     /// [`Input`](crate::error::ErrorKind::Input): it cannot be read.
     pub fn begin(&self, picture: Planned) -> Result<Begun> {
         Ok(Begun {
-            bytes: Identity::of(&picture.input)?,
+            bytes: self.inputs.identity(&picture.input)?,
             picture,
         })
     }
@@ -313,6 +315,7 @@ struct Judge<'a> {
     digest: String,
     existing: Existing,
     entries: file::Entries,
+    inputs: Last,
 }
 
 impl<'a> Judge<'a> {
@@ -323,6 +326,7 @@ impl<'a> Judge<'a> {
             digest: bundle::sha256_bytes(settings.to_string().as_bytes()),
             existing,
             entries: file::read(folder)?,
+            inputs: Last::default(),
         })
     }
 
@@ -386,7 +390,9 @@ impl<'a> Judge<'a> {
         }
         let is_same = made.input == name(&picture.name) && made.caption == picture.caption;
         // An unreadable picture fails when its turn comes.
-        if !picture.input.exists() || is_same && made.input_bytes.is_of(&picture.input)? {
+        if !picture.input.exists()
+            || is_same && self.inputs.is_of(&made.input_bytes, &picture.input)?
+        {
             return Ok(Standing::Finished);
         }
         let input = picture.input.display();

@@ -8,6 +8,8 @@ pub mod queue;
 pub mod settings;
 #[cfg(feature = "onnx")]
 pub mod startup;
+#[cfg(feature = "cli")]
+pub mod video;
 
 #[cfg(feature = "onnx")]
 pub use job::{Done, Job, Source, caption};

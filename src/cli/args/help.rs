@@ -26,6 +26,7 @@ Examples:
   diffbir restore photos -o restored --recursive --upscale 2 --skip-existing
   diffbir restore lq.png -o restored.png --config configs/cuda.yaml --steps 20 --seed 7
   diffbir restore frames -o restored --frames --memory-budget 8GiB
+  diffbir restore clip.mp4 -o restored.mp4
   diffbir restore huge.tif -o restored.tif --dry-run";
 
 /// Keys with defaults from the bundle.

@@ -67,7 +67,7 @@ pub struct Restore {
     /// The reference's spelling of an input.
     #[arg(long, hide = true)]
     pub input: Option<PathBuf>,
-    /// A picture file (png, jpg, webp, tif, bmp) for one input, else a folder
+    /// A picture file (png, jpg, webp, tif, bmp) for one input, a video (mp4, m4v, mov, mkv) for one video, else a folder
     #[arg(short, long)]
     pub output: PathBuf,
     /// Search folders recursively

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,42 @@ impl Identity {
             return Ok(size == self.size);
         }
         Ok(bundle::sha256_file(path).map_err(failed(path))? == self.sha256)
+    }
+}
+
+/// The last input, so that a clip is not hashed anew for each of its frames.
+#[derive(Default)]
+pub(super) struct Last(Mutex<Option<(PathBuf, Identity)>>);
+
+impl Last {
+    /// The state of the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Identity::of`].
+    pub(super) fn identity(&self, path: &Path) -> Result<Identity> {
+        let last = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = last().clone().filter(|(known, _)| known == path);
+        let now = size_and_time(path)?;
+        if let Some((_, identity)) = known
+            && (identity.size, identity.modified) == now
+        {
+            return Ok(identity);
+        }
+        let identity = Identity::of(path)?;
+        *last() = Some((path.to_owned(), identity.clone()));
+        Ok(identity)
+    }
+
+    /// As [`Identity::is_of`].
+    ///
+    /// # Errors
+    /// As [`Identity::of`].
+    pub(super) fn is_of(&self, identity: &Identity, path: &Path) -> Result<bool> {
+        let (size, modified) = size_and_time(path)?;
+        if size != identity.size || modified == identity.modified {
+            return Ok(size == identity.size);
+        }
+        Ok(self.identity(path)?.sha256 == identity.sha256)
     }
 }
 
