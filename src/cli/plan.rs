@@ -43,17 +43,3 @@ pub fn of_frames(
     let (name, frames) = (Shown(&clip.path), clip.frames());
     reporter.result(&record, &format!("{name}, each of {frames} frames: {plan}"))
 }
-
-/// Prints the plan of each frame of a clip, which is the same for all.
-pub fn of_frames(
-    service: &Service,
-    clip: &Clip,
-    options: &Options,
-    reporter: &Reporter,
-) -> Result<()> {
-    let plan = service.engine.plan(clip.size, options)?;
-    let record = json!({ "event": "plan", "input": to_text(&clip.path), "plan": plan });
-    let (name, frames) = (Shown(&clip.path), clip.frames());
-    reporter.picture(&record, &format!("{name}, each of {frames} frames: {plan}"));
-    Ok(())
-}
