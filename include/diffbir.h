@@ -525,8 +525,8 @@ extern "C" {
 struct diffbir_error *diffbir_cancel_new(struct diffbir_cancel **out);
 
 /**
- * Stops every request with this handle: a running one ends with `DIFFBIR_CODE_CANCELLED` after the current sampling
- * step or graph, one that starts later ends at once. May be called from any thread and from callbacks. Cannot be
+ * Stops every request with this handle: a running one ends with `DIFFBIR_CODE_CANCELLED` soon, also within a graph
+ * that runs on the CPU, one that starts later ends at once. May be called from any thread and from callbacks. Cannot be
  * undone.
  */
 struct diffbir_error *diffbir_cancel_trigger(const struct diffbir_cancel *cancel);

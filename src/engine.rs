@@ -239,6 +239,7 @@ impl Engine {
             observe(event)
         };
         request.cancel.check()?;
+        networks.cancelled_by(&request.cancel);
         let plan = pipeline.plan(request.lq.size(), networks)?;
         stoppable(Event::Planned(&plan))?;
         let lq = Lq {

@@ -17,8 +17,11 @@ mod seams;
 mod tiles;
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 
 use diffbir::bundle::Bundle;
+use diffbir::cancel::Cancel;
 use diffbir::engine::{Engine, Request};
 use diffbir::error::ErrorKind;
 use diffbir::guidance::Space;
@@ -27,7 +30,7 @@ use diffbir::nets::contract::GraphKind;
 use diffbir::nets::{Input, Network, Networks};
 use diffbir::options::{Options, RestoreOptions, SamplingOptions};
 use diffbir::pipeline::{Event, Intermediate};
-use diffbir::runtime::{GraphFile, MemoryPolicy, RuntimeOptions, Session, Sessions};
+use diffbir::runtime::{GraphFile, IoBinding, MemoryPolicy, RuntimeOptions, Session, Sessions};
 use ndarray::{Array1, Array3, Array4, ArrayD, Axis, concatenate, s};
 use program::Program;
 
@@ -324,6 +327,50 @@ fn guidance_draws_the_result_to_stage_1() {
         assert!(
             distances.is_sorted_by(|a, b| a > b),
             "{space:?} {distances:?}"
+        );
+    }
+}
+
+/// Also where inputs and outputs are bound, which the second run on a shape is.
+#[test]
+fn cancellation_from_another_thread_ends_a_graph_while_it_runs() {
+    for io_binding in [IoBinding::Never, IoBinding::Always] {
+        let options = RuntimeOptions {
+            io_binding,
+            ..RuntimeOptions::default()
+        };
+        let mut sessions = Sessions::new(tiny().graph_files(), options);
+        let image: Array4<f32> = Array4::from_elem((1, 3, 256, 256), 0.1);
+        let mut run = |cancel: &Cancel| {
+            sessions.cancelled_by(cancel);
+            let encoder = sessions.get("vae_encoder")?;
+            encoder.run(&[("image", (&image).into())], &["latent"])
+        };
+        let never = Cancel::default();
+        let expected = run(&never).unwrap();
+        assert_eq!(run(&never).unwrap(), expected);
+        let cancel = Cancel::default();
+        let (begun, begins) = mpsc::channel();
+        let other = cancel.clone();
+        let thread = thread::spawn(move || {
+            begins.recv().unwrap();
+            other.cancel();
+        });
+        begun.send(()).unwrap();
+        // Runs may be over before the other thread acts. One that begins after it never is.
+        let error = loop {
+            let is_late = cancel.is_cancelled();
+            match run(&cancel) {
+                Ok(_) => assert!(!is_late, "a run ended although it was cancelled"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        thread.join().unwrap();
+        assert_eq!(
+            run(&never).unwrap(),
+            expected,
+            "the session serves the next request"
         );
     }
 }

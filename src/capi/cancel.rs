@@ -25,8 +25,8 @@ pub extern "C" fn diffbir_cancel_new(out: *mut *mut diffbir_cancel) -> *mut diff
     })
 }
 
-/// Stops every request with this handle: a running one ends with `DIFFBIR_CODE_CANCELLED` after the current sampling
-/// step or graph, one that starts later ends at once. May be called from any thread and from callbacks. Cannot be
+/// Stops every request with this handle: a running one ends with `DIFFBIR_CODE_CANCELLED` soon, also within a graph
+/// that runs on the CPU, one that starts later ends at once. May be called from any thread and from callbacks. Cannot be
 /// undone.
 #[unsafe(no_mangle)]
 pub extern "C" fn diffbir_cancel_trigger(cancel: *const diffbir_cancel) -> *mut diffbir_error {

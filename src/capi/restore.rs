@@ -31,15 +31,12 @@ pub(super) struct Finished {
 /// Reads and restores a picture, and keeps what its encoding needs.
 pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<Finished> {
     let _running = Running::begin(stop)?;
-    let check = || {
-        let asked = work.cancel.as_ref().is_some_and(Cancel::is_cancelled);
-        if asked {
-            Err(Error::cancelled())
-        } else {
-            stop.check()
-        }
-    };
-    check()?;
+    // The host's handle serves several requests, `stop` this run alone.
+    let _hook = work.cancel.as_ref().map(|cancel| {
+        let stop = stop.clone();
+        cancel.on_cancel(move || stop.cancel())
+    });
+    stop.check()?;
     let source = work.input.as_ref();
     let job = Job {
         source: source.ok_or_else(|| Error::internal("a request without input runs"))?,
@@ -48,10 +45,7 @@ pub(super) fn run(engine: &EngineObject, work: &Work, stop: &Cancel) -> Outcome<
         noise: Noise::Seed,
         cancel: stop.clone(),
     };
-    let mut observe = |event: Event<'_>| {
-        check()?;
-        work.progress.event(&event)
-    };
+    let mut observe = |event: Event<'_>| work.progress.event(&event);
     let done = engine.service.run(job, &engine.log, &mut observe);
     let done = done.map_err(|error| match source {
         Some(Source::File(path)) if error.kind() == ErrorKind::Input => error.at(path.display()),

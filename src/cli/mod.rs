@@ -115,7 +115,7 @@ fn finish(outcome: anyhow::Result<Tally>, json: bool) -> u8 {
     kind.exit_code()
 }
 
-/// The first Ctrl-C asks the run to stop between steps; the second ends the process at once.
+/// The first Ctrl-C asks the run to stop, the second ends the process at once.
 fn stop_on_signal(cancel: &Cancel) {
     let cancel = cancel.clone();
     let handler = move || {
@@ -123,7 +123,7 @@ fn stop_on_signal(cancel: &Cancel) {
             std::process::exit(i32::from(ErrorKind::Cancelled.exit_code()));
         }
         cancel.cancel();
-        say::error("stopping after this step; press Ctrl-C again to stop at once");
+        say::error("stopping; press Ctrl-C again to stop at once");
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         say::error(&format!("Ctrl-C will stop at once: {error}"));

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array4, ArrayD, ArrayViewD, Ix4};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::tensor::expect_finite;
 
@@ -146,6 +147,11 @@ pub trait Networks: Send {
     /// Declares the networks needed from here on. Others are released; with `keep`, the memory policy decides whether
     /// they are.
     fn stage(&mut self, graphs: &[&str], keep: bool);
+
+    /// Passes the flag that ends a graph while it runs: runs from now on end with
+    /// [`Cancelled`](crate::error::ErrorKind::Cancelled) soon after it is set. Networks may ignore it; their callers
+    /// check it between runs.
+    fn cancelled_by(&mut self, _cancel: &Cancel) {}
 
     /// Declares that `graph` is needed next: it may be loaded in the background from now on. A failure is reported by
     /// [`get`](Self::get).

@@ -4,13 +4,17 @@
 //! input is therefore copied to the device only when it differs from the tensor already there. CUDA graphs, which read
 //! and write fixed addresses, need the tensors to stay in place as well.
 
+use std::sync::Arc;
+
 use half::f16;
 use ndarray::ArrayD;
 use ort::memory::{AllocationDevice, Allocator};
 use ort::session::{IoBinding, RunOptions};
 use ort::value::{DynTensor, Tensor, TensorElementType};
 
+use super::session::stoppable;
 use super::values::{to_f32, type_of};
+use crate::cancel::Cancel;
 use crate::nets::Input;
 
 /// How many sets of shapes keep tensors on the device, and how many CUDA graphs are captured: each of them keeps
@@ -87,7 +91,7 @@ struct Bound {
     inputs: Vec<Held>,
     outputs: Vec<DynTensor>,
     /// Options of its runs, if the session captures CUDA graphs.
-    options: Option<RunOptions>,
+    options: Option<Arc<RunOptions>>,
 }
 
 impl Bindings {
@@ -122,13 +126,14 @@ impl Bindings {
             .push((Key::new(inputs, outputs), shapes.collect()));
     }
 
-    /// Runs a set of shapes that has run before; else returns `None`. `plain`: options of runs without a CUDA graph.
+    /// Runs a set of shapes that has run before; else returns `None`. `how`: options of runs without a CUDA graph, and
+    /// what ends a run.
     pub(super) fn run(
         &mut self,
         session: &mut ort::session::Session,
         inputs: &[(&str, Input<'_>)],
         outputs: &[&str],
-        plain: Option<&RunOptions>,
+        how: (&Arc<RunOptions>, &Cancel),
     ) -> Option<ort::Result<Vec<ArrayD<f32>>>> {
         let key = Key::new(inputs, outputs);
         let index = match self.bound.iter().position(|bound| bound.key == key) {
@@ -139,7 +144,7 @@ impl Bindings {
                 self.bind(session, (key, shapes), inputs)
             }
         };
-        Some(index.and_then(|index| self.run_bound(index, session, inputs, plain)))
+        Some(index.and_then(|index| self.run_bound(index, session, inputs, how)))
     }
 
     fn run_bound(
@@ -147,7 +152,7 @@ impl Bindings {
         index: usize,
         session: &mut ort::session::Session,
         inputs: &[(&str, Input<'_>)],
-        plain: Option<&RunOptions>,
+        (plain, cancel): (&Arc<RunOptions>, &Cancel),
     ) -> ort::Result<Vec<ArrayD<f32>>> {
         let bound = &mut self.bound[index];
         for ((name, input), held) in inputs.iter().zip(&mut bound.inputs) {
@@ -158,10 +163,12 @@ impl Bindings {
             }
         }
         bound.io.synchronize_inputs()?;
-        match bound.options.as_ref().or(plain) {
-            Some(options) => drop(session.run_binding_with_options(&bound.io, options)?),
-            None => drop(session.run_binding(&bound.io)?),
-        }
+        let options = bound.options.as_ref().unwrap_or(plain);
+        stoppable((options, cancel), |options| {
+            session
+                .run_binding_with_options(&bound.io, options)
+                .map(drop)
+        })?;
         bound.io.synchronize_outputs()?;
         let to_host = |there: &DynTensor| {
             let here = there.to(AllocationDevice::CPU, 0)?;
@@ -197,8 +204,8 @@ impl Bindings {
         }
         let options = match self.records {
             false => None,
-            true if self.recorded < MOST => Some(recording(self.recorded as i64)?),
-            true => Some(unrecorded()?),
+            true if self.recorded < MOST => Some(Arc::new(recording(self.recorded as i64)?)),
+            true => Some(Arc::new(unrecorded()?)),
         };
         self.recorded += 1;
         if self.bound.len() == MOST {

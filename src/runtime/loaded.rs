@@ -1,5 +1,6 @@
 //! A loaded network of a bundle.
 
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::nets::Network;
 use crate::runtime::parts::Parts;
@@ -36,14 +37,18 @@ impl LoadedGraph {
         }
     }
 
-    /// The network; `shrink` as in [`Session::shrink`].
-    pub(super) fn network(&mut self, shrink: bool) -> Result<&mut dyn Network> {
+    /// The network, whose runs `cancel` ends; `shrink` as in [`Session::shrink`].
+    pub(super) fn network(&mut self, shrink: bool, cancel: &Cancel) -> Result<&mut dyn Network> {
         match self {
             LoadedGraph::Whole(session) => {
                 session.shrink(shrink)?;
+                session.cancelled_by(cancel);
                 Ok(session.as_mut())
             }
-            LoadedGraph::Parts(parts) => Ok(parts.as_mut()),
+            LoadedGraph::Parts(parts) => {
+                parts.cancelled_by(cancel);
+                Ok(parts.as_mut())
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ndarray::ArrayD;
 use serde::Deserialize;
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::nets::{Input, Network};
 use crate::runtime::{GraphFile, RuntimeOptions, Session};
@@ -36,6 +37,7 @@ pub(super) struct Parts {
     options: RuntimeOptions,
     plan: Plan,
     provider: String,
+    cancel: Cancel,
 }
 
 impl Parts {
@@ -61,7 +63,13 @@ impl Parts {
             options: options.clone(),
             path,
             plan,
+            cancel: Cancel::default(),
         })
+    }
+
+    /// Passes the flag that ends a part's run.
+    pub(super) fn cancelled_by(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
     }
 
     /// The provider with the most nodes of the first part, by ONNX Runtime's name.
@@ -116,6 +124,7 @@ impl Network for Parts {
         for (k, part) in self.plan.parts.iter().enumerate() {
             let mut session =
                 Session::load_embedded(&self.graph, &self.path, &part.graph, &self.options)?;
+            session.cancelled_by(&self.cancel);
             let given = part.inputs.iter().map(|name| {
                 let outside = inputs.iter().find(|(given, _)| given == name);
                 let value = match outside {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ndarray::ArrayD;
@@ -10,6 +10,7 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, SessionInputValue};
 use ort::value::TensorElementType;
 
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::{Input, Network};
 use crate::runtime::binding::{self, Bindings, Place};
@@ -41,8 +42,12 @@ pub struct Session {
     session: ort::session::Session,
     name: String,
     nodes: BTreeMap<String, usize>,
-    /// Options of every run, if the arena is shrunk after each run or the session captures CUDA graphs.
-    plain: Option<RunOptions>,
+    /// Options of every run without a CUDA graph.
+    plain: Arc<RunOptions>,
+    /// Whether a run's memory is released after the run.
+    shrinks: bool,
+    /// Ends runs.
+    cancel: Cancel,
     /// TensorRT's engine cache; the first run may build an engine.
     engines: Option<EngineCache>,
 }
@@ -156,7 +161,9 @@ impl Session {
             session,
             name,
             nodes,
-            plain: None,
+            plain: Arc::new(RunOptions::new().map_err(refused_options)?),
+            shrinks: false,
+            cancel: Cancel::default(),
             engines,
         };
         this.refuse_silent_fallback(providers)?;
@@ -177,8 +184,7 @@ impl Session {
             (_, Some((device, records))) => Some(Bindings::new(Place::Cuda(device), records)),
         };
         if on_cuda.is_some_and(|(_, records)| records) {
-            let options = binding::unrecorded().map_err(refused_options)?;
-            self.plain = Some(options);
+            self.plain = Arc::new(binding::unrecorded().map_err(refused_options)?);
         }
         Ok(())
     }
@@ -196,18 +202,21 @@ impl Session {
             .nodes
             .keys()
             .all(|name| name == ProviderKind::Cpu.ort_name());
-        if !on_host || shrink == self.plain.is_some() {
+        if !on_host || shrink == self.shrinks {
             return Ok(());
         }
-        self.plain = match shrink {
-            false => None,
-            true => {
-                let mut options = RunOptions::new().map_err(refused_options)?;
-                options.set(SHRINK_KEY, "cpu:0").map_err(refused_options)?;
-                Some(options)
-            }
-        };
+        let mut options = RunOptions::new().map_err(refused_options)?;
+        if shrink {
+            options.set(SHRINK_KEY, "cpu:0").map_err(refused_options)?;
+        }
+        self.plain = Arc::new(options);
+        self.shrinks = shrink;
         Ok(())
+    }
+
+    /// Passes the flag that ends a run while it is in ONNX Runtime.
+    pub(super) fn cancelled_by(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
     }
 
     /// How many nodes each provider runs, by ONNX Runtime's names of the providers.
@@ -279,7 +288,10 @@ impl Network for Session {
             // Engines may still have to be built.
             self.engines = engines;
         }
-        found.map_err(|e| self.run_error(&e, inputs))
+        found.map_err(|e| match self.cancel.check() {
+            Err(cancelled) => cancelled,
+            Ok(()) => self.run_error(&e, inputs),
+        })
     }
 }
 
@@ -289,9 +301,9 @@ impl Session {
         inputs: &[(&str, Input<'_>)],
         outputs: &[&str],
     ) -> ort::Result<Vec<ArrayD<f32>>> {
-        let plain = self.plain.as_ref();
+        let how = (&self.plain, &self.cancel);
         if let Some(bindings) = &mut self.bindings
-            && let Some(found) = bindings.run(&mut self.session, inputs, outputs, plain)
+            && let Some(found) = bindings.run(&mut self.session, inputs, outputs, how)
         {
             return found;
         }
@@ -300,18 +312,29 @@ impl Session {
             let as_f16 = type_of(self.session.inputs(), name) == TensorElementType::Float16;
             values.push((name.to_string(), to_value(input, as_f16)?));
         }
-        let found = match plain {
-            Some(options) => self.session.run_with_options(values, options),
-            None => self.session.run(values),
-        };
-        let found = found
-            .map_err(detached)
-            .and_then(|found| collect(&found, outputs))?;
+        let session = &mut self.session;
+        let found = stoppable(how, |options| {
+            let found = session.run_with_options(values, options);
+            collect(&found.map_err(detached)?, outputs)
+        })?;
         if let Some(bindings) = &mut self.bindings {
             bindings.remember(inputs, outputs, &found);
         }
         Ok(found)
     }
+}
+
+/// Runs with `options`; `cancel` ends the run, which then returns an error.
+pub(super) fn stoppable<T>(
+    (options, cancel): (&Arc<RunOptions>, &Cancel),
+    run: impl FnOnce(&RunOptions) -> ort::Result<T>,
+) -> ort::Result<T> {
+    // An earlier run may have been ended.
+    options.unterminate()?;
+    let running = options.clone();
+    // If ONNX Runtime refuses, the run ends when it is done.
+    let _hook = cancel.on_cancel(move || drop(running.terminate()));
+    run(options)
 }
 
 /// An error that does not borrow from the session.

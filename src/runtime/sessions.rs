@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::thread::{self, JoinHandle};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::nets::contract::GraphKind;
 use crate::nets::{GraphInfo, Network, NetworkInfo, Networks};
@@ -29,6 +30,8 @@ pub struct Sessions {
     providers: BTreeMap<String, String>,
     /// Whether runs release their memory, since memory is short.
     shrink: bool,
+    /// Ends runs.
+    cancel: Cancel,
 }
 
 impl Sessions {
@@ -49,6 +52,7 @@ impl Sessions {
             segment: None,
             providers: BTreeMap::new(),
             shrink: false,
+            cancel: Cancel::default(),
         }
     }
 }
@@ -97,6 +101,10 @@ impl Networks for Sessions {
         }
     }
 
+    fn cancelled_by(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
+    }
+
     fn prepare(&mut self, network: &str) {
         let there = self.loaded.contains_key(network) || self.pending.contains_key(network);
         let (false, Ok(load)) = (there, self.loader(network)) else {
@@ -128,7 +136,7 @@ impl Networks for Sessions {
         }
         let rarely = self.is_large && self.runs_once(graph);
         match self.loaded.get_mut(graph) {
-            Some(session) => session.network(self.shrink || rarely),
+            Some(session) => session.network(self.shrink || rarely, &self.cancel),
             None => Err(Error::internal(format!("the session of `{graph}` is gone"))),
         }
     }
@@ -150,7 +158,10 @@ impl Networks for Sessions {
             self.segment = Some((graph.to_owned(), segment.to_owned(), session));
         }
         match &mut self.segment {
-            Some((_, _, session)) => Ok(session),
+            Some((_, _, session)) => {
+                session.cancelled_by(&self.cancel);
+                Ok(session)
+            }
             None => Err(Error::internal(format!(
                 "segment {segment} of `{graph}` is gone"
             ))),

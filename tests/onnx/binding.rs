@@ -1,6 +1,5 @@
 //! Inputs and outputs that keep their place, here in the machine's memory: the same code as on a device.
 
-use diffbir::runtime::IoBinding;
 use ndarray::{Array, Dimension};
 
 use super::*;
