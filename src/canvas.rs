@@ -9,6 +9,7 @@ use ndarray::{Array4, ArrayView4, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::{Padding, gather};
 
 /// Where a canvas stores its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -124,20 +125,39 @@ impl Canvas {
         (self.height, self.width)
     }
 
-    /// The values of a window, `[1, C, rows, columns]`, padded with zeros beyond the right and bottom edge.
+    /// The values of a window, `[1, C, rows, columns]`, which continues beyond the right and bottom edge with `padding`.
+    ///
+    /// # Errors
+    /// As [`window`](Self::window).
+    pub fn padded(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        padding: Padding,
+    ) -> Result<Array4<f32>> {
+        if rows.end <= self.height && columns.end <= self.width {
+            return self.window(rows, columns);
+        }
+        let mut rows = padding.sources(rows, self.height);
+        let mut columns = padding.sources(columns, self.width);
+        if let Cells::Memory(array) = &self.cells {
+            return Ok(gather(array, &rows, &columns));
+        }
+        let inside = self.window(covering(&mut rows), covering(&mut columns))?;
+        Ok(gather(&inside, &rows, &columns))
+    }
+
+    /// The values of a window inside of the canvas, `[1, C, rows, columns]`.
     ///
     /// # Errors
     /// [`Resources`](ErrorKind::Resources) if its file cannot be read.
     pub fn window(&self, rows: Range<usize>, columns: Range<usize>) -> Result<Array4<f32>> {
-        let mut window = Array4::zeros((1, self.channels, rows.len(), columns.len()));
-        let rows = rows.start.min(self.height)..rows.end.min(self.height);
-        let columns = columns.start.min(self.width)..columns.end.min(self.width);
-        let mut inside = window.slice_mut(s![.., .., ..rows.len(), ..columns.len()]);
         match &self.cells {
-            Cells::Memory(array) => inside.assign(&array.slice(s![.., .., rows, columns])),
+            Cells::Memory(array) => Ok(array.slice(s![.., .., rows, columns]).to_owned()),
             Cells::Disk(file) => {
+                let mut window = Array4::zeros((1, self.channels, rows.len(), columns.len()));
                 let mut line = vec![0.0_f32; columns.len()];
-                for (c, mut plane) in inside
+                for (c, mut plane) in window
                     .index_axis_mut(Axis(0), 0)
                     .outer_iter_mut()
                     .enumerate()
@@ -151,9 +171,9 @@ impl Canvas {
                         row.iter_mut().zip(&line).for_each(|(to, &from)| *to = from);
                     }
                 }
+                Ok(window)
             }
         }
-        Ok(window)
     }
 
     /// The values of whole rows, `[1, C, rows, W]`.
@@ -239,6 +259,18 @@ impl Canvas {
     }
 }
 
+/// The range that holds all of `sources`, which become relative to its start.
+fn covering(sources: &mut [Option<usize>]) -> Range<usize> {
+    let first = sources.iter().flatten().min().copied().unwrap_or(0);
+    let end = sources
+        .iter()
+        .flatten()
+        .max()
+        .map_or(first, |last| last + 1);
+    sources.iter_mut().flatten().for_each(|i| *i -= first);
+    first..end
+}
+
 fn unreadable(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Resources, "a scratch file cannot be read").with_source(error)
 }
@@ -259,6 +291,7 @@ pub fn bands(length: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::pad_to;
     use proptest::prelude::*;
 
     proptest! {
@@ -278,9 +311,11 @@ mod tests {
                 }
                 prop_assert_eq!(&canvas.to_array().unwrap(), &whole);
                 prop_assert_eq!(canvas.rows(y..h).unwrap(), whole.slice(s![.., .., y.., ..]));
-                let beyond = canvas.window(y..h + 2, x..w + 3).unwrap();
-                prop_assert_eq!(beyond.dim(), (1, c, h + 2 - y, w + 3 - x));
-                prop_assert_eq!(beyond.sum(), whole.slice(s![.., .., y.., x..]).sum());
+                for padding in [Padding::Zeros, Padding::Reflect] {
+                    let beyond = canvas.padded(y..h + 2, x..w + 3, padding).unwrap();
+                    let expected = pad_to(&whole, (h + 2, w + 3), padding);
+                    prop_assert_eq!(beyond, expected.slice(s![.., .., y.., x..]));
+                }
                 prop_assert_eq!(&canvas.into_array().unwrap(), &whole);
             }
         }

@@ -95,7 +95,8 @@ pub enum Target<'a> {
         /// The mode of the stage-1 picture's posterior.
         target: Latent,
         /// Draws and discards noise in each iteration. The reference samples the target from the posterior in each
-        /// iteration, while the mode needs no draw; discarding keeps later draws in sync with the reference.
+        /// iteration, v1 also once in a step that is not guided, while the mode needs no draw; discarding keeps later
+        /// draws in sync with the reference.
         discard_draws: bool,
     },
     /// A picture, `[N, 3, 8h, 8w]`, in `[-1, 1]`.
@@ -133,23 +134,24 @@ impl<'a> Guidance<'a> {
         Guidance { checkpoint, ..self }
     }
 
-    /// Loss and `delta` at `pred_x0`.
-    fn delta(&mut self, pred_x0: &Latent, noise: &mut dyn NoiseSource) -> Result<(f64, Latent)> {
-        let scale = self.rule.effective_scale();
-        match &mut self.target {
+    /// The draw for a latent target, which the mode does not need.
+    fn discard_draw(&self, noise: &mut dyn NoiseSource) -> Result<()> {
+        match &self.target {
             Target::Latent {
                 target,
-                discard_draws,
-            } => {
-                if *discard_draws {
-                    noise.randn(shape(target))?;
-                }
-                Ok(loss::loss_and_delta(
-                    pred_x0,
-                    target,
-                    &Weights::none(),
-                    scale,
-                ))
+                discard_draws: true,
+            } => noise.randn(shape(target)).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Loss and `delta` at `pred_x0`.
+    fn delta(&mut self, pred_x0: &Latent) -> Result<(f64, Latent)> {
+        let scale = self.rule.effective_scale();
+        match &mut self.target {
+            Target::Latent { target, .. } => {
+                let weights = Weights::none();
+                Ok(loss::loss_and_delta(pred_x0, target, &weights, scale))
             }
             Target::Rgb {
                 target,
@@ -173,7 +175,11 @@ impl Guide for Guidance<'_> {
         noise: &mut dyn NoiseSource,
     ) -> Result<()> {
         if !self.rule.applies(timestep) {
-            return Ok(());
+            // v1 draws the step's first target before it asks whether the step is guided.
+            return match self.rule.semantics {
+                Semantics::V1 => self.discard_draw(noise),
+                Semantics::V2 => Ok(()),
+            };
         }
         // v1 computes the next latent from the prediction before the iterations, and moves it by half of every delta.
         let (unmoved, delta_weight) = match self.rule.semantics {
@@ -183,7 +189,8 @@ impl Guide for Guidance<'_> {
         let mut sum = Latent::zeros(pred_x0.raw_dim());
         for _ in 0..self.rule.repeat {
             (self.checkpoint)()?;
-            let (loss, delta) = self.delta(pred_x0, noise)?;
+            self.discard_draw(noise)?;
+            let (loss, delta) = self.delta(pred_x0)?;
             self.losses.push(loss);
             pred_x0.zip_mut_with(&delta, |x, &d| *x += d * delta_weight);
             sum += &delta;
@@ -257,14 +264,22 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_discarded_once_a_repeat() {
-        let mut noise = Replay::new(vec![Latent::zeros((1, 4, 2, 2)); 3]);
-        let mut guide = guidance(Semantics::V2, 0.1, 3);
-        if let Target::Latent { discard_draws, .. } = &mut guide.target {
-            *discard_draws = true;
+    fn draws_are_discarded_once_a_repeat_and_by_v1_once_outside_of_the_window() {
+        for (semantics, start, draws) in [
+            (Semantics::V1, 1001, 3),
+            (Semantics::V2, 1001, 3),
+            (Semantics::V1, 1, 1),
+            (Semantics::V2, 1, 0),
+        ] {
+            let mut noise = Replay::new(vec![Latent::zeros((1, 4, 2, 2)); 3]);
+            let mut guide = guidance(semantics, 0.1, 3);
+            guide.rule.start = start;
+            if let Target::Latent { discard_draws, .. } = &mut guide.target {
+                *discard_draws = true;
+            }
+            let mut x0 = Latent::ones((1, 4, 2, 2));
+            guide.steer(&mut x0, 1.0, 1.0, &mut noise).unwrap();
+            assert_eq!(3 - noise.remaining(), draws, "{semantics:?} {start}");
         }
-        let mut x0 = Latent::ones((1, 4, 2, 2));
-        guide.steer(&mut x0, 1.0, 1.0, &mut noise).unwrap();
-        assert_eq!(noise.remaining(), 0);
     }
 }

@@ -83,13 +83,14 @@ impl Options {
         )))
     }
 
-    /// The same without the memory options, which do not affect the result.
+    /// The same without the memory options that do not affect the result.
     pub fn without_memory(&self) -> Options {
+        let as_reference = self.restore.fidelity == Fidelity::Reference;
         Options {
             tiling: TilingOptions {
                 memory_budget: None,
                 cleaner_exact: None,
-                vae_encoder: None,
+                vae_encoder: self.tiling.vae_encoder.filter(|_| as_reference),
                 vae_decoder: None,
                 ..self.tiling
             },
@@ -138,7 +139,8 @@ options! {
     color_fix: ColorFix = ColorFix::Wavelet, (long = "color-fix", alias = "color_fix");
     /// Stop after stage 1: the restoration module's picture is the result, and no diffusion model is needed.
     stage1_only: bool = false, (long = "stage1-only", num_args = 0, default_missing_value = "true");
-    /// sound: fix known faults of the original code; reference: reproduce them bit by bit.
+    /// sound: fix known faults of the original code, such as black padding, which darkens the right and bottom edge;
+    /// reference: reproduce them bit by bit.
     fidelity: Fidelity = Fidelity::Sound, (long = "fidelity");
     optional:
     /// Output size over input size. Unset where a size is set.
@@ -160,7 +162,8 @@ options! {
     memory_budget: Bytes, (long = "memory-budget", value_name = "SIZE", num_args = 1);
     /// Tile edge of stage 1's lossless tiles (identical to untiled). Unset: as memory allows.
     cleaner_exact: usize, [1.0, 1048576.0], (skip);
-    /// Strip height of the strip-streamed VAE encoder (identical to untiled). Unset: as memory allows.
+    /// Strip height of the strip-streamed VAE encoder (identical to untiled). Unset: as memory allows. With fidelity
+    /// reference, setting it pads the image to a multiple of 8 pixels instead of 64, as the original does.
     vae_encoder: usize, [1.0, 1048576.0], (skip);
     /// Strip height of the strip-streamed VAE decoder (identical to untiled). Unset: as memory allows.
     vae_decoder: usize, [1.0, 1048576.0], (skip);

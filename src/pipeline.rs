@@ -31,7 +31,8 @@ use crate::options::{Cleaner, Options};
 use crate::prompts::{Prompt, Prompts};
 use crate::rng::Draws;
 pub use crate::samplers::StepInfo;
-use crate::schedule::Diffusion;
+use crate::schedule::{Diffusion, Fidelity};
+use crate::tensor::Padding;
 
 use event::Events;
 pub use event::{Event, Intermediate, Observer, Samples, Stage};
@@ -124,6 +125,17 @@ impl Pipeline {
     fn graphs(&self) -> impl Iterator<Item = &Graph> {
         let stage2 = self.stage2.iter().flat_map(|stage2| stage2.graphs.all());
         self.module.iter().chain(stage2)
+    }
+
+    /// What pictures and latents are continued with where a network takes multiples of a size only. Zeros (black), as
+    /// the reference has them, leave a dark line at the edge, since convolutions and attention see what is behind it.
+    /// Reflection and replication of the edge are equally good with the demo's networks (`benches/edges.py`); a
+    /// reflection keeps the texture, and with it the statistics that the VAE normalises by.
+    fn padding(&self) -> Padding {
+        match self.options.restore.fidelity {
+            Fidelity::Reference => Padding::Zeros,
+            Fidelity::Sound => Padding::Reflect,
+        }
     }
 
     /// Halo in pixels of lossless tiles, if the restoration module can run in such tiles.

@@ -1,6 +1,7 @@
 //! Arrays in NCHW layout: types, padding, cropping, checks.
 
 use std::fmt::Display;
+use std::ops::Range;
 
 use ndarray::{Array, Array4, ArrayView4, Axis, Dimension, s};
 
@@ -29,25 +30,49 @@ pub fn round_up(length: usize, multiple: usize) -> usize {
     length.div_ceil(multiple) * multiple
 }
 
-/// Pads right and bottom with zeros so that height and width become multiples of `multiple`.
-///
-/// Source: `pad_to_multiples_of`, diffbir/pipeline.py at 3f8b530.
-pub fn pad_to_multiple(x: &Array4<f32>, multiple: usize) -> Array4<f32> {
-    let (h, w) = size(x);
-    pad_to(x, round_up(h, multiple), round_up(w, multiple))
+/// What an array is continued with beyond its right and bottom edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// Zeros.
+    Zeros,
+    /// The array mirrored at its last row and column, which are not repeated; mirrored again further out.
+    Reflect,
 }
 
-/// Pads right and bottom with zeros to `height` x `width`, which are at least those of `x`.
-pub fn pad_to(x: &Array4<f32>, height: usize, width: usize) -> Array4<f32> {
-    let (n, c, h, w) = x.dim();
-    let mut padded = Array4::zeros((n, c, height, width));
-    padded.slice_mut(s![.., .., ..h, ..w]).assign(x);
-    padded
+impl Padding {
+    /// The index in `0..length` of the value at each position of `range`; `None`: zero.
+    pub fn sources(self, range: Range<usize>, length: usize) -> Vec<Option<usize>> {
+        let source = |i: usize| match self {
+            _ if i < length => Some(i),
+            Padding::Zeros => None,
+            Padding::Reflect => Some(reflect(i, length)),
+        };
+        range.map(source).collect()
+    }
+}
+
+/// Rows and columns of `x` by their [sources](Padding::sources).
+pub fn gather(x: &Array4<f32>, rows: &[Option<usize>], columns: &[Option<usize>]) -> Array4<f32> {
+    let (n, c, _, _) = x.dim();
+    let shape = (n, c, rows.len(), columns.len());
+    Array4::from_shape_fn(shape, |(n, c, y, k)| match (rows[y], columns[k]) {
+        (Some(y), Some(k)) => x[[n, c, y, k]],
+        _ => 0.0,
+    })
+}
+
+/// Pads right and bottom to `height` x `width`.
+///
+/// Source for zeros: `pad_to_multiples_of`, diffbir/pipeline.py at 3f8b530.
+pub fn pad_to(x: &Array4<f32>, (height, width): (usize, usize), padding: Padding) -> Array4<f32> {
+    let (h, w) = size(x);
+    let (rows, columns) = (padding.sources(0..height, h), padding.sources(0..width, w));
+    gather(x, &rows, &columns)
 }
 
 /// The index in `0..length` of position `i` under reflection at both ends, without repeating the end values; repeated
 /// reflection for positions further out.
-pub fn reflect(i: usize, length: usize) -> usize {
+fn reflect(i: usize, length: usize) -> usize {
     if length == 1 {
         return 0;
     }
@@ -134,22 +159,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cropping_undoes_padding(h in 1..30_usize, w in 1..30_usize, multiple in 1..70_usize) {
+        fn cropping_undoes_padding(h in 1..30_usize, w in 1..30_usize, more in 0..70_usize) {
             let x = Array4::from_shape_fn((2, 3, h, w), |(n, c, y, x)| (n * 7 + c * 5 + y * w + x) as f32);
-            let padded = pad_to_multiple(&x, multiple);
-            let (ph, pw) = size(&padded);
-            prop_assert!(ph % multiple == 0 && ph < h + multiple && pw % multiple == 0 && pw < w + multiple);
-            prop_assert_eq!(crop(&padded, h, w), x);
+            for padding in [Padding::Zeros, Padding::Reflect] {
+                let padded = pad_to(&x, (h + more, w + more), padding);
+                prop_assert_eq!(size(&padded), (h + more, w + more));
+                prop_assert_eq!(crop(&padded, h, w), &x);
+                let beyond = padded[[1, 2, h + more - 1, w + more - 1]];
+                prop_assert!(more == 0 || (beyond == 0.0) == (padding == Padding::Zeros));
+            }
         }
     }
 
     #[test]
-    fn zero_padding_keeps_the_corner() {
-        let x = Array4::from_shape_fn((1, 1, 3, 5), |(_, _, y, x)| (y * 5 + x) as f32 + 1.0);
-        let p = pad_to_multiple(&x, 4);
-        assert_eq!(p.dim(), (1, 1, 4, 8));
-        assert_eq!(crop(&p, 3, 5), x);
-        assert_eq!(p.sum(), x.sum());
+    fn each_padding_continues_a_row() {
+        let x = Array4::from_shape_fn((1, 1, 1, 3), |(_, _, _, x)| x as f32 + 1.0);
+        for (padding, row) in [
+            (Padding::Zeros, [1.0, 2.0, 3.0, 0.0, 0.0]),
+            (Padding::Reflect, [1.0, 2.0, 3.0, 2.0, 1.0]),
+        ] {
+            assert_eq!(pad_to(&x, (1, 5), padding).into_raw_vec_and_offset().0, row);
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ use diffbir::options::{DenoiserTiles, Options, SeedMode, StartPoint, Strength};
 use diffbir::pipeline::{Event, Intermediate, Stage};
 use diffbir::runtime::{RuntimeOptions, Sessions};
 use diffbir::samplers::{Run, Sampling, spaced};
+use diffbir::schedule::Fidelity;
 use diffbir::tiling::Tiles;
 use ndarray::{Array4, Axis, Ix4, concatenate, s};
 use program::Program;
@@ -116,6 +117,7 @@ impl Recorded {
         let mut options = Options::default();
         options.restore.task = self.task().to_owned();
         options.restore.upscale = self.index["upscale"].as_f64();
+        options.restore.fidelity = Fidelity::Reference;
         let sampling = &mut options.sampling;
         sampling.sampler = text("sampler_type");
         sampling.steps = integer("steps");
@@ -164,6 +166,7 @@ impl Recorded {
             format!("--n_samples={}", self.batch()),
             format!("--batch_size={}", self.batch()),
             "--seed-mode=stream".to_owned(),
+            "--fidelity=reference".to_owned(),
         ];
         for (name, value) in self.index["args"].as_object().unwrap() {
             let name = match name.as_str() {

@@ -6,6 +6,8 @@
 mod bands;
 #[path = "onnx/binding.rs"]
 mod binding;
+#[path = "onnx/edges.rs"]
+mod edges;
 #[path = "onnx/forms.rs"]
 mod forms;
 #[path = "common/program.rs"]

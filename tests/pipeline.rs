@@ -6,12 +6,16 @@
 mod ahead;
 #[path = "pipeline/bounds.rs"]
 mod bounds;
+#[path = "common/mod.rs"]
+mod common;
 #[path = "common/fakes.rs"]
 mod fakes;
 #[path = "pipeline/loading.rs"]
 mod loading;
 #[path = "pipeline/memory.rs"]
 mod memory;
+#[path = "pipeline/reference.rs"]
+mod reference;
 #[path = "pipeline/sets.rs"]
 mod sets;
 #[path = "pipeline/shortcuts.rs"]

@@ -6,7 +6,7 @@ use ndarray::s;
 use crate::canvas::{Canvas, bands};
 use crate::error::{ErrorKind, Result};
 use crate::nets::{Network, expect_shape, run_image};
-use crate::tensor::{Image, crop, pad_to_multiple, round_up, size};
+use crate::tensor::{Image, Padding, crop, round_up, size};
 use crate::tiling::{OnTile, Tiles};
 
 /// Input constraints and scale of a restoration module.
@@ -21,15 +21,19 @@ pub struct CleanerSpec {
 }
 
 /// Restores `lq` `[3, H, W]` in `[0, 1]` to `[1, 3, scale * H, scale * W]`, nominally in `[0, 1]` and not clamped. The
-/// input is padded with zeros to the graph's multiple and the output cropped.
+/// input is padded to the graph's multiple and the output cropped.
 ///
 /// # Errors
 /// Errors of the network, or a graph that violates its contract.
-pub fn clean(net: &mut dyn Network, spec: CleanerSpec, lq: &Canvas) -> Result<Image> {
+pub fn clean(
+    net: &mut dyn Network,
+    spec: CleanerSpec,
+    lq: &Canvas,
+    padding: Padding,
+) -> Result<Image> {
     let (h, w) = lq.size();
     let (ph, pw) = (round_up(h, spec.multiple), round_up(w, spec.multiple));
-    let padded = lq.window(0..ph, 0..pw)?;
-    let output = run(net, spec, &padded)?;
+    let output = run(net, spec, &lq.padded(0..ph, 0..pw, padding)?)?;
     Ok(cropped(output, h * spec.scale, w * spec.scale))
 }
 
@@ -44,7 +48,7 @@ pub fn clean(net: &mut dyn Network, spec: CleanerSpec, lq: &Canvas) -> Result<Im
 pub fn clean_exact(
     net: &mut dyn Network,
     spec: CleanerSpec,
-    lq: &Canvas,
+    (lq, padding): (&Canvas, Padding),
     (tile, halo): (usize, usize),
     cleaned: &mut Canvas,
     on_tile: &OnTile<'_>,
@@ -67,7 +71,7 @@ pub fn clean_exact(
             let output = run(
                 net,
                 spec,
-                &lq.window(seen_rows.clone(), seen_columns.clone())?,
+                &lq.padded(seen_rows.clone(), seen_columns.clone(), padding)?,
             )?;
             let inside = |range: &std::ops::Range<usize>, seen: &std::ops::Range<usize>| {
                 (range.start - seen.start) * spec.scale..(range.end - seen.start) * spec.scale
@@ -88,7 +92,8 @@ pub fn clean_exact(
     Ok(())
 }
 
-/// As [`clean`], in the reference's `tiles` (in input pixels), which fit into `lq` `[N, 3, H, W]`. Results are blended
+/// As [`clean`], in the reference's `tiles` (in input pixels; a multiple of [`CleanerSpec::multiple`]), which fit into `lq`
+/// `[N, 3, H, W]`. Results are blended
 /// and differ from those of the whole picture.
 ///
 /// # Errors
@@ -100,11 +105,7 @@ pub fn clean_tiled(
     tiles: Tiles,
     on_tile: &OnTile<'_>,
 ) -> Result<Image> {
-    tiles.blend(lq, spec.scale, on_tile, |tile, _| {
-        let (h, w) = size(&tile);
-        let output = run(net, spec, &pad_to_multiple(&tile, spec.multiple))?;
-        Ok(cropped(output, h * spec.scale, w * spec.scale))
-    })
+    tiles.blend(lq, spec.scale, on_tile, |tile, _| run(net, spec, &tile))
 }
 
 fn run(net: &mut dyn Network, spec: CleanerSpec, padded: &Image) -> Result<Image> {

@@ -1,8 +1,6 @@
 //! Stage 1: from the low-quality picture to the picture that conditions stage 2.
 
-use std::ops::Range;
-
-use ndarray::s;
+use ndarray::{ArrayView3, s};
 
 use super::event::Timer;
 use super::run::Run;
@@ -13,7 +11,7 @@ use crate::imageio::Pixels;
 use crate::nets::Network;
 use crate::nets::cleaner::{self, CleanerSpec};
 use crate::resize;
-use crate::tensor::{Image, reflect};
+use crate::tensor::Image;
 
 /// The specification used without a restoration module.
 pub(super) const NO_CLEANER: CleanerSpec = CleanerSpec {
@@ -58,50 +56,33 @@ impl Run<'_> {
         let sizes = &self.sizes;
         let ((top, left), (height, width)) = (sizes.origin, sizes.part);
         let part = s![top..top + height, left..left + width, ..];
-        let input = match lq.pixels {
-            Pixels::U8(rgb) => {
-                let rgb = rgb.slice(part);
-                let enlarged = match enlarges_first {
-                    true => {
-                        let checkpoint = || self.events.checkpoint();
-                        resize::stoppable_pillow_bicubic(rgb, sizes.output, &checkpoint)?
-                    }
-                    false => rgb.to_owned(),
-                };
-                let (h, w, _) = enlarged.dim();
-                self.filled(sizes.input, (h, w), |y, x, c| {
-                    f32::from(enlarged[[y, x, c]]) / 255.0
-                })?
+        let enlarged = match lq.pixels {
+            Pixels::U8(rgb) if enlarges_first => {
+                let (rgb, checkpoint) = (rgb.slice(part), || self.events.checkpoint());
+                let enlarged = resize::stoppable_pillow_bicubic(rgb, sizes.output, &checkpoint)?;
+                self.unit(enlarged.view(), 255.0)?
             }
-            Pixels::U16(rgb) => {
-                let rgb = rgb.slice(part);
-                let (h, w, _) = rgb.dim();
-                let plain = self.filled((h, w), (h, w), |y, x, c| {
-                    f32::from(rgb[[y, x, c]]) / 65535.0
-                })?;
-                let size = if enlarges_first { sizes.output } else { (h, w) };
+            Pixels::U8(rgb) => self.unit(rgb.slice(part), 255.0)?,
+            Pixels::U16(rgb) if enlarges_first => {
                 // The same kernel as Pillow's, which rounds to 8 bits; both clamp.
-                let enlarged = self.resized(plain, size)?;
-                self.picture(sizes.input, |rows| {
-                    let part = reflected(&enlarged, rows, 0..sizes.input.1)?;
-                    Ok(part.mapv_into(|x| x.clamp(0.0, 1.0)))
+                let enlarged = self.resized(self.unit(rgb.slice(part), 65535.0)?, sizes.output)?;
+                self.picture(sizes.output, |rows| {
+                    Ok(enlarged.rows(rows)?.mapv_into(|x| x.clamp(0.0, 1.0)))
                 })?
             }
+            Pixels::U16(rgb) => self.unit(rgb.slice(part), 65535.0)?,
         };
+        let input = self.placed(enlarged, sizes.input)?;
         self.resized(input, sizes.network)
     }
 
-    /// A picture of `size`: `value(row, column, channel)` inside of (h, w), its reflection outside.
-    fn filled(
-        &self,
-        size: (usize, usize),
-        (h, w): (usize, usize),
-        value: impl Fn(usize, usize, usize) -> f32,
-    ) -> Result<Canvas> {
-        self.picture(size, |rows| {
-            let shape = (1, 3, rows.len(), size.1);
+    /// The picture of integers of at most `largest`, in `[0, 1]`.
+    fn unit<T: Copy + Into<f32>>(&self, rgb: ArrayView3<'_, T>, largest: f32) -> Result<Canvas> {
+        let (height, width, _) = rgb.dim();
+        self.picture((height, width), |rows| {
+            let shape = (1, 3, rows.len(), width);
             Ok(Image::from_shape_fn(shape, |(_, c, y, x)| {
-                value(reflect(rows.start + y, h), reflect(x, w), c)
+                rgb[[rows.start + y, x, c]].into() / largest
             }))
         })
     }
@@ -112,12 +93,19 @@ impl Run<'_> {
         lq: Canvas,
         timer: &Timer<'_, '_>,
     ) -> Result<Canvas> {
-        let spec = self.pipeline.cleaner;
+        let (spec, padding) = (self.pipeline.cleaner, self.pipeline.padding());
         let on_tile = |k, count| timer.tile(k, count);
         let (height, width) = lq.size();
         let exact = |net: &mut dyn Network, tile, halo| {
             let mut cleaned = self.empty_picture((height * spec.scale, width * spec.scale))?;
-            cleaner::clean_exact(net, spec, &lq, (tile, halo), &mut cleaned, &on_tile)?;
+            cleaner::clean_exact(
+                net,
+                spec,
+                (&lq, padding),
+                (tile, halo),
+                &mut cleaned,
+                &on_tile,
+            )?;
             Ok(cleaned)
         };
         match self.plan.cleaner {
@@ -126,7 +114,7 @@ impl Run<'_> {
                 cleaner::clean_tiled(net, spec, &lq, tiles, &on_tile).map(Canvas::from)
             }
             CleanerPlan::Exact { tile, halo } => exact(net, tile, halo),
-            CleanerPlan::Whole { halo } => match cleaner::clean(net, spec, &lq) {
+            CleanerPlan::Whole { halo } => match cleaner::clean(net, spec, &lq, padding) {
                 Err(e) if e.kind() == ErrorKind::Resources => match halo {
                     Some(halo) => exact(net, height.max(width).div_ceil(2), halo),
                     None => Err(e),
@@ -135,19 +123,4 @@ impl Run<'_> {
             },
         }
     }
-}
-
-/// A window of `picture`, with reflection padding.
-fn reflected(picture: &Canvas, rows: Range<usize>, columns: Range<usize>) -> Result<Image> {
-    let (h, w) = picture.size();
-    if rows.end <= h && columns.end <= w {
-        return picture.window(rows, columns);
-    }
-    // Only pictures of extreme aspect ratio are padded, and their short edge is small.
-    let whole = picture.to_array()?;
-    let shape = (1, 3, rows.len(), columns.len());
-    Ok(Image::from_shape_fn(shape, |(_, c, y, x)| {
-        let (y, x) = (reflect(rows.start + y, h), reflect(columns.start + x, w));
-        whole[[0, c, y, x]]
-    }))
 }

@@ -2,38 +2,22 @@
 
 use super::run::Run;
 use super::vae::VaeEnd;
-use super::{Event, Intermediate, Pipeline, Samples, Stage, Stage2};
+use super::{Event, Intermediate, Samples, Stage, Stage2};
 use crate::canvas::Canvas;
 use crate::error::Result;
 use crate::nets::Network;
 use crate::nets::vae::{self, DOWNSCALE};
-use crate::options::DenoiserTiles;
-use crate::tensor::{Latent, round_up};
-
-/// The condition is padded to multiples of this many pixels; with the reference's denoiser tiles, to multiples of
-/// [`DOWNSCALE`].
-pub(super) const MULTIPLE: usize = 64;
-
-impl Pipeline {
-    /// Height and width of the latent of a stage-1 picture, which is padded with black.
-    pub(super) fn latent_size(&self, (height, width): (usize, usize)) -> (usize, usize) {
-        let multiple = match self.options.tiling.cldm {
-            DenoiserTiles::Reference(_) => DOWNSCALE,
-            _ => MULTIPLE,
-        };
-        let cells = |length| round_up(length, multiple) / DOWNSCALE;
-        (cells(height), cells(width))
-    }
-}
+use crate::tensor::Latent;
 
 impl Run<'_> {
     /// The latent of the stage-1 picture, `[1, 4, h, w]`.
     pub(super) fn encode(&self, stage2: &Stage2, cond_img: &Canvas) -> Result<Latent> {
         self.stage(Stage::VaeEncoder, Samples::one(0), |timer| {
-            let (height, width) = self.pipeline.latent_size(cond_img.size());
+            let (height, width) = self.sizes.latent;
             let padded = (height * DOWNSCALE, width * DOWNSCALE);
+            let padding = self.pipeline.padding();
             let read = |rows| {
-                let rows = cond_img.window(rows, 0..padded.1)?;
+                let rows = cond_img.padded(rows, 0..padded.1, padding)?;
                 Ok(rows.mapv_into(|x| x * 2.0 - 1.0))
             };
             let next = self.denoisers(stage2)?;

@@ -9,7 +9,7 @@ use crate::canvas::{Canvas, Store, bands};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nets::Shared;
 use crate::resize;
-use crate::tensor::Image;
+use crate::tensor::{Image, Padding};
 
 /// The state that a run's stages share.
 pub(super) struct Run<'a> {
@@ -87,12 +87,14 @@ impl Run<'_> {
         })
     }
 
-    /// Crops `picture` to `size` and moves it to the plan's storage; no copy if nothing changes.
+    /// Crops `picture` to `size`, or continues it by reflection, in the plan's storage; no copy if nothing changes.
     pub(super) fn placed(&self, picture: Canvas, size: (usize, usize)) -> Result<Canvas> {
         if picture.size() == size && picture.place() == self.plan.pictures {
             return Ok(picture);
         }
-        self.picture(size, |rows| picture.window(rows, 0..size.1))
+        self.picture(size, |rows| {
+            picture.padded(rows, 0..size.1, Padding::Reflect)
+        })
     }
 }
 

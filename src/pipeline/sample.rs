@@ -2,7 +2,6 @@
 
 use ndarray::{Array4, Axis, concatenate};
 
-use super::encode::MULTIPLE;
 use super::prompts::Contexts;
 use super::run::Run;
 use super::{Event, Intermediate, Pipeline, Samples, Stage, Stage2};
@@ -16,19 +15,13 @@ use crate::nets::vae::{DOWNSCALE, GuidingDecoder};
 use crate::options::StartPoint;
 use crate::rng::{Draws, NoiseSource};
 use crate::samplers::{self, Sampling, StepInfo};
-use crate::tensor::{Latent, crop, expect_finite, pad_to, round_up, shape, size};
+use crate::tensor::{Latent, crop, expect_finite, pad_to, shape, size};
 use crate::tiling::Layout;
 
 impl Pipeline {
     /// The denoiser's tiles for a latent of this size, if any.
     pub(super) fn latent_tiles(&self, size: (usize, usize)) -> Option<Layout> {
         self.options.tiling.cldm.layout(size)
-    }
-
-    /// The size of a latent after the padding that the denoiser needs.
-    pub(super) fn padded_latent_size(&self, (height, width): (usize, usize)) -> (usize, usize) {
-        let multiple = padding(self.latent_tiles((height, width))) / DOWNSCALE;
-        (round_up(height, multiple), round_up(width, multiple))
     }
 }
 
@@ -51,12 +44,11 @@ impl Run<'_> {
             self.load_denoiser(stage2)?;
             timer.loaded()?;
             let (height, width) = size(c_img);
-            let padded = self.pipeline.padded_latent_size((height, width));
             let sampler = Sampler {
                 run: self,
                 stage2,
                 tiles: self.pipeline.latent_tiles((height, width)),
-                c_img: &pad_to(c_img, padded.0, padded.1),
+                c_img: &pad_to(c_img, self.sizes.sampled, self.pipeline.padding()),
                 cond_img,
                 contexts,
             };
@@ -204,10 +196,9 @@ impl Sampler<'_, '_> {
             };
             return Ok(Guidance::new(rule, target));
         }
-        let multiple = padding(self.tiles);
-        let (height, width) = self.cond_img.size();
-        let padded = (round_up(height, multiple), round_up(width, multiple));
-        let image = self.cond_img.window(0..padded.0, 0..padded.1)?;
+        let (height, width) = self.run.sizes.sampled;
+        let (rows, columns) = (0..height * DOWNSCALE, 0..width * DOWNSCALE);
+        let image = self.cond_img.padded(rows, columns, pipeline.padding())?;
         let target = repeated(&image.mapv_into(|x| x * 2.0 - 1.0), target.dim().0)?;
         let vjp = self.stage2.graphs.vjp.as_ref();
         let vjp = vjp.ok_or_else(|| Error::internal("guidance lacks the decoder's derivative"))?;
@@ -239,14 +230,6 @@ impl<M: NoiseModel> NoiseModel for Placed<'_, M> {
             ErrorKind::NotFinite => e.at(format!("timestep {timestep}")),
             _ => e,
         })
-    }
-}
-
-/// The multiple of pixels to which the denoiser's picture is padded.
-fn padding(tiles: Option<Layout>) -> usize {
-    match tiles {
-        Some(Layout::Reference(_)) => DOWNSCALE,
-        _ => MULTIPLE,
     }
 }
 

@@ -12,7 +12,7 @@ use ort::memory::{AllocationDevice, Allocator};
 use ort::session::{IoBinding, RunOptions};
 use ort::value::{DynTensor, Tensor, TensorElementType};
 
-use super::session::stoppable;
+use super::stopping::stoppable;
 use super::values::{to_f32, type_of};
 use crate::cancel::Cancel;
 use crate::nets::Input;

@@ -43,6 +43,8 @@ pub mod session;
 #[cfg(feature = "onnx")]
 pub mod sessions;
 #[cfg(feature = "onnx")]
+mod stopping;
+#[cfg(feature = "onnx")]
 pub mod telemetry;
 #[cfg(feature = "onnx")]
 mod values;

@@ -19,6 +19,7 @@ use crate::runtime::copies::Copies;
 use crate::runtime::engine_cache::EngineCache;
 use crate::runtime::failures::{expect_names, is_out_of_memory, load_error};
 use crate::runtime::provider::{Provider, ProviderKind};
+use crate::runtime::stopping::stoppable;
 use crate::runtime::values::{collect, to_value, type_of};
 use crate::runtime::{GraphFile, IoBinding, Role, RuntimeOptions, assignment};
 
@@ -322,19 +323,6 @@ impl Session {
         }
         Ok(found)
     }
-}
-
-/// Runs with `options`; `cancel` ends the run, which then returns an error.
-pub(super) fn stoppable<T>(
-    (options, cancel): (&Arc<RunOptions>, &Cancel),
-    run: impl FnOnce(&RunOptions) -> ort::Result<T>,
-) -> ort::Result<T> {
-    // An earlier run may have been ended.
-    options.unterminate()?;
-    let running = options.clone();
-    // If ONNX Runtime refuses, the run ends when it is done.
-    let _hook = cancel.on_cancel(move || drop(running.terminate()));
-    run(options)
 }
 
 /// An error that does not borrow from the session.

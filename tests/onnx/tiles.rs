@@ -58,11 +58,18 @@ fn the_metric_sees_a_seam_of_one_level() {
     }
 }
 
+/// The demo's bundle.
+pub fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/demo")
+}
+
 /// The demo's bundle with a second prompt, `other`, whose context is half the first one's: with the one that it has,
 /// classifier-free guidance would change nothing.
 fn demo_with_two_prompts(dir: &Path) -> Bundle {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/demo");
-    for entry in std::fs::read_dir(demo).unwrap().map(|entry| entry.unwrap()) {
+    for entry in std::fs::read_dir(demo())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+    {
         if entry.file_type().unwrap().is_file() {
             std::fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
         }
@@ -82,10 +89,9 @@ fn demo_with_two_prompts(dir: &Path) -> Bundle {
 }
 
 /// One of the demo's pictures, of 96x96 pixels.
-fn demo_picture(name: &str) -> Rgb {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("onnx/demo/pictures");
-    let options = DecodeOptions::up_to(1 << 20);
-    read(&folder.join(format!("{name}.png")), options)
+pub fn demo_picture(name: &str) -> Rgb {
+    let file = demo().join(format!("pictures/{name}.png"));
+    read(&file, DecodeOptions::up_to(1 << 20))
         .unwrap()
         .pixels
         .into_u8()

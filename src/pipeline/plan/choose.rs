@@ -78,7 +78,7 @@ impl Costs<'_> {
         );
         let (decoder, decoder_work) = self.choose_vae(
             &graphs.decoder,
-            self.latent(),
+            self.sizes.latent,
             tiling.vae_decoder.map(|rows| rows.div_ceil(DOWNSCALE)),
             available(Stage::VaeDecoder),
         );

@@ -55,26 +55,20 @@ pub(super) fn picture(size: (usize, usize)) -> u64 {
 impl<'a> Costs<'a> {
     pub(super) fn of(pipeline: &'a Pipeline, lq: (usize, usize)) -> Result<Self> {
         let sizes = pipeline.sizes(lq)?;
-        let latent = pipeline.latent_size(sizes.cond);
         Ok(Costs {
             pipeline,
             sizes,
             lq,
             keep: false,
-            tiles: pipeline.latent_tiles(latent),
+            tiles: pipeline.latent_tiles(sizes.latent),
             cache_per_pixel: 0,
         })
     }
 
     /// Size of the encoder's input.
     pub(super) fn padded(&self) -> (usize, usize) {
-        let (h, w) = self.latent();
+        let (h, w) = self.sizes.latent;
         (h * DOWNSCALE, w * DOWNSCALE)
-    }
-
-    /// Size of the latent.
-    pub(super) fn latent(&self) -> (usize, usize) {
-        self.pipeline.latent_size(self.sizes.cond)
     }
 
     /// Resident bytes during a stage, without its working memory: the [overhead](Self::overhead) with `pictures` bytes
@@ -111,7 +105,7 @@ impl<'a> Costs<'a> {
         let samples = self.pipeline.options.sampling.samples as u64;
         let eight_bit = 3 * area(self.lq) as u64 + 3 * samples * area(self.sizes.output) as u64;
         let latents = match self.pipeline.stage2 {
-            Some(_) => SAMPLER * area(self.latent()) as u64,
+            Some(_) => SAMPLER * area(self.sizes.latent) as u64,
             None => 0,
         };
         PROCESS + eight_bit + latents + pictures
@@ -122,7 +116,7 @@ impl<'a> Costs<'a> {
         let stage2 = self.pipeline.stage2.as_ref().map_or(0, |stage2| {
             self.vae_whole(&stage2.graphs.encoder.memory, self.padded())
                 + self.denoiser(1)
-                + self.vae_whole(&stage2.graphs.decoder.memory, self.latent())
+                + self.vae_whole(&stage2.graphs.decoder.memory, self.sizes.latent)
         });
         load_bytes(self.pipeline.graphs()) + self.cleaner(usize::MAX) + stage2
     }
@@ -171,9 +165,9 @@ impl<'a> Costs<'a> {
             return 0;
         };
         let batch = self.rows();
-        let whole = area(pipeline.padded_latent_size(self.latent()));
+        let whole = area(self.sizes.sampled);
         let (tiles, pixels) = match self.tiles {
-            Some(layout) => (tile_batch, area(layout.tile(self.latent()))),
+            Some(layout) => (tile_batch, area(layout.tile(self.sizes.latent))),
             None => (1, whole),
         };
         let guidance = graphs.vjp.as_ref();
@@ -194,10 +188,9 @@ impl<'a> Costs<'a> {
 
     /// Number of latent pixels in all denoiser tiles together, or in the whole latent.
     fn tiled_pixels(&self) -> usize {
-        let whole = self.pipeline.padded_latent_size(self.latent());
-        match self.tiles.map(|layout| layout.grid(self.latent())) {
+        match self.tiles.map(|layout| layout.grid(self.sizes.latent)) {
             Some(Ok(grid)) => grid.count().saturating_mul(area(grid.tile())),
-            _ => area(whole),
+            _ => area(self.sizes.sampled),
         }
     }
 
@@ -242,7 +235,7 @@ impl<'a> Costs<'a> {
             work.extend([
                 (Stage::VaeEncoder, vae(&graphs.encoder, self.padded())),
                 (Stage::Sampling, self.denoiser(1)),
-                (Stage::VaeDecoder, vae(&graphs.decoder, self.latent())),
+                (Stage::VaeDecoder, vae(&graphs.decoder, self.sizes.latent)),
             ]);
         }
         let peak = |(stage, bytes)| (stage, self.stage_peak(stage, 0, bytes));

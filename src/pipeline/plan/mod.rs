@@ -106,14 +106,7 @@ impl Pipeline {
     /// # Errors
     /// [`Resources`](ErrorKind::Resources) if one of them has more than [`MAX_PIXELS`](super::MAX_PIXELS).
     pub fn sizes(&self, lq: (usize, usize)) -> Result<Sizes> {
-        let tiles = self.options.tiling.cleaner;
-        let mut sizes = Sizes::of(
-            lq,
-            self.options.target()?,
-            self.cleaner,
-            self.min_short_edge,
-            |size| tiles.is_some_and(|tiles| tiles.fit(size)),
-        )?;
+        let mut sizes = Sizes::of(lq, &self.options, self.cleaner, self.min_short_edge)?;
         if self.stage2.is_none() {
             // The shortest edge is the diffusion model's.
             sizes.cond = sizes.padded_output;
