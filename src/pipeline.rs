@@ -26,6 +26,7 @@ use crate::guidance::Rule;
 use crate::imageio::{BitDepth, Pixels};
 use crate::nets::cleaner::CleanerSpec;
 use crate::nets::contract::CONTROLS;
+use crate::nets::segments::SegmentPlan;
 use crate::nets::{Networks, Shared};
 use crate::options::{Cleaner, Options};
 use crate::prompts::{Prompt, Prompts};
@@ -36,7 +37,7 @@ use crate::schedule::Diffusion;
 use event::Events;
 pub use event::{Event, Intermediate, Observer, Samples, Stage};
 use graphs::{Graph, Graphs};
-pub use plan::{CleanerPlan, Plan, VaePlan};
+pub use plan::{CleanerPlan, Plan, Strips, VaePlan};
 use run::Run;
 pub use sizes::{MAX_ASPECT, MAX_PIXELS, Sizes};
 
@@ -130,6 +131,12 @@ impl Pipeline {
     fn halo(&self) -> Option<usize> {
         let halo = self.module.as_ref()?.halo?;
         Some(halo.next_multiple_of(self.cleaner.multiple))
+    }
+
+    /// The segments of the restoration module, if it can run in strips.
+    fn strips(&self) -> Option<&SegmentPlan> {
+        let segments = self.module.as_ref()?.segments.as_deref();
+        segments.filter(|_| self.cleaner.multiple == 1)
     }
 
     /// The prompts of a run.

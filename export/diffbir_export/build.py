@@ -80,7 +80,11 @@ def export_graph(
     graph.strip(model)
     if request.storage == "fp16" and precision == "fp32":
         graph.store_half(model)
-    segmented = plan.contract.kind in segments.KINDS
+    segmented = plan.contract.kind in segments.KINDS or (
+        plan.architecture in ("rrdbnet", "bsrnet")
+        and precision == "fp32"
+        and plan.contract.multiple == 1
+    )
     varied = request.variants and precision == "fp32" and plan.contract.kind in variants.KINDS
     files = graph.save(model, folder / f"{plan.name}.onnx", beside=segmented or varied)
     files = shared(plan.contract.kind, files, folder)

@@ -7,7 +7,7 @@ segments are called canvases. The cut works on the saved graph, whose weights pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import onnx
@@ -19,7 +19,10 @@ from .variants.graph import Graph
 from .variants.phases import phases
 
 SIZE = ("H", "W")
-POINTWISE = ("Add", "Cast", "Div", "Mul", "Sigmoid", "Slice", "Sub")
+POINTWISE = ("Add", "Cast", "Concat", "Div", "LeakyRelu", "Mul", "Sigmoid", "Slice", "Sub")
+MOST_LIVE = 2
+"""Values that a network of convolutions alone may need at a place where it is cut: its features and
+those before its blocks."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class Step:
     outputs: list[str]
     halo: int
     ratio: Fraction = Fraction(1)
+    inner: int = 0
+    """Channels of the widest value inside, in values to a cell of the bands, where they tell more
+    than those of bands and outputs."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +206,55 @@ def attend_step(source: Source, attention: Attention, channels: int) -> Step:
     return Step(part.model(), None, [q, attention.norm.canvas], [k, v], [attention.result], 0)
 
 
+def channels_of(source: Source, name: str) -> int:
+    """Channels of a value of a network of convolutions."""
+    node = source.maker(name)
+    if node.op_type == "Conv":
+        return source.length(node.input[1])
+    inputs = [value for value in node.input if not source.is_constant(value)]
+    if node.op_type == "Concat":
+        return sum(channels_of(source, value) for value in inputs)
+    return channels_of(source, inputs[0])
+
+
+def live_values(source: Source) -> list[set[str]]:
+    """The values behind each node that later nodes need."""
+    last = {name: max(source.order[user.output[0]] for user in users)
+            for name, users in source.users.items() if name in source.order}  # fmt: skip
+    live, found = set(), []
+    for i, node in enumerate(source.nodes):
+        live |= {name for name in node.output if name in last and not source.is_constant(name)}
+        live = {name for name in live if last[name] > i}
+        found.append(set(live))
+    return found
+
+
+def cut_convolutions(source: Source) -> Cut:
+    """All steps of RRDBNet: cut behind its blocks and before its doublings."""
+    [first], [last] = source.model.graph.input, source.model.graph.output
+    doubled = {node.input[0] for node in source.nodes if node.op_type == "Resize"}
+    canvases = {first.name, last.name}
+    for node, live in zip(source.nodes, live_values(source), strict=True):
+        border = node.op_type == "Add" or node.output[0] in doubled
+        if border and len(live) <= MOST_LIVE:
+            canvases |= live
+    ordered = sorted(canvases - {first.name}, key=source.order.__getitem__)
+    channels = {name: channels_of(source, name) for name in ordered}
+    channels[first.name] = first.type.tensor_type.shape.dim[1].dim_value
+    halves, steps = dict.fromkeys(canvases, False), []
+    for canvas in ordered:
+        step = local_step(source, canvas, {}, halves, channels)
+        nodes, _ = between(source, canvas, canvases)
+        widest = max(channels_of(source, node.output[0]) for node in nodes)
+        steps.append(replace(step, inner=int(widest * step.ratio**2)))
+    return Cut(steps, channels)
+
+
 def cut(source: Source) -> Cut:
-    """All steps of a graph with one input picture and one output picture."""
+    """All steps of a graph with one input and one output picture: an autoencoder, or RRDBNet."""
     nodes = [n for n in source.nodes if n.op_type == "InstanceNormalization"]
+    if not nodes:
+        return cut_convolutions(source)
     norms = {norm.result: norm for norm in (find_norm(source, node) for node in nodes)}
     attentions = {a.result: a for a in (find_attention(source, node, norms)
                   for node in source.nodes if node.op_type == "Softmax")}  # fmt: skip

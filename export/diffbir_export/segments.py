@@ -24,6 +24,7 @@ Log = Callable[[str], None]
 
 VERSION = 1
 KINDS = ("vae_encoder", "vae_decoder")
+"""Graphs that always have segments; RRDBNet in f32 that folds no pixels has them too."""
 # Against the whole graph. In fp16 both round every layer, after differently ordered sums.
 BOUNDS = {"fp32": 1e-5, "fp16": 5e-3}
 # The picture that segments are verified on, in cells of the latent, and its bands.
@@ -43,7 +44,8 @@ def describe(whole: Source, parts: Cut) -> dict[str, Any]:
                               "eps": step.norm.eps}  # fmt: skip
         canvases = {key: [names[value] for value in getattr(step, key)]
                     for key in ("bands", "whole", "outputs")}  # fmt: skip
-        steps.append({"graph": f"{i:03}", "norm": norm, **canvases, "halo": step.halo})
+        inner = {"inner": step.inner} if step.inner else {}
+        steps.append({"graph": f"{i:03}", "norm": norm, **canvases, "halo": step.halo, **inner})
     sizes = {
         names[value]: {"channels": parts.channels[value], "scale": [*scale.as_integer_ratio()]}
         for value, scale in scales.items()

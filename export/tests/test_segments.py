@@ -11,8 +11,9 @@ from helpers import relative_rms
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from diffbir_export import bands, segments, verify
+from diffbir_export import bands, graph, segments, verify
 from diffbir_export.config import RRDBNetConfig
+from diffbir_export.contracts import Contract
 from diffbir_export.errors import ExportError, VerificationError
 from diffbir_export.models.rrdbnet import RRDBNet
 from diffbir_export.models.swinir import SwinIR
@@ -118,14 +119,34 @@ def test_a_tile_with_its_halo_equals_the_whole(tiny):
     assert relative_rms(near.numpy(), whole.numpy()) > 1e-7
 
 
-@pytest.mark.parametrize("sf", [2, 4])
-def test_halo_of_rrdbnet_is_exact(sf):
+@pytest.mark.parametrize(("sf", "unshuffle"), [(1, 1), (2, 1), (4, 1), (2, 2), (1, 4)])
+def test_halo_of_rrdbnet_is_exact(sf, unshuffle):
     torch.manual_seed(0)
-    network = RRDBNet(RRDBNetConfig(in_nc=3, out_nc=3, nf=8, nb=1, gc=4, sf=sf))
-    image = torch.rand(1, 3, 64, 4, requires_grad=True)
+    network = RRDBNet(
+        RRDBNetConfig(in_nc=3, out_nc=3, nf=8, nb=1, gc=4, sf=sf, unshuffle=unshuffle)
+    )
+    image = torch.rand(1, 3, 192, 4, requires_grad=True)
     reached = []
-    for row in range(32 * sf, 33 * sf):
+    for row in range(96 * sf, (96 + unshuffle) * sf):
         [gradient] = torch.autograd.grad(network(image)[0, :, row].sum(), image)
         [rows] = gradient.abs().amax((0, 1, 3)).nonzero(as_tuple=True)
-        reached += [int(rows.max()) - 32, 32 - int(rows.min())]
+        reached += [int(rows.max()) - row // sf, row // sf - int(rows.min())]
     assert max(reached) == network.halo
+
+
+@pytest.mark.parametrize("rows", [1, 5, 1000])
+@pytest.mark.parametrize("sf", [1, 2, 4])
+def test_bands_of_rrdbnet_make_the_whole(tiny, tmp_path, sf, rows):
+    torch.manual_seed(0)
+    network = RRDBNet(RRDBNetConfig(in_nc=3, out_nc=3, nf=8, nb=2, gc=4, sf=sf)).eval()
+    contract = Contract("cleaner", 1, sf, tiny, ((40, 56),))
+    model = graph.trace(network, contract)
+    graph.strip(model)
+    whole, *_ = graph.save(model, tmp_path / "cleaner.onnx", beside=True)
+    parts = bands.Segments(segments.write(whole, tmp_path), tmp_path)
+    # The first convolution, the first block in four, the second one, what is behind, each doubling.
+    assert len(parts.plan["steps"]) == {1: 8, 2: 8, 4: 9}[sf]
+    assert max(step["halo"] for step in parts.plan["steps"]) == 15
+    picture = np.random.default_rng(3).random((1, 3, 23, 17), np.float32)
+    [wanted] = verify.session(whole).run(None, {"image": picture})
+    assert relative_rms(parts.run(picture, rows), wanted) < 1e-6

@@ -8,7 +8,7 @@ use super::event::Timer;
 use super::run::Run;
 use super::{CleanerPlan, Event, Intermediate, Lq, Samples, Stage};
 use crate::canvas::Canvas;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::imageio::Pixels;
 use crate::nets::Network;
 use crate::nets::cleaner::{self, CleanerSpec};
@@ -30,18 +30,24 @@ impl Run<'_> {
             let graph = graph.map(|graph| graph.name.as_str());
             if let Some(graph) = graph {
                 self.networks.lock()?.stage(&[graph], self.plan.keep);
-                self.networks.with(graph, |_| Ok(()))?;
+                if !matches!(self.plan.cleaner, CleanerPlan::Bands(_)) {
+                    self.networks.with(graph, |_| Ok(()))?;
+                }
                 if let Some(stage2) = &self.pipeline.stage2 {
                     self.prepare(&[&stage2.graphs.encoder.name])?;
                 }
             }
             timer.loaded()?;
             let input = self.cleaner_input(lq)?;
-            let cleaned = match graph {
-                Some(graph) => self
+            let cleaned = match (graph, self.plan.cleaner, &self.pipeline.module) {
+                (_, CleanerPlan::Bands(strips), Some(module)) => {
+                    let read = |rows| input.rows(rows);
+                    self.run_strips(module, strips, (input.size(), &read), timer)?
+                }
+                (Some(graph), ..) => self
                     .networks
                     .with(graph, |net| self.run_cleaner(net, input, timer))?,
-                None => input,
+                (None, ..) => input,
             };
             let cleaned = self.resized(cleaned, self.sizes.cond)?;
             let cond_img = self.placed(cleaned, self.sizes.cond)?;
@@ -126,6 +132,7 @@ impl Run<'_> {
                 cleaner::clean_tiled(net, spec, &lq, tiles, &on_tile).map(Canvas::from)
             }
             CleanerPlan::Exact { tile, halo } => exact(net, tile, halo),
+            CleanerPlan::Bands(_) => Err(Error::internal("strips run without the whole graph")),
             CleanerPlan::Whole { halo } => match cleaner::clean(net, spec, &lq) {
                 Err(e) if e.kind() == ErrorKind::Resources => match halo {
                     Some(halo) => exact(net, height.max(width).div_ceil(2), halo),

@@ -2,7 +2,7 @@
 
 use super::event::Timer;
 use super::graphs::Graph;
-use super::plan::{VaePlan, after_failure};
+use super::plan::{Strips, VaePlan, after_failure};
 use super::run::Run;
 use crate::canvas::{Canvas, ReadRows};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,30 +29,36 @@ impl Run<'_> {
     pub(super) fn run_vae(&self, end: &VaeEnd<'_>, timer: &Timer<'_, '_>) -> Result<Canvas> {
         let name = &end.graph.name;
         self.networks.lock()?.stage(&[name], self.plan.keep);
-        if end.plan != VaePlan::Whole {
-            return self.run_strips(end, end.plan, timer);
+        let strips = |strips| self.run_strips(end.graph, strips, (end.input, end.read), timer);
+        if let VaePlan::Bands(planned) = end.plan {
+            return strips(planned);
         }
         self.networks.with(name, |_| Ok(()))?;
         self.prepare(end.next)?;
         timer.loaded()?;
         match (self.networks.with(name, end.whole), &end.graph.segments) {
             (Err(e), Some(segments)) if e.kind() == ErrorKind::Resources => {
-                let plan = after_failure(&end.graph.memory, segments, end.input);
-                self.run_strips(end, plan, timer)
+                strips(after_failure(&end.graph.memory, segments, end.input))
             }
             (made, _) => made.map(Canvas::from),
         }
     }
 
-    fn run_strips(&self, end: &VaeEnd<'_>, plan: VaePlan, timer: &Timer<'_, '_>) -> Result<Canvas> {
-        let (VaePlan::Bands { height, place }, Some(plan)) = (plan, &end.graph.segments) else {
-            return Err(Error::internal("strips without segments"));
-        };
+    /// Runs a graph in strips over an input of a size, whose rows a function reads.
+    pub(super) fn run_strips(
+        &self,
+        graph: &Graph,
+        strips: Strips,
+        (input, read): ((usize, usize), &ReadRows<'_>),
+        timer: &Timer<'_, '_>,
+    ) -> Result<Canvas> {
+        let plan = graph.segments.as_ref();
+        let plan = plan.ok_or_else(|| Error::internal("strips without segments"))?;
         let strips = Bands {
             plan,
-            graph: &end.graph.name,
-            height,
-            place,
+            graph: &graph.name,
+            height: strips.height,
+            place: strips.place,
             store: &self.store,
             most_keys: MOST_KEYS,
         };
@@ -60,7 +66,7 @@ impl Run<'_> {
         // The whole graph is not needed for strips.
         networks.stage(&[], self.plan.keep);
         let on_tile = |k, count| timer.tile(k, count);
-        let made = strips.run(&mut **networks, end.input, end.read, &on_tile);
+        let made = strips.run(&mut **networks, input, read, &on_tile);
         networks.stage(&[], self.plan.keep);
         made
     }

@@ -154,6 +154,46 @@ fn a_small_budget_gives_the_same_picture_and_a_smaller_one_is_refused() {
     assert_eq!(text(&request), text(&all));
 }
 
+#[test]
+fn rrdbnet_in_strips_gives_what_the_whole_gives() {
+    Program::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bundle = Bundle::open(&root.join("tests/fixtures/rrdbnet/bundle")).unwrap();
+    let engine = engine(bundle);
+    let (height, width) = (700, 500);
+    let of_budget = |bytes| {
+        let tiling = TilingOptions {
+            memory_budget: Some(Bytes(bytes)),
+            ..WHOLE
+        };
+        let mut request = request(picture(height, width), tiling);
+        request.options.restore.upscale = Some(2.0);
+        request.options.restore.stage1_only = true;
+        request
+    };
+    let plan = |bytes| engine.plan((height, width), &of_budget(bytes).options);
+    let smallest = plan(1 << 20).unwrap_err().smallest_budget().unwrap();
+    let small = plan(smallest).unwrap();
+    assert!(
+        matches!(small.cleaner, CleanerPlan::Bands { .. }),
+        "{small:?}"
+    );
+    assert!(!small.is_whole());
+    let whole = engine
+        .restore(&of_budget(1 << 50), &mut |_| Ok(()))
+        .unwrap();
+    assert!(matches!(whole.plan.cleaner, CleanerPlan::Whole { .. }));
+    let strips = engine
+        .restore(&of_budget(smallest), &mut |_| Ok(()))
+        .unwrap();
+    let levels = |pixels: &diffbir::imageio::Pixels| pixels.to_u8().mapv(f32::from);
+    let (whole, strips) = (levels(&whole.samples[0]), levels(&strips.samples[0]));
+    assert_eq!(whole.dim(), (2 * height, 2 * width, 3));
+    assert!((&whole - &strips).iter().all(|d| d.abs() <= 1.0));
+    let off = (&whole - &strips).iter().filter(|d| **d != 0.0).count();
+    assert!(off < whole.len() / 1000, "{off} values are a level apart");
+}
+
 /// A picture of the repository by its path from `docs`, enlarged: real content of any size.
 fn photograph(name: &str, height: usize, width: usize) -> Rgb {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))

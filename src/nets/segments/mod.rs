@@ -147,8 +147,8 @@ fn row_bytes(plan: &SegmentPlan, step: &Step, size: (usize, usize), most_keys: u
     let (up, down) = plan.step_ratio(step);
     let channels =
         |names: &[String]| -> usize { names.iter().map(|name| plan.canvases[name].channels).sum() };
-    let values =
-        channels(&step.bands) * width + channels(&step.outputs) * width * up * up / (down * down);
+    let inside = channels(&step.bands) + step.inner;
+    let values = inside * width + channels(&step.outputs) * width * up * up / (down * down);
     let keys = match step.whole.is_empty() {
         true => 0,
         false => keys(height * width, most_keys),

@@ -64,6 +64,9 @@ pub struct Step {
     pub outputs: Vec<String>,
     /// Rows above and below a strip that its output depends on.
     pub halo: usize,
+    /// Values per pixel of its strips of the widest tensor inside, if that is wider than inputs and outputs. Default: 0.
+    #[serde(default)]
+    pub inner: usize,
 }
 
 /// A group normalisation.
@@ -111,7 +114,8 @@ impl SegmentPlan {
                 .map(|name| self.canvases.get(name))
                 .collect();
             let specs = specs.ok_or_else(|| wrong("a canvas is not listed"))?;
-            if !specs.iter().all(|spec| spec.is_sound()) || step.halo > MAX_HALO {
+            let sound = specs.iter().all(|spec| spec.is_sound());
+            if !sound || step.halo > MAX_HALO || step.inner > 4 * MAX_CHANNELS {
                 return Err(wrong(
                     "a scale, a number of channels or a halo out of bounds",
                 ));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cost::{Costs, LARGEST_STRIP, MOST_TILES, picture, smallest_strip};
-use super::{CleanerPlan, Plan, VaePlan};
+use super::{CleanerPlan, Plan, Strips, VaePlan};
 use crate::bundle::GraphMemory;
 use crate::canvas::Place;
 use crate::memory::Bytes;
@@ -131,6 +131,12 @@ impl Costs<'_> {
         };
         match (tiling.cleaner_exact, pipeline.halo()) {
             (Some(tile), Some(halo)) => exact(tile.next_multiple_of(multiple), halo),
+            _ if whole > available
+                && let Some(plan) = pipeline.strips() =>
+            {
+                let (strips, work) = in_strips(plan, self.sizes.network, None, available);
+                (CleanerPlan::Bands(strips), work)
+            }
             (_, Some(halo)) if whole > available => {
                 let fits = |tile: usize| self.cleaner(tile + 2 * halo) <= available;
                 let edge = self.sizes.network.0.max(self.sizes.network.1);
@@ -159,7 +165,8 @@ impl Costs<'_> {
         let whole = self.vae_whole(&graph.memory, input);
         match &graph.segments {
             Some(plan) if rows.is_some() || whole > available => {
-                in_strips(plan, input, rows, available)
+                let (strips, work) = in_strips(plan, input, rows, available);
+                (VaePlan::Bands(strips), work)
             }
             _ => (VaePlan::Whole, whole),
         }
@@ -184,7 +191,7 @@ fn in_strips(
     input: (usize, usize),
     rows: Option<usize>,
     available: u64,
-) -> (VaePlan, u64) {
+) -> (Strips, u64) {
     let smallest = smallest_strip(plan, input);
     let canvases = 4 * plan.most_values(input) as u64;
     // On disk if the canvases would leave no room for strips of a useful height.
@@ -194,15 +201,15 @@ fn in_strips(
     };
     let work = (available - held.min(available)).clamp(smallest, LARGEST_STRIP.max(smallest));
     let height = rows.map_or(BandHeight::Memory(work), BandHeight::Rows);
-    (VaePlan::Bands { height, place }, held + work)
+    (Strips { height, place }, held + work)
 }
 
-/// The strips for a VAE graph that ran out of memory on the whole picture: with half of its estimated working memory.
+/// The strips for a graph that ran out of memory on the whole picture: with half of its estimated working memory.
 pub(in crate::pipeline) fn after_failure(
     memory: &GraphMemory,
     plan: &SegmentPlan,
     input: (usize, usize),
-) -> VaePlan {
+) -> Strips {
     let available = memory.run_bytes(1, input.0 * input.1) / 2;
     in_strips(plan, input, None, available).0
 }

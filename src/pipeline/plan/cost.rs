@@ -223,16 +223,16 @@ impl<'a> Costs<'a> {
         let pipeline = self.pipeline;
         let cleaner = match (pipeline.options.tiling.cleaner, pipeline.halo()) {
             (Some(tiles), _) if tiles.fit(self.sizes.input) => self.reference_cleaner(tiles),
-            (_, Some(halo)) => self.cleaner(2 * halo + pipeline.cleaner.multiple),
-            _ => self.cleaner(usize::MAX),
+            (_, halo) => match (pipeline.strips(), halo) {
+                (Some(plan), _) => in_strips(plan, self.sizes.network, self.cleaner(usize::MAX)),
+                (None, Some(halo)) => self.cleaner(2 * halo + pipeline.cleaner.multiple),
+                (None, None) => self.cleaner(usize::MAX),
+            },
         };
         let vae = |graph: &Graph, input| {
             let whole = self.vae_whole(&graph.memory, input);
-            let strips = graph
-                .segments
-                .as_ref()
-                .map(|plan| smallest_strip(plan, input));
-            strips.map_or(whole, |strips| strips.min(whole))
+            let strips = graph.segments.as_ref();
+            strips.map_or(whole, |plan| in_strips(plan, input, whole))
         };
         let mut work = vec![
             (Stage::Cleaner, cleaner.max(self.picture_rows())),
@@ -248,6 +248,11 @@ impl<'a> Costs<'a> {
         let peak = |(stage, bytes)| (stage, self.stage_peak(stage, 0, bytes));
         work.into_iter().map(peak).collect()
     }
+}
+
+/// Least working memory of a graph that takes `whole` bytes on the whole picture.
+fn in_strips(plan: &SegmentPlan, input: (usize, usize), whole: u64) -> u64 {
+    smallest_strip(plan, input).min(whole)
 }
 
 fn load_bytes<'a>(graphs: impl Iterator<Item = &'a Graph>) -> u64 {

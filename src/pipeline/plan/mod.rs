@@ -69,6 +69,17 @@ pub enum CleanerPlan {
         /// Additional pixels on each side of a tile.
         halo: usize,
     },
+    /// In horizontal strips, segment by segment, losslessly.
+    Bands(Strips),
+}
+
+/// Strips of a graph with segments.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Strips {
+    /// Height of the strips.
+    pub height: BandHeight,
+    /// Where activations are stored.
+    pub place: Place,
 }
 
 /// How the VAE encoder or decoder runs.
@@ -78,19 +89,15 @@ pub enum VaePlan {
     /// On the whole picture; in strips if that runs out of memory.
     Whole,
     /// In horizontal strips, segment by segment, losslessly.
-    Bands {
-        /// Height of the strips.
-        height: BandHeight,
-        /// Where activations are stored.
-        place: Place,
-    },
+    Bands(Strips),
 }
 
 impl Plan {
     /// Whether no stage runs in lossless tiles or strips, and pictures are in memory.
     pub fn is_whole(&self) -> bool {
         let vae = [self.encoder, self.decoder];
-        let cleaner = !matches!(self.cleaner, CleanerPlan::Exact { .. });
+        use CleanerPlan::{Bands, Exact};
+        let cleaner = !matches!(self.cleaner, Exact { .. } | Bands(_));
         cleaner && vae == [VaePlan::Whole; 2] && self.pictures == Place::Memory
     }
 
@@ -186,7 +193,7 @@ impl Pipeline {
                  little"
             }
             Stage::VaeEncoder | Stage::VaeDecoder if !self.has_segments(stage) => {
-                "; this bundle has no segments to run the VAE in strips: `python -m diffbir_export.segments BUNDLE` adds them"
+                "; this bundle has no segments to run the VAE in strips: export it again"
             }
             _ => "",
         };

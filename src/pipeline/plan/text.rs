@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::super::Stage;
-use super::{CleanerPlan, Plan, VaePlan};
+use super::{CleanerPlan, Plan, Strips, VaePlan};
 use crate::canvas::Place;
 use crate::memory::Bytes;
 use crate::nets::segments::BandHeight;
@@ -50,6 +50,7 @@ fn cleaner(plan: CleanerPlan) -> String {
         CleanerPlan::Exact { tile, halo } => {
             format!("in exact tiles of {tile} pixels and {halo} around")
         }
+        CleanerPlan::Bands(strips) => bands(strips, 1),
     }
 }
 
@@ -72,9 +73,13 @@ fn denoiser(plan: &Plan) -> String {
 }
 
 fn vae(plan: VaePlan, pixels: usize) -> String {
-    let VaePlan::Bands { height, place } = plan else {
-        return "whole".to_owned();
-    };
+    match plan {
+        VaePlan::Whole => "whole".to_owned(),
+        VaePlan::Bands(strips) => bands(strips, pixels),
+    }
+}
+
+fn bands(Strips { height, place }: Strips, pixels: usize) -> String {
     let height = match height {
         BandHeight::Memory(bytes) => format!("in exact bands of {}", Bytes(bytes)),
         BandHeight::Rows(rows) => format!("in exact bands of {} pixels", rows * pixels),
