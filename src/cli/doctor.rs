@@ -140,7 +140,7 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
     if args.json {
         let text = serde_json::to_string_pretty(&facts)
             .map_err(|e| Error::internal("the facts cannot be written").with_source(e))?;
-        say::print(&format!("{text}\n"));
+        say::data(&format!("{text}\n"));
     } else {
         say::print(&facts.to_string());
     }

@@ -24,7 +24,7 @@ pub fn run(args: &Inspect, reporter: &Reporter) -> anyhow::Result<()> {
     if args.json {
         let text = serde_json::to_string_pretty(bundle.manifest())
             .map_err(|e| Error::internal("the manifest cannot be written").with_source(e))?;
-        say::print(&format!("{text}\n"));
+        say::data(&format!("{text}\n"));
         return Ok(());
     }
     say::print(&describe(&bundle));
@@ -36,7 +36,7 @@ pub fn print_config(args: &ConfigCommand) -> anyhow::Result<()> {
     let layers = args.layers()?;
     let folder = bundles::find(&layers).ok();
     let (_, config) = startup::resolve(&layers, folder.as_deref())?;
-    say::print(&config.to_yaml()?);
+    say::data(&config.to_yaml()?);
     Ok(())
 }
 

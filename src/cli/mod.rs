@@ -84,7 +84,7 @@ fn command(command: &Command, cancel: &Cancel, reporter: &Reporter) -> anyhow::R
 fn install_runtime(args: args::Install, reporter: &Reporter) -> anyhow::Result<()> {
     for package in install::packages(args) {
         let folder = install::install(package, &mut |message| reporter.note(&message))?;
-        say::print(&format!("{}\n", folder.display()));
+        say::print(&folder.display().to_string());
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ fn write_man_pages(dir: &Path) -> anyhow::Result<()> {
 fn print_completions(shell: clap_complete::Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut args::command(), "diffbir", &mut script);
-    say::print(&String::from_utf8_lossy(&script));
+    say::data(&String::from_utf8_lossy(&script));
 }
 
 /// The exit code of an outcome; reports its error. Commands add context to errors; the library's error inside
@@ -114,7 +114,7 @@ fn finish(outcome: anyhow::Result<Tally>, json: bool) -> u8 {
         .downcast_ref()
         .map_or(ErrorKind::Internal, Error::kind);
     if json {
-        say::print(&format!("{}\n", report::error_line(&error, kind)));
+        say::data(&format!("{}\n", report::error_line(&error, kind)));
     }
     say::error(&format!("error: {}", report::in_words(&error)));
     kind.exit_code()

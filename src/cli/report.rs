@@ -265,7 +265,7 @@ impl Reporter {
 
     fn json(&self, value: Value) {
         if let Mode::Json = self.mode {
-            say::print(&format!("{value}\n"));
+            say::data(&format!("{value}\n"));
         }
     }
 }

@@ -15,8 +15,23 @@ pub fn shown(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Writes text to standard output.
+/// Writes lines to standard output, control characters escaped.
 pub fn print(text: &str) {
+    data(&format!("{}\n", shown(text)));
+}
+
+/// Writes to standard output, as it is, what another program reads: JSON, YAML, a shell's script.
+pub fn data(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_stay_lines_and_nothing_else_moves_the_cursor() {
+        assert_eq!(shown("a\x1b[2J\r\nb\u{9b}c\n"), "a\\u{1b}[2J\nb\\u{9b}c");
+    }
 }

@@ -8,6 +8,7 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches};
 use serde_json::Value;
 
 use super::Cli;
+use crate::cli::say;
 use crate::config::{Config, InputLayer, Key, OutputLayer, keys};
 use crate::options::{GuidanceLayer, RestoreLayer, SamplingLayer, SizeLayer, TilingLayer};
 use crate::runtime::RuntimeLayer;
@@ -36,10 +37,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
     let parsed = command().try_get_matches_from(args);
     let parsed = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| {
-        // Errors of a closed stream are ignored.
-        let _ = error.print();
+        match error.use_stderr() {
+            // It quotes what was typed.
+            true => say::error(&error.render().to_string()),
+            // Errors of a closed stream are ignored.
+            false => drop(error.print()),
+        }
         if let Some(hint) = hint(&error) {
-            crate::cli::say::error(&hint);
+            say::error(&hint);
         }
         u8::try_from(error.exit_code()).unwrap_or(2)
     })
