@@ -61,11 +61,11 @@ impl Store {
     /// A canvas of zeros.
     ///
     /// # Errors
-    /// [`Resources`](ErrorKind::Resources) if the file cannot be created.
+    /// [`Resources`](ErrorKind::Resources): there is no memory, or the file cannot be created.
     pub fn canvas(&self, place: Place, channels: usize, size: (usize, usize)) -> Result<Canvas> {
         let (height, width) = size;
         let cells = match place {
-            Place::Memory => Cells::Memory(Array4::zeros((1, channels, height, width))),
+            Place::Memory => Cells::Memory(zeros((1, channels, height, width))?),
             Place::Disk => Cells::Disk(self.file((channels * height * width * 4) as u64)?),
         };
         Ok(Canvas {
@@ -87,6 +87,24 @@ impl Store {
             Error::new(ErrorKind::Resources, message).with_source(e)
         })
     }
+}
+
+/// An array whose size follows from a picture's: without memory for it the process goes on.
+fn zeros(shape: (usize, usize, usize, usize)) -> Result<Array4<f32>> {
+    let (n, channels, height, width) = shape;
+    let length = [n, channels, height, width]
+        .into_iter()
+        .try_fold(1, usize::checked_mul);
+    let mut values = Vec::new();
+    let room = values.try_reserve_exact(length.unwrap_or(usize::MAX));
+    let array = room.ok().and_then(|()| {
+        values.resize(length?, 0.0);
+        Array4::from_shape_vec(shape, values).ok()
+    });
+    array.ok_or_else(|| {
+        let message = format!("there is no memory for {channels}x{height}x{width} values");
+        Error::new(ErrorKind::Resources, message)
+    })
 }
 
 impl From<Array4<f32>> for Canvas {
@@ -296,6 +314,15 @@ mod tests {
 
     proptest! {
         #[test]
+    fn a_canvas_that_memory_has_no_room_for_is_an_error() {
+        let store = Store::default();
+        for size in [(1 << 30, 1 << 30), (usize::MAX, 2)] {
+            let error = store.canvas(Place::Memory, 3, size).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Resources);
+        }
+    }
+
+    #[test]
         fn both_places_hold_the_same(
             (h, w, c) in (1..20_usize, 1..20_usize, 1..4_usize), (y, x) in (0..20_usize, 0..20_usize), step in 1..9_usize
         ) {

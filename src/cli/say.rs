@@ -55,3 +55,13 @@ pub fn report(stream: Stream, line: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_stay_lines_and_nothing_else_moves_the_cursor() {
+        assert_eq!(shown("a\x1b[2J\r\nb\u{9b}c\n"), "a\\u{1b}[2J\nb\\u{9b}c");
+    }
+}

@@ -73,6 +73,13 @@ impl DecodeOptions {
     }
 }
 
+pub(super) fn with_room<T>(length: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let room = values.try_reserve_exact(length);
+    room.map_err(|e| Error::input("there is no memory for its pixels").with_source(e))?;
+    Ok(values)
+}
+
 /// Where a file's metadata is too long.
 pub(super) fn too_much(what: &str) -> Error {
     Error::input(format!(

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Seek, Write};
 
+use super::bounds::with_room;
 use super::metadata::{PNG_XMP, RAW_PROFILE, iptc_resource, packed};
 use super::pixels::Order;
 use super::rows::{Channels, Rows};
@@ -213,7 +214,7 @@ fn webp(
         (true, false) => image_webp::ColorType::L8,
         (true, true) => image_webp::ColorType::La8,
     };
-    let mut values = Vec::with_capacity(rows.height() * rows.row_bytes());
+    let mut values = with_room(rows.height() * rows.row_bytes())?;
     for y in 0..rows.height() {
         rows.append(y, Order::LittleEndian, &mut values)?;
     }

@@ -13,7 +13,7 @@ use libjpeg_turbo_rs::{DecodeLimits, Decoder, FrameHeader, PixelFormat};
 
 pub(super) use encode::{holds_exif, holds_iptc, holds_text, holds_xmp, write};
 
-use super::bounds::SCANS;
+use super::bounds::{SCANS, with_room};
 use super::{DecodeOptions, profile};
 
 /// A JPEG whose headers have been read.
@@ -77,7 +77,9 @@ impl<'a> JpegDecoder<'a> {
     }
 
     fn read_inks(&mut self, rgb: &mut [u8]) -> ImageResult<()> {
-        let mut inks = vec![0; rgb.len() / 3 * 4];
+        let length = rgb.len() / 3 * 4;
+        let mut inks = with_room(length).map_err(damaged)?;
+        inks.resize(length, 0);
         self.decode(&mut inks)?;
         // As Pillow, take what every program writes: how much of each ink is missing.
         inks.iter_mut().for_each(|ink| *ink = 255 - *ink);

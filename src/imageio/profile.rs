@@ -6,6 +6,7 @@ use moxcms::{
 };
 use ndarray::{Array3, s};
 
+use super::bounds::with_room;
 use super::pixels::{Pixels, Sample, Transform};
 use crate::error::{Error, Result};
 
@@ -70,9 +71,11 @@ impl<T: Sample> Conversion<T> {
     /// `colors`, pixel after pixel, converted.
     ///
     /// # Errors
-    /// [`Internal`](crate::error::ErrorKind::Internal): no whole pixels.
+    /// [`Internal`](crate::error::ErrorKind::Internal): no whole pixels;
+    /// [`Input`](crate::error::ErrorKind::Input): more than memory has.
     pub fn apply(&self, colors: &[T]) -> Result<Vec<T>> {
-        let mut changed = vec![T::default(); colors.len()];
+        let mut changed = with_room(colors.len())?;
+        changed.resize(colors.len(), T::default());
         let done = self.0.transform(colors, &mut changed);
         done.map_err(|e| Error::internal(format!("colours cannot be converted: {e:?}")))?;
         Ok(changed)

@@ -3,6 +3,7 @@
 use image::{ColorType, ImageDecoder};
 use ndarray::{Array2, Array3};
 
+use super::bounds::with_room;
 use super::decode::damaged;
 use super::pixels::{BitDepth, Sample};
 use super::{Alpha, Pixels};
@@ -121,11 +122,4 @@ fn scaled(value: f32, most: f32) -> f32 {
 
 fn of_another_size(error: ndarray::ShapeError) -> Error {
     Error::internal("the decoder returned another size than it announced").with_source(error)
-}
-
-fn with_room<T>(length: usize) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    let room = values.try_reserve_exact(length);
-    room.map_err(|e| Error::input("there is no memory for its pixels").with_source(e))?;
-    Ok(values)
 }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::provider::{Provider, Settings};
 use super::{GraphFile, RuntimeOptions, library, nvidia, probe};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Everything that an engine depends on, except for the options, which TensorRT's provider puts into the engine's file
 /// name.
@@ -92,6 +93,23 @@ impl EngineCache {
         &self.folder
     }
 
+    /// Refuses engines, which are code, that other users may have written, or may yet write.
+    fn expect_own(&self) -> Result<()> {
+        let root = self.folder.parent().unwrap_or(&self.folder);
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
+        let entries = entries.flatten().map(|entry| entry.path());
+        let folders = [root.to_owned(), self.folder.clone()];
+        for place in folders
+            .into_iter()
+            .chain(entries)
+            .filter(|path| path.exists())
+        {
+            files::expect_own(&place)
+                .map_err(|e| Error::runtime(format!("tensorrt.engine_cache: {e}")))?;
+        }
+        Ok(())
+    }
+
     /// Whether the folder holds no engine yet.
     pub(super) fn is_cold(&self) -> bool {
         let entries = std::fs::read_dir(&self.folder)
@@ -106,8 +124,9 @@ impl EngineCache {
     /// finds the engine built by the first.
     ///
     /// # Errors
-    /// [`Runtime`](crate::error::ErrorKind::Runtime): the folder cannot be written to.
+    /// [`Runtime`](crate::error::ErrorKind::Runtime): the folder cannot be written to, or others may have written it.
     pub(super) fn building<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        self.expect_own()?;
         if !self.is_cold() {
             return Ok(work());
         }
@@ -212,6 +231,34 @@ mod tests {
         });
         assert!(built.into_inner() && !twice.into_inner());
         assert!(!cache.is_cold());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn engines_of_others_are_not_used() {
+        use std::fs::{Permissions, set_permissions};
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let cache = EngineCache {
+            folder: dir.path().join("key"),
+        };
+        cache.building(|| ()).unwrap();
+        let engine = cache.folder.join("graph.engine");
+        std::fs::write(&engine, b"engine").unwrap();
+        for (place, own, others) in [
+            (engine.as_path(), 0o644, 0o666),
+            (cache.folder(), 0o755, 0o777),
+            (dir.path(), 0o700, 0o777),
+        ] {
+            set_permissions(place, Permissions::from_mode(others)).unwrap();
+            let error = cache.building(|| ()).unwrap_err().to_string();
+            assert!(
+                error.contains("others may write to it"),
+                "{place:?}: {error}"
+            );
+            set_permissions(place, Permissions::from_mode(own)).unwrap();
+            cache.building(|| ()).unwrap();
+        }
     }
 
     #[test]

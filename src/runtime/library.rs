@@ -291,13 +291,27 @@ fn version(path: &Path) -> Result<String> {
     Ok(text.to_string_lossy().into_owned())
 }
 
-/// Refuses a library that other users may have written or may replace.
+/// Refuses a library that other users may have written or may replace, and one beside which another of theirs lies:
+/// ONNX Runtime takes its providers, and the loader what a library is linked with, from its folder.
 pub(super) fn expect_own(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    for place in [path, folder] {
-        files::expect_own(place).map_err(|e| Error::runtime(e.to_string()))?;
+    let beside = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let beside = beside.map(|entry| entry.path());
+    let beside = beside.filter(|path| is_library(path) && path.is_file());
+    for place in [path.to_owned(), folder.to_owned()]
+        .into_iter()
+        .chain(beside)
+    {
+        files::expect_own(&place).map_err(|e| Error::runtime(e.to_string()))?;
     }
     Ok(())
+}
+
+/// Whether a file is named like a shared library: `NAME.so.1`, `NAME.dylib`, `NAME.dll`.
+fn is_library(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_ending = |part: &str| ["so", "dylib", "dll"].contains(&part);
+    name.split('.').skip(1).any(is_ending)
 }
 
 fn open(path: &Path) -> Result<Environment> {

@@ -268,6 +268,11 @@ fn a_library_that_others_may_write_is_not_loaded() {
     };
     doctor(0o755).prints(&["1.20.0"]);
     doctor(0o777).prints(&["others may write to it", "chmod go-w"]);
+    // ONNX Runtime takes its providers from its own folder.
+    let provider = program.dir().join("libonnxruntime_providers_shared.so");
+    std::fs::write(&provider, b"").unwrap();
+    std::fs::set_permissions(&provider, Permissions::from_mode(0o666)).unwrap();
+    doctor(0o755).prints(&["providers_shared.so: others may write to it"]);
 }
 
 #[test]
@@ -297,6 +302,27 @@ fn killed_installations_are_cleared_away() {
     // Without an index nothing is installed.
     Run::of(install(&program)).code(4);
     assert!(!stale.exists());
+}
+
+#[test]
+fn texts_of_bundles_and_arguments_are_shown_without_escape_codes() {
+    let program = Program::new();
+    let bundle = program.copy_of_tiny("b\x1b[31m");
+    let manifest = std::fs::read_to_string(bundle.join("bundle.yaml")).unwrap();
+    let source = manifest
+        .lines()
+        .find(|line| line.trim().starts_with("source:"));
+    let hostile = manifest.replace(source.unwrap(), "  source: \"a\\e[2Jb\"");
+    std::fs::write(bundle.join("bundle.yaml"), hostile).unwrap();
+    let run = program.run(&["inspect", "b\x1b[31m"]);
+    run.code(0);
+    run.prints(&[r"a\u{1b}[2Jb weights"]);
+    assert!(!run.stdout().contains('\x1b'));
+    let run = program.run(&["restore", "--x\x1b[31m\u{9b}2J"]);
+    run.code(2);
+    run.says(&["unexpected argument"]);
+    run.does_not_say("\x1b");
+    run.does_not_say("\u{9b}");
 }
 
 #[test]
