@@ -22,6 +22,8 @@ mod results;
 mod sizes;
 #[path = "cli/stage1.rs"]
 mod stage1;
+#[path = "cli/streams.rs"]
+mod streams;
 #[path = "cli/video.rs"]
 mod video;
 
@@ -934,6 +936,29 @@ fn inspect_doctor_and_config_tell_the_truth() {
         let nodes = graph["nodes"]["CPUExecutionProvider"].as_u64().unwrap();
         assert!(nodes > 10, "{graph}");
     }
+    assert_eq!(facts["verdict"]["state"], "works");
+    let mut command = program.command(&["doctor", "--offline"]);
+    command.env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so");
+    let run = Run::of(command);
+    run.code(4);
+    let verdict = run.stdout().lines().last().unwrap_or_default().to_owned();
+    assert!(
+        verdict.starts_with("verdict: will not run; first: "),
+        "{verdict}"
+    );
+    assert!(
+        verdict.contains("unset it and run `diffbir runtime install`"),
+        "{verdict}"
+    );
+    let mut command = program.command(&["config"]);
+    command
+        .env_remove("DIFFBIR_BUNDLE")
+        .env("XDG_DATA_HOME", program.dir());
+    Run::of(command).prints(&["# No bundle is named: the defaults are those of DiffBIR v1"]);
+    let run = program.run(&["config", "--steps", "many"]);
+    run.code(2);
+    run.says(&["--steps", "expected a whole number"]);
+    run.does_not_say("invalid digit");
     let run = program.run(&[
         "config",
         "--bundle",

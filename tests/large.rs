@@ -51,7 +51,7 @@ fn a_dry_run_prints_the_plan_and_does_nothing() {
     ];
     let run = program.tiny_bundle(&dry);
     run.code(0);
-    run.says(&[
+    run.prints(&[
         "2000x1200, at most",
         "of 700MiB",
         "in exact tiles of",

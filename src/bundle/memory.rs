@@ -37,11 +37,11 @@ pub struct GraphMemory {
 }
 
 impl GraphMemory {
-    /// Additional bytes of a run on a batch of `n` inputs of `cells` pixels each, without [`load`](Self::load).
-    pub fn run_bytes(&self, n: usize, cells: usize) -> u64 {
-        let (n, cells) = (n as f64, cells as f64);
+    /// Additional bytes of a run on a batch of `n` inputs of so many pixels each, without [`load`](Self::load).
+    pub fn run_bytes(&self, n: usize, pixels: usize) -> u64 {
+        let (n, pixels) = (n as f64, pixels as f64);
         let [constant, linear, squared] = self.run;
-        let bytes = constant + n * cells * (linear + cells * squared);
+        let bytes = constant + n * pixels * (linear + pixels * squared);
         (bytes.max(0.0) as u64).min(MAX_COUNTED)
     }
 

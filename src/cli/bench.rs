@@ -93,6 +93,5 @@ fn measure(opened: Opened, what: &str) -> Result<()> {
         graph => serde_json::to_value(graphs::measure(&bundle, &config, graph, size.0)?),
     };
     let value = value.map_err(|e| Error::internal("a figure cannot be written").with_source(e))?;
-    say::print(&format!("{value}\n"));
-    Ok(())
+    say::print(&format!("{value}\n"))
 }

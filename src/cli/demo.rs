@@ -46,6 +46,7 @@ pub fn run(args: &Demo, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<
         in_order: false,
         refused: Vec::new(),
         ledger: None,
+        stdin: None,
     };
     let tally = run.all(&jobs)?;
     if tally.failed == 0 {

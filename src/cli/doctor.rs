@@ -31,6 +31,17 @@ struct Facts {
     bundle: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     graphs: Vec<GraphFacts>,
+    verdict: Verdict,
+}
+
+/// Whether restorations work, and what to do first if not.
+#[derive(Debug, Default, Serialize)]
+#[serde(tag = "state", content = "first", rename_all = "snake_case")]
+enum Verdict {
+    #[default]
+    Works,
+    WorksWithWarnings(String),
+    WillNotRun(String),
 }
 
 #[derive(Debug, Serialize)]
@@ -137,14 +148,56 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
             Err(error)
         }
     };
-    if args.json {
-        let text = serde_json::to_string_pretty(&facts)
-            .map_err(|e| Error::internal("the facts cannot be written").with_source(e))?;
-        say::print(&format!("{text}\n"));
-    } else {
-        say::print(&facts.to_string());
-    }
+    facts.verdict = match &outcome {
+        Ok(()) => facts
+            .warning()
+            .map_or(Verdict::Works, Verdict::WorksWithWarnings),
+        Err(error) => Verdict::WillNotRun(facts.fault(error)),
+    };
+    say::print(&match args.json {
+        true => serde_json::to_string_pretty(&facts)
+            .map(|text| format!("{text}\n"))
+            .map_err(|e| Error::internal("the facts cannot be written").with_source(e))?,
+        false => facts.to_string(),
+    })?;
     Ok(outcome?)
+}
+
+impl Facts {
+    /// What to do first about the fault that ends a run.
+    fn fault(&self, error: &Error) -> String {
+        match self.without(false) {
+            // The report has the reason.
+            Some((provider, problem)) => format!(
+                "install what `{provider}` needs ({}), or leave it out of runtime.providers",
+                problem.remedy
+            ),
+            None => error.to_string(),
+        }
+    }
+
+    /// What to do first about what is not as it could be.
+    fn warning(&self) -> Option<String> {
+        let optional = self.without(true).map(|(provider, problem)| {
+            format!("install what `{provider}` needs: {}", problem.remedy)
+        });
+        let bundle = || {
+            let is_named = self.bundle.is_some();
+            (!is_named).then(|| "give --bundle DIR: no bundle was found".to_owned())
+        };
+        optional
+            .or_else(bundle)
+            .or_else(|| self.notes.first().cloned())
+    }
+
+    /// The first configured provider that does not load.
+    fn without(&self, optional: bool) -> Option<(ProviderKind, &Problem)> {
+        let mut configured = self.providers.iter().filter(|entry| entry.configured);
+        configured.find_map(|entry| {
+            let problem = entry.problem.as_ref()?;
+            (entry.optional == optional).then_some((entry.provider, problem))
+        })
+    }
 }
 
 /// Collects all facts except the library search; the inner result is the first fault.

@@ -9,6 +9,7 @@ mod walk;
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::standard;
 use crate::config::{Config, Existing};
 use crate::error::{Error, Result, Shown};
 use crate::service::ledger::Known;
@@ -37,7 +38,7 @@ pub struct Jobs {
 /// [`Option`](crate::error::ErrorKind::Option): nothing to do, a result that is an input, or one that exists and may not
 /// be replaced, an output whose kind is not known.
 pub fn plan(inputs: &[PathBuf], recursive: bool, output: &Path, config: &Config) -> Result<Jobs> {
-    let is_folder = !naming::names_a_file(output)?;
+    let is_folder = !standard::is(output) && !naming::names_a_file(output)?;
     let stages = config.output.save_stages.as_deref();
     let written: Vec<&Path> = [output].into_iter().chain(stages).collect();
     let mut walk = Walk::new(recursive, &written, Known::of(output)?);
@@ -107,7 +108,12 @@ fn file_job(found: &Found, output: &Path, config: &Config) -> Result<Job> {
             Shown(output)
         )));
     }
-    let stem = output.file_stem().unwrap_or_default().to_owned();
+    let named = match (standard::is(output), standard::is(&found.path)) {
+        (true, true) => Path::new("stdin"),
+        (true, false) => found.path.as_path(),
+        (false, _) => output,
+    };
+    let stem = named.file_stem().unwrap_or_default().to_owned();
     let numbered = |k: usize| {
         let mut name = stem.clone();
         name.push(format!("_{k}."));
@@ -135,6 +141,7 @@ fn treat_existing(jobs: &mut [Job], is_folder: bool, config: &Config) -> Result<
             Existing::Refuse => clashes::refuse_existing(job, stages)?,
             // A single output file has no ledger.
             Existing::Resume if !is_folder => clashes::refuse_existing(job, None)?,
+            Existing::Skip if job.outputs.iter().any(standard::is) => {}
             Existing::Skip => {
                 clashes::refuse_dangling(job)?;
                 job.skip = job.outputs.iter().all(|file| file.exists());

@@ -24,20 +24,24 @@ pub fn run(args: &Inspect, reporter: &Reporter) -> anyhow::Result<()> {
     if args.json {
         let text = serde_json::to_string_pretty(bundle.manifest())
             .map_err(|e| Error::internal("the manifest cannot be written").with_source(e))?;
-        say::print(&format!("{text}\n"));
-        return Ok(());
+        return Ok(say::print(&format!("{text}\n"))?);
     }
-    say::print(&describe(&bundle));
-    Ok(())
+    Ok(say::print(&describe(&bundle))?)
 }
 
-/// Prints the effective configuration as YAML, merged onto the bundle's defaults, or v1's if no bundle is found.
+/// Prints the effective configuration as YAML, merged onto the bundle's defaults, or, with a comment that says so, onto
+/// v1's.
 pub fn print_config(args: &ConfigCommand) -> anyhow::Result<()> {
     let layers = args.layers()?;
     let folder = bundles::find(&layers).ok();
-    let (_, config) = startup::resolve(&layers, folder.as_deref())?;
-    say::print(&config.to_yaml()?);
-    Ok(())
+    let (bundle, config) = startup::resolve(&layers, folder.as_deref())?;
+    let head = match bundle {
+        Some(_) => "",
+        None => {
+            "# No bundle is named: the defaults are those of DiffBIR v1. Give --bundle DIR for a bundle's own.\n"
+        }
+    };
+    Ok(say::print(&format!("{head}{}", config.to_yaml()?))?)
 }
 
 fn describe(bundle: &Bundle) -> String {

@@ -14,6 +14,7 @@ mod report;
 mod restore;
 mod say;
 mod sheet;
+mod standard;
 mod tally;
 mod video;
 
@@ -29,6 +30,7 @@ use crate::runtime;
 use args::{Command, Reporting, RuntimeCommand};
 pub use args::{flags, option_table};
 use report::Reporter;
+use say::Stream;
 use tally::Tally;
 
 /// The JSON schema of a line of `--json`.
@@ -43,21 +45,28 @@ pub fn run() -> ExitCode {
         Err(exit_code) => return ExitCode::from(exit_code),
     };
     runtime::own_process();
-    let reporting = match &cli.command {
-        Command::Restore(args) => args.reporting.clone(),
-        Command::Demo(args) => args.reporting.clone(),
-        Command::Bench(args) => Reporting {
-            json: args.json,
-            ..Reporting::default()
-        },
-        _ => Reporting::default(),
-    };
+    let (mut reporting, mut stream) = (Reporting::default(), Stream::Output);
+    match &cli.command {
+        Command::Restore(args) => {
+            reporting = args.reporting;
+            if standard::is(&args.output) {
+                stream = Stream::Error;
+            }
+        }
+        Command::Demo(args) => reporting = args.reporting,
+        Command::Bench(args) => reporting.json = args.json,
+        _ => {}
+    }
     let outcome = defect::caught(|| {
         let cancel = Cancel::default();
         stop_on_signal(&cancel);
-        command(&cli.command, &cancel, &Reporter::new(&reporting, start))
+        command(
+            &cli.command,
+            &cancel,
+            &Reporter::new(reporting, stream, start),
+        )
     });
-    ExitCode::from(finish(outcome, reporting.json))
+    ExitCode::from(finish(outcome, reporting.json.then_some(stream)))
 }
 
 fn command(command: &Command, cancel: &Cancel, reporter: &Reporter) -> anyhow::Result<Tally> {
@@ -75,7 +84,7 @@ fn command(command: &Command, cancel: &Cancel, reporter: &Reporter) -> anyhow::R
             RuntimeCommand::Install(args) => install_runtime(args, reporter)?,
         },
         Command::Man { dir } => write_man_pages(dir)?,
-        Command::Completions { shell } => print_completions(*shell),
+        Command::Completions { shell } => print_completions(*shell)?,
     }
     Ok(Tally::default())
 }
@@ -83,7 +92,7 @@ fn command(command: &Command, cancel: &Cancel, reporter: &Reporter) -> anyhow::R
 fn install_runtime(args: args::Install, reporter: &Reporter) -> anyhow::Result<()> {
     for package in install::packages(args) {
         let folder = install::install(package, &mut |message| reporter.note(&message))?;
-        say::print(&format!("{}\n", folder.display()));
+        say::print(&format!("{}\n", folder.display()))?;
     }
     Ok(())
 }
@@ -96,15 +105,15 @@ fn write_man_pages(dir: &Path) -> anyhow::Result<()> {
         .with_context(|| dir.display().to_string())
 }
 
-fn print_completions(shell: clap_complete::Shell) {
+fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut args::command(), "diffbir", &mut script);
-    say::print(&String::from_utf8_lossy(&script));
+    Ok(say::print(&String::from_utf8_lossy(&script))?)
 }
 
 /// The exit code of an outcome; reports its error. Commands add context to errors; the library's error inside
-/// determines the kind.
-fn finish(outcome: anyhow::Result<Tally>, json: bool) -> u8 {
+/// determines the kind. `json` is where the lines of `--json` go.
+fn finish(outcome: anyhow::Result<Tally>, json: Option<Stream>) -> u8 {
     let error = match outcome {
         Ok(tally) => return tally.exit_code(),
         Err(error) => error,
@@ -112,10 +121,14 @@ fn finish(outcome: anyhow::Result<Tally>, json: bool) -> u8 {
     let kind = error
         .downcast_ref()
         .map_or(ErrorKind::Internal, Error::kind);
-    if json {
-        say::print(&format!("{}\n", report::error_line(&error, kind)));
+    if let Some(stream) = json {
+        let line = report::error_line(&error, kind);
+        say::report(stream, &line.to_string());
     }
-    say::error(&format!("error: {}", report::in_words(&error)));
+    // Standard error holds JSON alone, where it holds any.
+    if json != Some(Stream::Error) {
+        say::error(&format!("error: {}", report::in_words(&error)));
+    }
     kind.exit_code()
 }
 
@@ -141,13 +154,13 @@ mod tests {
     #[test]
     fn a_panic_ends_with_70() {
         let outcome = defect::caught::<_, anyhow::Error>(|| panic!("an end"));
-        assert_eq!(finish(outcome, false), 70);
+        assert_eq!(finish(outcome, None), 70);
         let one_of_two = Tally {
             done: 1,
             failed: 1,
             defects: 1,
             ..Tally::default()
         };
-        assert_eq!(finish(Ok(one_of_two), false), 70);
+        assert_eq!(finish(Ok(one_of_two), None), 70);
     }
 }

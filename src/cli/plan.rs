@@ -1,5 +1,7 @@
 //! `--dry-run`: prints the plan of each input.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::cli::inputs::Job;
@@ -12,17 +14,16 @@ use crate::options::Options;
 use crate::service::video::Clip;
 use crate::service::{Service, Source};
 
-/// Prints the plan of one input.
-pub fn print(service: &Service, job: &Job, reporter: &Reporter) -> Result<()> {
-    let header = imageio::header(&job.input, service.config.input.decoding())?;
-    let source = Source::File(job.input.clone());
+/// Prints the plan of one input, read from `file`.
+pub fn print(service: &Service, job: &Job, file: &Path, reporter: &Reporter) -> Result<()> {
+    let header = imageio::header(file, service.config.input.decoding())?;
+    let source = Source::File(file.to_owned());
     let options = service.options(&source, &service.config, reporter)?;
     let plan = service
         .engine
         .plan((header.height, header.width), &options)?;
     let record = json!({ "event": "plan", "input": to_text(&job.input), "plan": plan });
-    reporter.picture(&record, &format!("{}: {plan}", Shown(&job.input)));
-    Ok(())
+    reporter.result(&record, &format!("{}: {plan}", Shown(&job.input)))
 }
 
 /// Prints the plan of each frame of a clip, which is the same for all.
@@ -35,6 +36,5 @@ pub fn of_frames(
     let plan = service.engine.plan(clip.size, options)?;
     let record = json!({ "event": "plan", "input": to_text(&clip.path), "plan": plan });
     let (name, frames) = (Shown(&clip.path), clip.frames());
-    reporter.picture(&record, &format!("{name}, each of {frames} frames: {plan}"));
-    Ok(())
+    reporter.result(&record, &format!("{name}, each of {frames} frames: {plan}"))
 }

@@ -1,7 +1,7 @@
 //! The reports of a run: progress bars on a terminal, plain lines elsewhere, JSON lines on request.
 //!
-//! Bars, lines and notes go to standard error; JSON lines go to standard output and follow
-//! `src/cli/report.schema.json`.
+//! Bars, lines and notes go to standard error. JSON lines, which follow `src/cli/report.schema.json`, go to standard
+//! output, or to standard error if a picture goes to standard output.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::Reporting;
 use crate::cli::inputs::{Job, LeftOut};
+use crate::cli::say::Stream;
 use crate::cli::tally::Tally;
 use crate::cli::{install, say};
 use crate::error::{Error, ErrorKind, OneLine, Result, Shown};
@@ -26,6 +27,15 @@ use crate::service::{Done, Host, Level, Service};
 /// The JSON schema of a line of `--json`.
 pub const SCHEMA: &str = include_str!("report.schema.json");
 
+/// Values in the library's messages, and the flags that give them.
+const FLAGS: [(&str, &str); 5] = [
+    ("`output.existing=overwrite`", "--overwrite"),
+    ("`output.existing=skip`", "--skip-existing"),
+    ("`output.existing=resume`", "--resume"),
+    ("`runtime.offline=true`", "--offline"),
+    ("`bundle=DIR`", "--bundle DIR"),
+];
+
 enum Mode {
     Bars(ProgressBar),
     Lines,
@@ -36,6 +46,8 @@ enum Mode {
 /// Reports one run.
 pub struct Reporter {
     mode: Mode,
+    /// Where results and JSON lines go.
+    stream: Stream,
     start: Instant,
     batch: Mutex<Progress>,
     left_out: OnceLock<LeftOut>,
@@ -45,17 +57,18 @@ pub struct Reporter {
 
 impl Reporter {
     /// A reporter for the flags and the terminal. `start` is the program's start time.
-    pub fn new(flags: &Reporting, start: Instant) -> Self {
+    pub fn new(flags: Reporting, stream: Stream, start: Instant) -> Self {
         let mode = match (flags.json, flags.quiet) {
             (true, _) => Mode::Json,
             (_, true) => Mode::Quiet,
-            _ if std::io::stderr().is_terminal() => Mode::Bars(bar()),
+            _ if std::io::stderr().is_terminal() && has_cursor() => Mode::Bars(bar()),
             _ => Mode::Lines,
         };
         let batch = Mutex::new(Progress::of(0, 0));
         let damaged = Mutex::default();
         Reporter {
             mode,
+            stream,
             start,
             batch,
             left_out: OnceLock::new(),
@@ -77,11 +90,37 @@ impl Reporter {
 
     /// A message that concerns no single picture.
     pub fn note(&self, message: &str) {
+        let message = with_flags(message);
         match &self.mode {
-            Mode::Bars(bar) => bar.println(say::shown(message)),
-            Mode::Lines => say::error(message),
             Mode::Json => self.json(json!({ "event": "note", "message": message })),
+            Mode::Bars(_) | Mode::Lines => self.line(&message),
             Mode::Quiet => {}
+        }
+    }
+
+    /// Prints a line on standard error, above the bar.
+    fn line(&self, line: &str) {
+        match &self.mode {
+            Mode::Bars(bar) => bar.suspend(|| say::error(line)),
+            _ => say::error(line),
+        }
+    }
+
+    /// Prints what the command was called for, as a text line or JSON record.
+    ///
+    /// # Errors
+    /// [`Input`](ErrorKind::Input): standard output is closed or full.
+    pub fn result(&self, record: &Value, line: &str) -> Result<()> {
+        let line = match &self.mode {
+            Mode::Json => record.to_string(),
+            _ => line.to_owned(),
+        };
+        match self.stream {
+            Stream::Output => say::print(&format!("{line}\n")),
+            Stream::Error => {
+                self.line(&line);
+                Ok(())
+            }
         }
     }
 
@@ -170,7 +209,7 @@ impl Reporter {
             "height": height, "dropped": done.dropped, "seconds": done.seconds, "plan": done.restored.plan,
             "provenance": provenance,
         });
-        self.picture(&record, &summary(job, (width, height), done));
+        self.picture(record, &summary(job, (width, height), done));
         if done.dropped.contains(&DAMAGED) {
             let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
             damaged.push(job.input.clone());
@@ -183,24 +222,17 @@ impl Reporter {
         let record = json!({
             "event": "picture", "status": "skipped", "input": to_text(&job.input), "outputs": outputs(job)
         });
-        self.picture(
-            &record,
-            &format!("{} exists, skipped", Shown(&job.outputs[0])),
-        );
+        let line = format!("{} exists, skipped", Shown(&job.outputs[0]));
+        self.picture(record, &line);
     }
 
-    /// A result, as a text line or JSON record, with its position in the batch.
-    pub fn picture(&self, record: &Value, line: &str) {
-        let (mut record, mut line) = (record.clone(), line.to_owned());
+    /// A picture is done or skipped: a text line or JSON record, with its position in the batch.
+    fn picture(&self, mut record: Value, line: &str) {
         // Locked until printed, so that positions appear in order.
         let mut batch = self.progress_of_batch();
-        if record["event"] == "picture" {
-            batch.count(record["status"] == "done", &mut record);
-            line.push_str(&batch.words());
-        }
+        batch.count(record["status"] == "done", &mut record);
         match &self.mode {
-            Mode::Bars(bar) => bar.println(say::shown(&line)),
-            Mode::Lines => say::error(&line),
+            Mode::Bars(_) | Mode::Lines => self.line(&format!("{line}{}", batch.words())),
             Mode::Json => self.json(record),
             Mode::Quiet => {}
         }
@@ -208,11 +240,9 @@ impl Reporter {
 
     /// A picture failed; reported in every mode.
     pub fn failure(&self, input: &Path, error: &Error) {
-        let line = format!("error: {}: {error}", Shown(input));
-        match &self.mode {
-            Mode::Bars(bar) => bar.println(say::shown(&line)),
-            Mode::Lines | Mode::Quiet => say::error(&line),
-            Mode::Json => {}
+        if !matches!(self.mode, Mode::Json) {
+            let error = with_flags(&error.to_string());
+            self.line(&format!("error: {}: {error}", Shown(input)));
         }
         let mut record = json!({
             "event": "picture", "input": to_text(input), "status": "failed", "error": error_value(error)
@@ -265,7 +295,7 @@ impl Reporter {
 
     fn json(&self, value: Value) {
         if let Mode::Json = self.mode {
-            say::print(&format!("{value}\n"));
+            say::report(self.stream, &value.to_string());
         }
     }
 }
@@ -298,7 +328,13 @@ pub fn in_words(error: &anyhow::Error) -> String {
             break;
         }
     }
-    parts.join(": ")
+    with_flags(&parts.join(": "))
+}
+
+/// `message` with flags for the values that it names.
+fn with_flags(message: &str) -> String {
+    let flag = |message: String, (value, flag): &(&str, &str)| message.replace(value, flag);
+    FLAGS.iter().fold(message.to_owned(), flag)
 }
 
 fn summary(job: &Job, (width, height): (usize, usize), done: &Done) -> String {
@@ -392,6 +428,11 @@ pub fn error_value(error: &Error) -> Value {
         value["smallest_budget_bytes"] = json!(bytes);
     }
     value
+}
+
+/// Whether the terminal can draw a line anew.
+fn has_cursor() -> bool {
+    cfg!(windows) || std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
 fn bar() -> ProgressBar {

@@ -6,13 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
+use tempfile::NamedTempFile;
 
 use crate::cancel::Cancel;
 use crate::cli::args::Restore;
 use crate::cli::inputs::{self, Job};
 use crate::cli::report::Reporter;
 use crate::cli::tally::Tally;
-use crate::cli::{defect, frames, plan};
+use crate::cli::{defect, frames, plan, standard};
 use crate::config::Existing;
 use crate::engine::Noise;
 use crate::error::{Error, ErrorKind, Result, Shown};
@@ -31,6 +32,8 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
     }
     let named: Vec<PathBuf> = args.inputs.iter().chain(&args.input).cloned().collect();
     let existing = output.existing;
+    let samples = opened.config.options.sampling.samples;
+    standard::check(&named, &args.output, samples, args.frames)?;
     let found = inputs::plan(&named, args.recursive, &args.output, &opened.config)?;
     reporter.left_out(found.left_out);
     let (mut jobs, mut refused) = (found.jobs, found.refused);
@@ -43,6 +46,9 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
     if args.frames {
         frames::order(&mut jobs, &opened.config.input, reporter)?;
     }
+    let max_pixels = opened.config.input.max_pixels;
+    let is_read = jobs.iter().any(|job| standard::is(&job.input));
+    let stdin = is_read.then(|| standard::input(max_pixels)).transpose()?;
     let service = opened.start(args.bundle.verify, reporter)?;
     reporter.start(&service, jobs.len() + refused.len());
     let mut run = Run {
@@ -53,12 +59,14 @@ pub fn run(args: &Restore, cancel: &Cancel, reporter: &Reporter) -> anyhow::Resu
         in_order: args.frames,
         refused,
         ledger: None,
+        stdin,
     };
     if found.is_folder {
         run.open_ledger(&mut jobs, args, &args.output, existing)?;
     }
     if args.dry_run {
-        let tally = run.each(&jobs, 1, |job| plan::print(&service, job, reporter))?;
+        let plan = |job: &Job| plan::print(&service, job, run.source(job), reporter);
+        let tally = run.each(&jobs, 1, plan)?;
         reporter.end(&tally, &service.skipped);
         return Ok(tally);
     }
@@ -89,15 +97,24 @@ pub struct Run<'a> {
     pub refused: Vec<(PathBuf, Error)>,
     /// The ledger, if the output is a folder.
     pub ledger: Option<Ledger>,
+    /// What was on standard input, if it is an input.
+    pub stdin: Option<NamedTempFile>,
 }
 
 impl Run<'_> {
+    /// The file that the job reads.
+    fn source<'a>(&'a self, job: &'a Job) -> &'a Path {
+        let stdin = self.stdin.as_ref().filter(|_| standard::is(&job.input));
+        stdin.map_or(&job.input, NamedTempFile::path)
+    }
+
     /// Checks before any work that the output folders are writable.
     fn check_writable(&self, jobs: &[Job]) -> Result<()> {
         let stages = self.service.config.output.save_stages.as_deref();
         let stages = |job: &Job| stages.map(|stages| stages.join(&job.folder));
         let mut folders: BTreeSet<PathBuf> = jobs.iter().filter_map(stages).collect();
         let outputs = jobs.iter().flat_map(|job| &job.outputs);
+        let outputs = outputs.filter(|output| !standard::is(output));
         let outputs = outputs.filter_map(|output| output.parent());
         folders.extend(outputs.map(Path::to_owned));
         let mut folders = folders.iter();
@@ -138,7 +155,7 @@ impl Run<'_> {
     /// Errors that end the whole run: cancellation, a failing bundle or runtime, a missing output folder. The failure
     /// of a single picture is only counted.
     pub fn all(&self, jobs: &[Job]) -> anyhow::Result<Tally> {
-        let tally = self.frames(jobs, |job| Ok(Source::File(job.input.clone())))?;
+        let tally = self.frames(jobs, |job| Ok(Source::File(self.source(job).to_owned())))?;
         self.reporter.end(&tally, &self.service.skipped);
         Ok(tally)
     }
@@ -259,12 +276,17 @@ impl Run<'_> {
         let Some(path) = job.outputs.get(k) else {
             return Err(Error::internal("a sample that was not planned"));
         };
-        if output.existing == Existing::Skip && path.exists() {
-            return Ok(());
-        }
         let pixels = &done.restored.samples[k];
         let encoding = output.encoding(job.format);
         let text = done.text(k, output)?;
+        if standard::is(path) {
+            let path = std::env::temp_dir().join(path);
+            let file = imageio::prepare(&path, pixels, &done.kept, encoding, &text)?;
+            return standard::output(file.temporary());
+        }
+        if output.existing == Existing::Skip && path.exists() {
+            return Ok(());
+        }
         let file = imageio::prepare(path, pixels, &done.kept, encoding, &text)?;
         match self.ledger.as_ref().zip(begun) {
             Some((ledger, begun)) => ledger.finish(begun, k, file),

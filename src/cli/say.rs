@@ -1,22 +1,57 @@
-//! Standard output and standard error. Errors of closed or full streams are ignored.
+//! Standard output and standard error. A batch goes on if one of them is closed or full; a command whose output is its
+//! result fails.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::OneLine;
+use crate::error::{Error, OneLine, Result};
 
-/// Writes lines to standard error, control characters escaped.
+/// Where the lines of `--json` go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error: standard output takes a picture.
+    Error,
+}
+
+/// Writes lines to standard error, control characters escaped. Where it is closed or full, they are lost.
 pub fn error(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", shown(line));
 }
 
 /// `text` with each line made safe for a terminal.
-pub fn shown(text: &str) -> String {
+fn shown(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(|line| OneLine(line).to_string()).collect();
     lines.join("\n")
 }
 
-/// Writes text to standard output.
-pub fn print(text: &str) {
+/// Writes a command's result to standard output.
+///
+/// # Errors
+/// [`Input`](crate::error::ErrorKind::Input): standard output is closed or full.
+pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(unwritable)
+}
+
+/// The error of standard output.
+pub fn unwritable(error: std::io::Error) -> Error {
+    Error::input("standard output cannot be written").with_source(error)
+}
+
+/// Writes a line of a report to `stream`; says once that standard output takes no more.
+pub fn report(stream: Stream, line: &str) {
+    static IS_LOST: AtomicBool = AtomicBool::new(false);
+    match stream {
+        Stream::Error => error(line),
+        Stream::Output => {
+            if let Err(lost) = print(&format!("{line}\n"))
+                && !IS_LOST.swap(true, Ordering::Relaxed)
+            {
+                error(&format!("{lost}: going on without the lines of --json"));
+            }
+        }
+    }
 }

@@ -236,6 +236,7 @@ impl Work<'_> {
             in_order: true,
             refused: Vec::new(),
             ledger: None,
+            stdin: None,
         };
         self.open_ledger(&mut run, &mut jobs)?;
         let trial =

@@ -131,7 +131,7 @@ impl fmt::Display for Origin {
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Text => f.write_str("config_yaml"),
             Origin::Environment => f.write_str("the environment"),
-            Origin::Set => f.write_str("--set"),
+            Origin::Set => f.write_str("a setting"),
             Origin::Given => f.write_str("options"),
         }
     }

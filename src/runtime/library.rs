@@ -256,7 +256,12 @@ fn first_that_fits(candidates: Vec<Candidate>) -> Result<Active> {
                     },
                 });
             }
-            Err(error) if candidate.origin.is_named() => return Err(error.at(candidate.origin)),
+            Err(error) if candidate.origin.is_named() => {
+                let origin = candidate.origin;
+                return Err(error.at(origin).with_hint(format_args!(
+                    "let {origin} name libonnxruntime 1.{OLDEST_MINOR} or newer, or unset it and run `diffbir runtime install`"
+                )));
+            }
             Err(error) => skipped.push(format!("skipped ({}): {error}", candidate.origin)),
         }
     }

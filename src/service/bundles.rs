@@ -44,7 +44,7 @@ pub fn find(layers: &Layers) -> Result<PathBuf> {
     }
     let default = default.unwrap_or_default();
     Err(Error::bundle(format!(
-        "no bundle: give --bundle DIR, set {VARIABLE}, name `bundle:` in the configuration, or put one into {}. README shows how \
+        "no bundle: give `bundle=DIR`, set {VARIABLE}, name `bundle:` in the configuration, or put one into {}. README shows how \
          to export one",
         default.display()
     )))
@@ -63,7 +63,7 @@ pub fn find_or_demo(layers: &Layers, host: &dyn Host) -> Result<PathBuf> {
         return Err(error);
     };
     let message = format!(
-        "no bundle is named: using the demo model in {}; give --bundle DIR for your own",
+        "no bundle is named: using the demo model in {}; give `bundle=DIR` for your own",
         demo.display()
     );
     host.note(Level::Info, &message);

@@ -29,8 +29,7 @@ use super::settings;
 use file::{Entry, Identity, Last, Line, Made, name};
 
 /// Why a result that exists is refused, and the ways out.
-pub const EXISTS: &str =
-    "exists: choose --overwrite, --skip-existing or, to finish an interrupted run, --resume";
+pub const EXISTS: &str = "exists: choose `output.existing=overwrite`, `output.existing=skip` or, to finish an interrupted run, `output.existing=resume`";
 
 /// One picture of a run.
 #[derive(Debug, Clone)]
@@ -223,7 +222,7 @@ impl Ledger {
         let gone = |result: &&PathBuf| !self.folder.join(result).exists();
         made.iter().find(gone).map_or(Ok(()), |result| {
             Err(Error::input(format!(
-                "{} was made by this run and is gone: give the command again with --resume",
+                "{} was made by this run and is gone: run it again with `output.existing=resume`",
                 self.folder.join(result).display()
             )))
         })
@@ -293,7 +292,7 @@ fn refuse_claimed(folder: &Path, planned: &[Planned]) -> Result<()> {
     match results.find(|result| claimed.contains(&name(result))) {
         None => Ok(()),
         Some(result) => Err(Error::option(format!(
-            "another run is under way that makes {}: wait for its end, or choose another --output",
+            "another run is under way that makes {}: wait for its end, or choose another folder",
             folder.join(result).display()
         ))),
     }
@@ -357,8 +356,8 @@ impl<'a> Judge<'a> {
         let Some(entry) = self.entries.results.get(&name(result)) else {
             return Err(self.refusal(
                 result,
-                "exists, and the ledger does not say how it was made: choose --overwrite, --skip-existing or another \
-                 --output",
+                "exists, and the ledger does not say how it was made: choose `output.existing=overwrite`, \
+                 `output.existing=skip` or another folder",
             ));
         };
         if entry.settings() != self.digest {
@@ -369,14 +368,14 @@ impl<'a> Judge<'a> {
                 result,
                 &format!(
                     "was made with other settings: {difference}. Give the earlier settings to finish that run, \
-                     --overwrite to make all results anew, or another --output"
+                     `output.existing=overwrite` to make all results anew, or another folder"
                 ),
             ));
         }
         let Entry::Made(made) = entry else {
             return Ok(Standing::Replaced);
         };
-        let again = "remove it to have it made again, or choose --overwrite";
+        let again = "remove it to have it made again, or choose `output.existing=overwrite`";
         let file = self.folder.join(result);
         if !made.bytes.is_of(&file)? {
             // Killed between the line and the renaming.

@@ -41,7 +41,7 @@ fn noise(replay: Option<&Path>) -> Result<String> {
     let Some(path) = replay else {
         return Ok("seeded".to_owned());
     };
-    let unreadable = |e| Error::option(format!("--replay-noise {}", path.display())).with_source(e);
+    let unreadable = |e| Error::option(format!("recorded noise {}", path.display())).with_source(e);
     bundle::sha256_file(path).map_err(unreadable)
 }
 

@@ -191,7 +191,7 @@ pub fn load(options: &RuntimeOptions, host: &dyn Host) -> Result<&'static Loaded
         }
         Err(error) if options.offline => {
             return Err(Error::runtime(format!(
-                "{error}; --offline forbids to install one"
+                "{error}; `runtime.offline=true` forbids to install one"
             )));
         }
         Err(error) => {

@@ -129,19 +129,19 @@ mod tests {
             let grid = EvenTiles { size, overlap: size / 4 }.grid((h, w)).unwrap();
             let x = Array4::from_shape_fn((2, 3, h, w), |(n, c, y, x)| (n * 57 + c * 31 + y * 7 + x) as f32);
             let blend = |batch: usize| {
-                let told = std::cell::RefCell::new(Vec::new());
-                let on_tile = |k, count| { told.borrow_mut().push((k, count)); Ok(()) };
+                let reported = std::cell::RefCell::new(Vec::new());
+                let on_tile = |k, count| { reported.borrow_mut().push((k, count)); Ok(()) };
                 let blended = grid.blend(&x, batch, &on_tile, |x, windows| {
                     assert!(windows.len() <= batch);
                     Ok(x.axis_chunks_iter(ndarray::Axis(0), 2).map(|tile| tile.mapv(|x| 2.0 * x)).collect())
                 });
-                (blended.unwrap(), told.into_inner())
+                (blended.unwrap(), reported.into_inner())
             };
-            let (blended, told) = blend(batch);
+            let (blended, reported) = blend(batch);
             prop_assert_eq!(&blended, &blend(1).0);
             prop_assert!((blended - &x * 2.0).iter().all(|d| d.abs() < 1e-3));
             let count = grid.count();
-            prop_assert_eq!(told, (0..count).map(|k| (k, count)).collect::<Vec<_>>());
+            prop_assert_eq!(reported, (0..count).map(|k| (k, count)).collect::<Vec<_>>());
         }
     }
 

@@ -8,6 +8,7 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches};
 use serde_json::Value;
 
 use super::Cli;
+use crate::cli::say;
 use crate::config::{Config, InputLayer, Key, OutputLayer, keys};
 use crate::options::{GuidanceLayer, RestoreLayer, SamplingLayer, SizeLayer, TilingLayer};
 use crate::runtime::RuntimeLayer;
@@ -15,8 +16,8 @@ use crate::runtime::RuntimeLayer;
 /// Text after the program's help.
 pub(super) const ENVIRONMENT: &str = "\
 Environment: DIFFBIR_BUNDLE folder of the bundle; DIFFBIR_CACHE the program's cache; ORT_DYLIB_PATH libonnxruntime; TMPDIR \
-scratch files of large pictures; NO_COLOR plain output.\n\n\
-Exit codes: 0 all done; 1 some inputs failed (each is named, the rest is done); 2 usage; 3 configuration or bundle not valid; 4 \
+scratch files of large pictures; NO_COLOR no colours; TERM=dumb plain lines.\n\n\
+Exit codes: 0 all done; 1 some inputs failed (each is named, the rest is done), or standard output cannot be written; 2 usage; 3 configuration or bundle not valid; 4 \
 ONNX Runtime or a provider unavailable; 5 not enough memory; 70 internal; 130 interrupted.";
 
 /// Text after the help of `restore`.
@@ -27,7 +28,8 @@ Examples:
   diffbir restore lq.png -o restored.png --config configs/cuda.yaml --steps 20 --seed 7
   diffbir restore frames -o restored --frames --memory-budget 8GiB
   diffbir restore clip.mp4 -o restored.mp4
-  diffbir restore huge.tif -o restored.tif --dry-run";
+  diffbir restore huge.tif -o restored.tif --dry-run
+  curl -s https://example.org/lq.jpg | diffbir restore - -o - --format jpeg > restored.jpg";
 
 /// Keys with defaults from the bundle.
 const OF_BUNDLE: [&str; 5] = ["sampler", "steps", "cfg_scale", "prompt", "negative_prompt"];
@@ -37,10 +39,21 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
     let parsed = command().try_get_matches_from(args);
     let parsed = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| {
-        // Errors of a closed stream are ignored.
-        let _ = error.print();
+        let printed = match error.kind() {
+            ErrorKind::ValueValidation => {
+                say::error(&in_our_words(error.render().to_string()));
+                Ok(())
+            }
+            _ => error.print(),
+        };
+        if let Err(e) = printed
+            && !error.use_stderr()
+        {
+            say::error(&format!("error: {}", say::unwritable(e)));
+            return 1;
+        }
         if let Some(hint) = hint(&error) {
-            crate::cli::say::error(&hint);
+            say::error(&hint);
         }
         u8::try_from(error.exit_code()).unwrap_or(2)
     })
@@ -119,6 +132,31 @@ pub fn default_of(key: &Key, defaults: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     }
+}
+
+/// Rust's words for numbers that cannot be read, and ours.
+const NUMBERS: &[(&str, &str)] = &[
+    ("invalid digit found in string", "expected a whole number"),
+    (
+        "cannot parse integer from empty string",
+        "expected a whole number",
+    ),
+    (
+        "number too large to fit in target type",
+        "the number is too large",
+    ),
+    (
+        "number too small to fit in target type",
+        "the number is too small",
+    ),
+    ("invalid float literal", "expected a number"),
+    ("cannot parse float from empty string", "expected a number"),
+];
+
+/// A message about a flag's value, without Rust's words.
+fn in_our_words(message: String) -> String {
+    let replace = |text: String, (rust, plain): &(&str, &str)| text.replace(rust, plain);
+    NUMBERS.iter().fold(message, replace)
 }
 
 /// A hint for a flag that the command does not have.

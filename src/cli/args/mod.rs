@@ -61,13 +61,14 @@ pub enum Command {
 /// `diffbir restore`.
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// Files, folders and globs
+    /// Files, folders and globs; - for a picture on standard input
     #[arg(required_unless_present = "input")]
     pub inputs: Vec<PathBuf>,
     /// The reference's spelling of an input.
     #[arg(long, hide = true)]
     pub input: Option<PathBuf>,
-    /// A picture file (png, jpg, webp, tif, bmp) for one input, a video (mp4, m4v, mov, mkv) for one video, else a folder
+    /// A picture file (png, jpg, webp, tif, bmp) or - (standard output) for one input, a video (mp4, m4v, mov, mkv) for one
+    /// video, else a folder
     #[arg(short, long)]
     pub output: PathBuf,
     /// Search folders recursively
@@ -250,10 +251,10 @@ pub struct Install {
 }
 
 /// How a command reports.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 #[command(next_help_heading = "Reporting")]
 pub struct Reporting {
-    /// Print JSON lines on standard output
+    /// Print JSON lines on standard output (with --output - on standard error)
     #[arg(long)]
     pub json: bool,
     /// Print errors only

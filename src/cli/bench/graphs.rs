@@ -36,14 +36,14 @@ pub(super) fn run(
         let points = measured.points(bundle)?;
         let fitted = fit(&points, measured.squared_cell());
         let [constant, linear, squared] = fitted.run;
-        reporter.picture(
+        reporter.result(
             &json!({ "event": "graph", "graph": name, "memory": fitted, "points": points }),
             &format!(
-                "{name:18} {:>9} loaded; a run {} + {linear:.0} B per cell + {squared:.3} B per squared cell",
+                "{name:18} {:>9} loaded; a run {} + {linear:.0} B per pixel + {squared:.3} B per squared pixel",
                 Bytes(fitted.load).to_string(),
                 Bytes(constant as u64)
             ),
-        );
+        )?;
         model.graphs.insert(name, fitted);
     }
     if args.write {

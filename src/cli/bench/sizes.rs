@@ -46,7 +46,7 @@ pub(super) fn run(
             ));
         }
         let record = json!({ "event": "run", "width": width, "height": height, "run": point });
-        reporter.picture(&record, &text);
+        reporter.result(&record, &text)?;
     }
     Ok(())
 }

@@ -55,11 +55,10 @@ pub(super) fn run(
             .collect::<Result<_>>()?,
     };
     let report = Report::of(&runs, &facts);
-    match args.json {
-        true => say::print(&format!("{}\n", facts.json(&report, &runs))),
-        false => say::print(&facts.text(&report)),
-    }
-    Ok(())
+    say::print(&match args.json {
+        true => format!("{}\n", facts.json(&report, &runs)),
+        false => facts.text(&report),
+    })
 }
 
 /// One timed restoration.
@@ -80,11 +79,11 @@ fn once(
 fn paced(engine: &Engine, request: &Request, facts: &Facts<'_>) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     let ready = facts.json(&Report::of(&[], facts), &[]).with_event("ready");
-    say::print(&format!("{ready}\n"));
+    say::print(&format!("{ready}\n"))?;
     for line in std::io::stdin().lock().lines() {
         line.map_err(|e| Error::input("standard input cannot be read").with_source(e))?;
         let (run, _) = once(engine, request, None)?;
-        say::print(&format!("{}\n", json!(run).with_event("run")));
+        say::print(&format!("{}\n", json!(run).with_event("run")))?;
         runs.push(run);
     }
     Ok(runs)

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::OneLine;
 
-use super::{Facts, GraphFacts, Library, ProviderFacts};
+use super::{Facts, GraphFacts, Library, ProviderFacts, Verdict};
 
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +39,16 @@ impl fmt::Display for Facts {
                 device.name, device.vendor, device.provider
             )?;
         }
-        self.fmt_graphs(f)
+        self.fmt_graphs(f)?;
+        match &self.verdict {
+            Verdict::Works => writeln!(f, "verdict: works"),
+            Verdict::WorksWithWarnings(first) => {
+                writeln!(f, "verdict: works with warnings; first: {}", OneLine(first))
+            }
+            Verdict::WillNotRun(first) => {
+                writeln!(f, "verdict: will not run; first: {}", OneLine(first))
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use crate::cli::standard;
 use crate::imageio::Format;
 use crate::service::caption;
 use crate::service::ledger::Planned;
@@ -48,6 +49,7 @@ impl Job {
     pub fn stage(&self, stages: &Path, what: &str, k: usize) -> PathBuf {
         let stem = match (what, self.outputs.get(k)) {
             (STAGE1, _) | (_, None) => Some(self.stem.as_os_str()),
+            (_, Some(output)) if standard::is(output) => Some(self.stem.as_os_str()),
             (_, Some(output)) => output.file_stem(),
         };
         let name = [
@@ -71,6 +73,7 @@ impl Job {
             std::iter::once(first)
                 .chain((0..self.outputs.len()).flat_map(move |k| of_sample(stages, k)))
         });
-        self.outputs.iter().cloned().chain(stages)
+        let files = self.outputs.iter().filter(|file| !standard::is(file));
+        files.cloned().chain(stages)
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Job;
 use super::walk::Found;
+use crate::cli::standard;
 use crate::config::{Config, Field, OutputFormat, short};
 use crate::error::{Error, Result, Shown};
 use crate::imageio::{self, Format};
@@ -74,10 +75,16 @@ pub(super) fn address(path: &Path) -> Option<&'static str> {
 pub(super) fn format_of_file(output: &Path, found: &Found, asked: OutputFormat) -> Result<Format> {
     let named = Format::of_name(output).unwrap_or_default();
     let asked = match asked {
+        OutputFormat::Input if standard::is(&found.path) => {
+            return Err(Error::option(
+                "standard input has no name that says its format: give the result's with --format",
+            ));
+        }
         OutputFormat::Input => Format::of_name(&found.path),
         asked => asked.fixed(),
     };
     match asked {
+        Some(asked) if standard::is(output) => Ok(asked),
         Some(asked) if asked != named => Err(Error::option(format!(
             "{}: the result is asked for as {asked:?}; name it .{}",
             Shown(output),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::glob;
 use super::left_out::LeftOut;
+use crate::cli::standard;
 use crate::error::{Error, Result, Shown};
 use crate::imageio::is_picture_name;
 use crate::service::ledger::Known;
@@ -72,7 +73,7 @@ impl Walk {
     }
 
     fn add(&mut self, path: &Path) -> Result<()> {
-        if path.is_dir() {
+        if !standard::is(path) && path.is_dir() {
             self.folder(path);
         } else if glob::is_pattern(path) && path.symlink_metadata().is_err() {
             let ending = path.extension().unwrap_or_default();

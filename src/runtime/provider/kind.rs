@@ -75,7 +75,9 @@ impl ProviderKind {
             ProviderKind::TensorrtRtx => {
                 "`diffbir runtime install --tensorrt-rtx`, an NVIDIA driver for CUDA 13, and an RTX card of the 30 series or newer"
             }
-            ProviderKind::OpenVino => "`diffbir runtime install --openvino`",
+            ProviderKind::OpenVino => {
+                "`diffbir runtime install --openvino`, and an Intel processor, GPU or NPU that the option `device` names"
+            }
         }
     }
 }

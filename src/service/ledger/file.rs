@@ -202,7 +202,7 @@ pub(super) fn read(folder: &Path) -> Result<Entries> {
         match line {
             Line::Settings { format, .. } if format != FORMAT => {
                 return Err(Error::option(format!(
-                    "{} has format {format}, this version reads format {FORMAT}: choose another --output",
+                    "{} has format {format}, this version reads format {FORMAT}: choose another folder",
                     path.display()
                 )));
             }
