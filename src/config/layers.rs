@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
 use super::{Config, InputLayer, OutputLayer, keys};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Shown};
 use crate::options::{GuidanceLayer, Options, RestoreLayer, SamplingLayer, SizeLayer, TilingLayer};
 use crate::runtime::RuntimeLayer;
 use crate::wording;
@@ -128,7 +128,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::File(path) => Shown(path).fmt(f),
             Origin::Text => f.write_str("config_yaml"),
             Origin::Environment => f.write_str("the environment"),
             Origin::Set => f.write_str("a setting"),

@@ -10,7 +10,7 @@ use super::{Host, Level, pictures};
 use crate::cancel::Cancel;
 use crate::config::{Config, Grey, OutputOptions};
 use crate::engine::{Noise, Request, Restored};
-use crate::error::Result;
+use crate::error::{Result, Shown};
 use crate::imageio::{EncodeOptions, Format, Kept, Picture, Pixels};
 use crate::options::Options;
 use crate::pipeline::{Event, Observer};
@@ -105,7 +105,7 @@ impl Service {
             });
             if let Err(error) = tried {
                 self.engine.check(&config.options)?;
-                let message = format!("{}: its caption is ignored: {error}", path.display());
+                let message = format!("{}: its caption is ignored: {error}", Shown(path));
                 host.note(Level::Warning, &message);
                 options = config.options.clone();
             }

@@ -131,7 +131,7 @@ fn of_two_sizes_the_higher_place_counts_and_one_place_gives_one() {
         (
             "--set size.width=5 --set restore.upscale=2",
             2,
-            "--set: give one of",
+            "a setting: give one of",
         ),
         ("--size-mode fill", 2, "size.mode (--size-mode) acts with"),
         (
