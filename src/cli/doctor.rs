@@ -154,12 +154,14 @@ pub fn run(args: &Doctor, reporter: &Reporter) -> anyhow::Result<()> {
             .map_or(Verdict::Works, Verdict::WorksWithWarnings),
         Err(error) => Verdict::WillNotRun(facts.fault(error)),
     };
-    say::print(&match args.json {
-        true => serde_json::to_string_pretty(&facts)
-            .map(|text| format!("{text}\n"))
-            .map_err(|e| Error::internal("the facts cannot be written").with_source(e))?,
-        false => facts.to_string(),
-    })?;
+    match args.json {
+        true => {
+            let text = serde_json::to_string_pretty(&facts)
+                .map_err(|e| Error::internal("the facts cannot be written").with_source(e))?;
+            say::print(&format!("{text}\n"))?;
+        }
+        false => say::text(&facts.to_string())?,
+    }
     Ok(outcome?)
 }
 

@@ -26,7 +26,7 @@ pub fn run(args: &Inspect, reporter: &Reporter) -> anyhow::Result<()> {
             .map_err(|e| Error::internal("the manifest cannot be written").with_source(e))?;
         return Ok(say::print(&format!("{text}\n"))?);
     }
-    Ok(say::print(&describe(&bundle))?)
+    Ok(say::text(&describe(&bundle))?)
 }
 
 /// Prints the effective configuration as YAML, merged onto the bundle's defaults, or, with a comment that says so, onto

@@ -97,7 +97,7 @@ fn command(command: &Command, cancel: &Cancel, reporter: &Reporter) -> anyhow::R
 fn install_runtime(args: args::Install, reporter: &Reporter) -> anyhow::Result<()> {
     for package in install::packages(args) {
         let folder = install::install(package, &mut |message| reporter.note(&message))?;
-        say::print(&format!("{}\n", folder.display()))?;
+        say::text(&folder.display().to_string())?;
     }
     Ok(())
 }

@@ -111,14 +111,15 @@ impl Reporter {
     /// # Errors
     /// [`Input`](ErrorKind::Input): standard output is closed or full.
     pub fn result(&self, record: &Value, line: &str) -> Result<()> {
-        let line = match &self.mode {
-            Mode::Json => record.to_string(),
-            _ => line.to_owned(),
-        };
-        match self.stream {
-            Stream::Output => say::print(&format!("{line}\n")),
-            Stream::Error => {
-                self.line(&line);
+        match (&self.mode, self.stream) {
+            (Mode::Json, Stream::Output) => say::print(&format!("{record}\n")),
+            (_, Stream::Output) => say::text(line),
+            (Mode::Json, Stream::Error) => {
+                self.line(&record.to_string());
+                Ok(())
+            }
+            (_, Stream::Error) => {
+                self.line(line);
                 Ok(())
             }
         }

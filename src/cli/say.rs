@@ -26,7 +26,15 @@ fn shown(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Writes a command's result to standard output.
+/// Writes a command's result for people to standard output, control characters escaped.
+///
+/// # Errors
+/// As [`print`].
+pub fn text(text: &str) -> Result<()> {
+    print(&format!("{}\n", shown(text)))
+}
+
+/// Writes a command's result to standard output as it is: JSON, YAML, a script.
 ///
 /// # Errors
 /// [`Input`](crate::error::ErrorKind::Input): standard output is closed or full.

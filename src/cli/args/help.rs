@@ -44,11 +44,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
                 say::error(&in_our_words(error.render().to_string()));
                 Ok(())
             }
+            // It quotes what was typed.
+            _ if error.use_stderr() => {
+                say::error(&error.render().to_string());
+                Ok(())
+            }
             _ => error.print(),
         };
-        if let Err(e) = printed
-            && !error.use_stderr()
-        {
+        if let Err(e) = printed {
             say::error(&format!("error: {}", say::unwritable(e)));
             return 1;
         }

@@ -55,10 +55,10 @@ pub(super) fn run(
             .collect::<Result<_>>()?,
     };
     let report = Report::of(&runs, &facts);
-    say::print(&match args.json {
-        true => format!("{}\n", facts.json(&report, &runs)),
-        false => facts.text(&report),
-    })
+    match args.json {
+        true => say::print(&format!("{}\n", facts.json(&report, &runs))),
+        false => say::text(&facts.text(&report)),
+    }
 }
 
 /// One timed restoration.
