@@ -231,6 +231,8 @@ def live_values(source: Source) -> list[set[str]]:
 
 def cut_convolutions(source: Source) -> Cut:
     """All steps of RRDBNet: cut behind its blocks and before its doublings."""
+    if len(source.model.graph.input) != 1 or len(source.model.graph.output) != 1:
+        raise source.refuse("it has not one input and one output")
     [first], [last] = source.model.graph.input, source.model.graph.output
     doubled = {node.input[0] for node in source.nodes if node.op_type == "Resize"}
     canvases = {first.name, last.name}

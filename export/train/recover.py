@@ -113,7 +113,7 @@ def latent_scale(bundle: Path) -> float:
 def recover(bundle: Path, arch: ArchConfig) -> dict[str, State]:
     """Graph name -> the weights of its module, each checked against the graph."""
     arch = replace(arch, scale_factor=latent_scale(bundle))
-    request = plan.Request("custom", arch, bundle, {}, tasks=("sr",), text_encoder=False)
+    request = plan.Request("custom", arch, bundle, {}, 0, tasks=("sr",), text_encoder=False)
     result = {}
     for entry in plan.graph_plans(request):
         module, path = entry.build().eval().requires_grad_(False), bundle / f"{entry.name}.onnx"
