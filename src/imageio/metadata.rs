@@ -272,7 +272,7 @@ impl Said {
         self.resolution = self.resolution.or_else(|| Exif::resolution(&bytes));
         let exif = Exif::read(&bytes);
         if exif.as_ref().is_some_and(|exif| exif.is_adobe_rgb) && self.icc.is_none() {
-            self.icc = ColorProfile::new_adobe_rgb().encode().ok();
+            self.icc = profile::encoded(&ColorProfile::new_adobe_rgb()).ok();
         }
         self.exif = exif.as_ref().and_then(Exif::to_bytes);
         if Reader::new(&bytes)

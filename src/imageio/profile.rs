@@ -141,8 +141,17 @@ pub(super) fn of_png(info: &png::Info<'_>) -> Result<Option<(Vec<u8>, bool)>> {
         None if info.icc_profile.is_some() || info.srgb.is_some() => None,
         None => of_gamma(info),
     };
-    let encoded = profile.map(|(profile, wide)| Ok((profile.encode()?, wide)));
+    let encoded = profile.map(|(profile, wide)| Ok((encoded(&profile)?, wide)));
     encoded.transpose().map_err(unusable)
+}
+
+/// A profile as a file. It is dated alike whenever it is made, so that a picture gives the same bytes each time.
+pub(super) fn encoded(profile: &ColorProfile) -> std::result::Result<Vec<u8>, CmsError> {
+    /// 1 January 2000, and where a profile's header has the date.
+    const DATE: [u8; 12] = [0x07, 0xd0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0];
+    let mut bytes = profile.encode()?;
+    bytes[24..36].copy_from_slice(&DATE);
+    Ok(bytes)
 }
 
 fn of_cicp(points: &png::CodingIndependentCodePoints) -> Result<ColorProfile> {
@@ -250,6 +259,17 @@ pub(super) fn cmyk_to_srgb(inks: &[u8], icc: Option<&[u8]>, rgb: &mut [u8]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn profiles_do_not_say_when_they_were_made() {
+        let made = encoded(&ColorProfile::new_display_p3()).unwrap();
+        assert_eq!(made[24..36], [0x07, 0xd0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0]);
+        assert_ne!(
+            ColorProfile::new_display_p3().encode().unwrap()[24..36],
+            made[24..36]
+        );
+        assert!(Conversion::<u8>::to_srgb(&made).unwrap().is_some());
+    }
 
     fn colors<T: Sample>() -> Array3<T> {
         Array3::from_shape_fn((8, 8, 3), |(y, x, c)| T::of((y * 30 + x * 3 + c * 7) as u8))
