@@ -7,45 +7,16 @@
 //! believed: sizes are compared with `--max-pixels` before memory is allocated, texts are cut and escaped. One child
 //! decodes one picture.
 
-#[cfg(all(
-    target_os = "linux",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64"
-    )
-))]
+// build.rs says where.
+#[cfg(not(decodes_apart))]
+mod elsewhere;
+#[cfg(decodes_apart)]
 mod linux;
 
-#[cfg(not(all(
-    target_os = "linux",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64"
-    )
-)))]
-mod elsewhere;
-
-#[cfg(all(
-    target_os = "linux",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64"
-    )
-))]
-use linux as system;
-
-#[cfg(not(all(
-    target_os = "linux",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64"
-    )
-)))]
+#[cfg(not(decodes_apart))]
 use elsewhere as system;
+#[cfg(decodes_apart)]
+use linux as system;
 
 use std::ffi::OsString;
 use std::io;

@@ -112,17 +112,12 @@ impl Reporter {
     /// [`Input`](ErrorKind::Input): standard output is closed or full.
     pub fn result(&self, record: &Value, line: &str) -> Result<()> {
         match (&self.mode, self.stream) {
-            (Mode::Json, Stream::Output) => say::print(&format!("{record}\n")),
-            (_, Stream::Output) => say::text(line),
-            (Mode::Json, Stream::Error) => {
-                self.line(&record.to_string());
-                Ok(())
-            }
-            (_, Stream::Error) => {
-                self.line(line);
-                Ok(())
-            }
+            (Mode::Json, Stream::Output) => say::print(&format!("{record}\n"))?,
+            (_, Stream::Output) => say::text(line)?,
+            (Mode::Json, Stream::Error) => self.line(&record.to_string()),
+            (_, Stream::Error) => self.line(line),
         }
+        Ok(())
     }
 
     /// A run of `service` over `inputs` pictures begins.

@@ -245,11 +245,16 @@ impl Work<'_> {
         drop(trial);
         let mut tally = self.restore(&run, &jobs)?;
         match tally.failed {
+            // A clip is one input.
             0 => {
                 self.encode(&jobs, cancel)?;
                 drop(run.ledger.take());
                 self.paths.clear();
                 reporter.note(&self.summary());
+                tally = Tally {
+                    done: 1,
+                    ..Tally::default()
+                };
             }
             failed => reporter.note(&format!(
                 "{} is not written, since {failed} of its frames failed; the others are kept in {}: give the same command \
@@ -257,13 +262,6 @@ impl Work<'_> {
                 Shown(&self.paths.output),
                 Shown(&self.paths.frames)
             )),
-        }
-        // A clip is one input.
-        if tally.failed == 0 {
-            tally = Tally {
-                done: 1,
-                ..Tally::default()
-            };
         }
         reporter.end(&tally, &service.skipped);
         Ok(tally)

@@ -33,12 +33,7 @@ pub(crate) fn header_of(bytes: &[u8], options: DecodeOptions) -> Result<Header> 
     let (decoder, format, said) = open(bytes, options)?;
     let (width, height) = decoder.dimensions();
     let (height, width) = match said.orientation {
-        Some(
-            Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH,
-        ) => (width, height),
+        Some(orientation) if swaps_sides(orientation) => (width, height),
         _ => (height, width),
     };
     Ok(Header {
@@ -267,6 +262,15 @@ fn in_srgb(
     Ok((pixels, icc.filter(|_| !said.is_curve)))
 }
 
+/// Whether rows become columns.
+fn swaps_sides(orientation: Orientation) -> bool {
+    use Orientation::*;
+    matches!(
+        orientation,
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH
+    )
+}
+
 /// `array`, `[H, W, ..]`, turned as `orientation` says.
 fn upright<T: Clone, D: Dimension>(
     mut array: Array<T, D>,
@@ -274,10 +278,7 @@ fn upright<T: Clone, D: Dimension>(
 ) -> Array<T, D> {
     use Orientation::*;
     // Columns become rows, then both run in one direction or the other.
-    if matches!(
-        orientation,
-        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH
-    ) {
+    if swaps_sides(orientation) {
         array.swap_axes(0, 1);
     }
     if matches!(

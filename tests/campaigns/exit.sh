@@ -4,23 +4,9 @@
 #
 # exit.sh [TRIES] [BUNDLE]: TRIES for each way, 120 by default. $DIFFBIR_LIBRARY: another libdiffbir.so than target/release's.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-
+. "$(dirname "$0")/host.sh"
 tries="${1:-120}"
-bundle="${2:-}"
-library="$(realpath "${DIFFBIR_LIBRARY:-target/release/libdiffbir.so}")"
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-
-if [ -z "$bundle" ]; then
-    bundle="$work/bundle"
-    cp -r tests/fixtures/bundle "$bundle"
-    sed -i 's/^min_short_edge: .*/min_short_edge: 64/' "$bundle/bundle.yaml"
-fi
-ln -s "$library" "$work/libdiffbir.so"
-ln -s "$library" "$work/libdiffbir.so.1"
-gcc -std=c11 -D_DEFAULT_SOURCE -Wall -Wextra -Wpedantic -Werror -O1 -g -Iinclude -Itests/capi tests/capi/exit.c \
-    -L"$work" -ldiffbir -lpthread -lm "-Wl,-rpath,$work" -o "$work/exit"
+build -Wpedantic -Werror -g tests/capi/exit.c -o "$work/exit"
 
 # Most of what can go wrong does while graphs are loaded, so most tries are at the first events.
 events=(1 1 2 1 3 1 5 8 1 2 13 40)

@@ -4,23 +4,9 @@
 #
 # soak.sh [MINUTES] [BUNDLE]: 60 minutes by default. $DIFFBIR_LIBRARY: another libdiffbir.so than target/release's.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-
+. "$(dirname "$0")/host.sh"
 minutes="${1:-60}"
-bundle="${2:-}"
-library="$(realpath "${DIFFBIR_LIBRARY:-target/release/libdiffbir.so}")"
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-
-if [ -z "$bundle" ]; then
-    bundle="$work/bundle"
-    cp -r tests/fixtures/bundle "$bundle"
-    sed -i 's/^min_short_edge: .*/min_short_edge: 64/' "$bundle/bundle.yaml"
-fi
-ln -s "$library" "$work/libdiffbir.so"
-ln -s "$library" "$work/libdiffbir.so.1"
-cc -std=c11 -D_DEFAULT_SOURCE -Wall -Wextra -O1 -Iinclude -Itests/capi tests/campaigns/soak.c -L"$work" -ldiffbir \
-    -lpthread -lm "-Wl,-rpath,$work" -o "$work/soak"
+build tests/campaigns/soak.c -o "$work/soak"
 
 # Two arenas: with one for each thread, what stays free in them depends on which thread came first.
 MALLOC_ARENA_MAX=2 "$work/soak" "$bundle" "$(awk "BEGIN { print $minutes * 60 }")" | tee "${SOAK_LOG:-$work/log}"
